@@ -1,0 +1,144 @@
+// Package app is the program feed-primes: it connects to the broker, sends the jobs
+// that it was asked for, and says what it has sent.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"github.com/schollz/progressbar/v3"
+
+	"cloudmaster/clients/feed-primes/internal/feed"
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/queue"
+)
+
+// Name is the program's name.
+const Name = "feed-primes"
+
+// many is how many jobs are worth a progress display.
+const many = 1000
+
+// Program is feed-primes with what main decides.
+type Program struct {
+	Openers  backend.Openers      // the message brokers it can speak to
+	Stdin    io.Reader            // jobs, if they are asked for with -
+	Terminal func(io.Writer) bool // whether somebody watches; nil means nobody does
+}
+
+// Run sends jobs until all are sent or ctx ends.
+func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	set, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	b, q, err := p.connect(ctx, set, stderr)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.feed(ctx, set, q, stdout, stderr), b.Close())
+}
+
+// errTimeout is why we stopped waiting for the broker.
+var errTimeout = errors.New("the time for it is over")
+
+// connect opens the broker, waiting for it as long as the timeout says, and the queue.
+func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (backend.Backend, queue.Queue, error) {
+	timed, cancel := context.WithTimeoutCause(ctx, set.timeout, errTimeout)
+	defer cancel()
+	b, err := backend.Open(timed, set.backend, p.Openers, backend.Options{Client: Name, Log: daemon.Logger(stderr, set.flags)})
+	if err != nil {
+		if context.Cause(timed) == errTimeout { //nolint:errorlint // our own, and never wrapped
+			return nil, nil, fmt.Errorf("no broker at %s within %s: start the controller, or say where the broker is with --backend: %w",
+				backend.Redacted(set.backend), set.timeout, err)
+		}
+		if ctx.Err() != nil {
+			return nil, nil, unfinished(ctx, 0, err)
+		}
+		return nil, nil, err
+	}
+	q, err := b.Queue(timed, set.queue)
+	switch {
+	case errors.Is(err, queue.ErrNotFound):
+		err = fmt.Errorf("there is no queue %s at %s: start the controller, which creates it, or choose another with --queue: %w",
+			set.queue, backend.Redacted(set.backend), err)
+	case err != nil:
+		err = fmt.Errorf("open queue %s: %w", set.queue, err)
+	default:
+		return b, q, nil
+	}
+	return nil, nil, errors.Join(err, b.Close())
+}
+
+// feed sends what the settings ask for.
+func (p Program) feed(ctx context.Context, set settings, q queue.Queue, stdout, stderr io.Writer) error {
+	seed := set.seed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	refused := 0
+	sources := []feed.Source{feed.NewList(set.jobs), feed.NewRandom(set.random, set.first, set.max, seed)}
+	if set.lines {
+		sources = append(sources, feed.NewLines("stdin", p.Stdin, set.ceiling, func(err error) {
+			refused++
+			fmt.Fprintf(stderr, "%s: refused %v\n", Name, err)
+		}))
+	}
+	tell, done := p.display(set, stdout, stderr)
+	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: tell}, sources...)
+	done()
+	switch {
+	case err != nil:
+		return unfinished(ctx, sent, err)
+	case refused > 0:
+		return fmt.Errorf("sent %d jobs, refused %d lines", sent, refused)
+	}
+	return nil
+}
+
+// unfinished says what is known about jobs that were to be sent.
+func unfinished(ctx context.Context, sent int, err error) error {
+	reason := err
+	if ctx.Err() != nil { // the cause is not wrapped: an unfinished feed is no success
+		reason = errors.New("stopped")
+	}
+	if doubt, ok := errors.AsType[*feed.Doubt](err); ok {
+		return fmt.Errorf("sent %d jobs for certain, and of %d more some or none: %w", sent, doubt.Jobs, reason)
+	}
+	return fmt.Errorf("sent %d jobs: %w", sent, reason)
+}
+
+// display returns what tells of sent jobs: a line for each, and for many jobs a bar on
+// a terminal, which is then spared the lines.
+func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]message.Job), done func()) {
+	total := len(set.jobs) + set.random
+	lines := func(jobs []message.Job) {
+		for _, job := range jobs {
+			fmt.Fprintf(stdout, "sent %s\n", job.Encode())
+		}
+	}
+	if total < many || set.lines || !p.terminal(stderr) {
+		return lines, func() {}
+	}
+	quiet := p.terminal(stdout)
+	bar := progressbar.NewOptions(total,
+		progressbar.OptionSetWriter(stderr), progressbar.OptionSetDescription("sending"),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("jobs"),
+		progressbar.OptionSetPredictTime(true))
+	return func(jobs []message.Job) {
+			_ = bar.Add(len(jobs)) // a display that fails is no reason to stop
+			if !quiet {
+				lines(jobs)
+			}
+		}, func() {
+			_ = bar.Exit()
+			fmt.Fprintln(stderr)
+		}
+}
+
+func (p Program) terminal(w io.Writer) bool { return p.Terminal != nil && p.Terminal(w) }

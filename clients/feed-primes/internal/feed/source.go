@@ -1,0 +1,137 @@
+package feed
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+
+	"cloudmaster/internal/message"
+)
+
+// Random gives jobs of random size. The same seed gives the same jobs.
+type Random struct {
+	count, next, most int
+	random            *rand.Rand
+}
+
+// NewRandom returns a source of count jobs with ids from first on, each with an N from 1 to most.
+func NewRandom(count, first, most int, seed uint64) *Random {
+	return &Random{count: count, next: first, most: most, random: rand.New(rand.NewPCG(seed, 0))}
+}
+
+// Next implements Source.
+func (r *Random) Next(_ context.Context, most int) ([]message.Job, error) {
+	jobs := make([]message.Job, min(most, r.count))
+	for i := range jobs {
+		jobs[i] = message.Job{ID: strconv.Itoa(r.next), N: 1 + r.random.IntN(r.most)}
+		r.next++
+	}
+	r.count -= len(jobs)
+	return jobs, nil
+}
+
+// List gives the jobs it is made of.
+type List struct{ jobs []message.Job }
+
+// NewList returns a source of the given jobs.
+func NewList(jobs []message.Job) *List { return &List{jobs: jobs} }
+
+// Next implements Source.
+func (l *List) Next(_ context.Context, most int) ([]message.Job, error) {
+	n := min(most, len(l.jobs))
+	jobs := l.jobs[:n]
+	l.jobs = l.jobs[n:]
+	return jobs, nil
+}
+
+// longestLine is more than any job takes, and bounds what a file without line ends costs.
+const longestLine = 4 << 10
+
+// Lines reads jobs, one on each line, and goes on after lines that are none. Blank
+// lines are passed over.
+type Lines struct {
+	name    string
+	ceiling int
+	refuse  func(error)
+	in      *bufio.Reader
+	line    int
+	err     error // why reading ended
+}
+
+// NewLines returns a source of the jobs in r with an N up to ceiling. What is wrong
+// with a line is told to refuse, as "name:line: reason".
+func NewLines(name string, r io.Reader, ceiling int, refuse func(error)) *Lines {
+	return &Lines{name: name, ceiling: ceiling, refuse: refuse, in: bufio.NewReaderSize(r, longestLine)}
+}
+
+// lines is what one read brings.
+type lines struct {
+	jobs    []message.Job
+	refused []error
+}
+
+// Next implements Source. It returns when ctx ends, even if a read waits for a
+// terminal or a pipe: nothing can interrupt that, so its goroutine ends when the
+// read does. The source must not be used any more then.
+func (l *Lines) Next(ctx context.Context, most int) ([]message.Job, error) {
+	for l.err == nil {
+		done := make(chan lines, 1)
+		go func() { done <- l.read(most) }()
+		var got lines
+		select {
+		case got = <-done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("read jobs from %s: %w", l.name, context.Cause(ctx))
+		}
+		for _, err := range got.refused {
+			l.refuse(err)
+		}
+		if len(got.jobs) > 0 {
+			return got.jobs, nil
+		}
+	}
+	if errors.Is(l.err, io.EOF) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("read jobs from %s: %w", l.name, l.err)
+}
+
+// read reads lines until it has enough jobs, or would have to wait for more.
+func (l *Lines) read(most int) (got lines) {
+	for len(got.jobs) < most && l.err == nil {
+		line, whole := l.readLine()
+		switch job, err := message.ParseJob(line, l.ceiling); {
+		case len(bytes.TrimSpace(line)) == 0:
+		case !whole:
+			got.refused = append(got.refused, fmt.Errorf("%s:%d: line is longer than %d bytes", l.name, l.line, longestLine))
+		case err != nil:
+			got.refused = append(got.refused, fmt.Errorf("%s:%d: %w", l.name, l.line, err))
+		default:
+			got.jobs = append(got.jobs, job)
+		}
+		if l.in.Buffered() == 0 {
+			break // somebody types: what there is goes out now
+		}
+	}
+	return got
+}
+
+// readLine returns the next line, and of one that is too long only the beginning. The
+// end, or an error, is kept in l.err. The line is valid until the next call.
+func (l *Lines) readLine() (line []byte, whole bool) {
+	l.line++
+	line, l.err = l.in.ReadSlice('\n')
+	if !errors.Is(l.err, bufio.ErrBufferFull) {
+		return line, true
+	}
+	line = bytes.Clone(line)
+	for errors.Is(l.err, bufio.ErrBufferFull) {
+		_, l.err = l.in.ReadSlice('\n')
+	}
+	return line, false
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"cloudmaster/internal/cloud/processcloud"
+	"cloudmaster/internal/pool"
+)
+
+type options struct {
+	bin, config, dir string
+}
+
+// deployment is the name in deploy/local/demo.yaml: it is part of queue names and directories.
+const deployment = "demo"
+
+// stage is where a play takes place: the programs, their addresses and files.
+type stage struct {
+	options
+	out        io.Writer
+	broker     string // host:port
+	ops        string // of the controller
+	allocator  string // host:port
+	stderr     *os.File
+	lock       *os.File // held while we play
+	env        []string // of the controller, beside what the stage sets itself
+	controller *process
+	others     []*process
+}
+
+// newStage prepares the directory and chooses addresses. With fixed addresses they are
+// those of the configuration and the documentation; else any that are free, so that a
+// play never meets another program. With empty, what an earlier play left is removed.
+func newStage(ctx context.Context, opts options, out io.Writer, fixed, empty bool) (*stage, error) {
+	s := &stage{options: opts, out: out, broker: "127.0.0.1:4222", ops: "127.0.0.1:20810", allocator: "127.0.0.1:20809"}
+	if !fixed {
+		for _, address := range []*string{&s.broker, &s.ops, &s.allocator} {
+			free, err := freeAddress()
+			if err != nil {
+				return nil, err
+			}
+			*address = free
+		}
+	}
+	if err := s.occupy(ctx, empty); err != nil {
+		return nil, err
+	}
+	stderr, err := os.OpenFile(s.stderrLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("prepare log: %w", err)
+	}
+	s.stderr = stderr
+	return s, nil
+}
+
+// occupy makes the directory ours until the process ends: two plays in one would
+// remove each other's files.
+func (s *stage) occupy(ctx context.Context, empty bool) error {
+	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
+		return fmt.Errorf("prepare directory: %w", err)
+	}
+	lock, err := os.OpenFile(s.dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("prepare directory: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(fmt.Errorf("another demo plays in %s: stop it, or name another --dir", s.dir), lock.Close())
+	}
+	s.lock = lock
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return fmt.Errorf("prepare directory: %w", err)
+	}
+	if !empty {
+		return nil
+	}
+	// What a play that was killed left running, then only what plays write: the directory may be anything.
+	if err := s.endInstances(ctx); err != nil {
+		return fmt.Errorf("end the instances of an earlier play: %w", err)
+	}
+	for _, name := range []string{s.instances(), s.store(), s.stderrLog()} {
+		if err := os.RemoveAll(name); err != nil {
+			return fmt.Errorf("remove what an earlier play left: %w", err)
+		}
+	}
+	return nil
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // bound and closed at once
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String(), nil
+}
+
+func (s *stage) program(name string) string { return filepath.Join(s.bin, name) }
+func (s *stage) backend() string            { return "nats://" + s.broker }
+func (s *stage) instances() string          { return filepath.Join(s.dir, "instances") }
+func (s *stage) store() string              { return filepath.Join(s.dir, "jetstream") }
+func (s *stage) stderrLog() string          { return filepath.Join(s.dir, "stderr.log") }
+
+// startController starts the controller, for the first time or again.
+func (s *stage) startController(ctx context.Context) error {
+	p, err := start(ctx, s.out, s.stderr, append([]string{
+		"CLOUDMASTER_BROKER_LISTEN=" + s.broker,
+		"CLOUDMASTER_BROKER_STORE_DIR=" + s.store(),
+		"CLOUDMASTER_OPS_LISTEN=" + s.ops,
+		"CLOUDMASTER_CLOUDS_LOCAL_BIN_DIR=" + s.bin,
+		"CLOUDMASTER_CLOUDS_LOCAL_STATE_DIR=" + s.instances(),
+	}, s.env...), s.program("controller"), "run", "-c", s.config)
+	if err != nil {
+		return err
+	}
+	s.controller = p
+	return s.ready(ctx, "controller", p, func() bool {
+		_, err := get(ctx, "http://"+s.ops+"/readyz")
+		return err == nil && p.mark() > 0 // its own first line: another controller may answer there
+	})
+}
+
+func (s *stage) startAllocator(ctx context.Context) error {
+	p, err := s.run(ctx, "allocator", "--listen", s.allocator, "--backend", s.backend(), "--deployment", deployment, "--pool", "fib",
+		"--refresh-interval", "500ms", "--request-interval", "5s")
+	if err != nil {
+		return err
+	}
+	return s.ready(ctx, "allocator", p, func() bool {
+		_, err := get(ctx, "http://"+s.allocator+"/healthz")
+		return err == nil
+	})
+}
+
+// run starts a program that the stage will stop in the end.
+func (s *stage) run(ctx context.Context, name string, args ...string) (*process, error) {
+	p, err := start(ctx, nil, s.stderr, nil, s.program(name), args...)
+	if err != nil {
+		return nil, err
+	}
+	s.others = append(s.others, p)
+	return p, nil
+}
+
+const readyTimeout = 30 * time.Second
+
+// ready waits until a program is, or has ended.
+func (s *stage) ready(ctx context.Context, name string, p *process, is func() bool) error {
+	seen := until(ctx, readyTimeout, func() (string, bool) { return "", p.ended() || is() })
+	if p.ended() {
+		return fmt.Errorf("%s ended at once (exit %d): %s", name, p.exitCode(), s.lastWords())
+	}
+	if seen.err != nil {
+		return fmt.Errorf("%s is not ready: %w; see %s", name, seen.err, s.stderr.Name())
+	}
+	return nil
+}
+
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	return string(body), err
+}
+
+// lastWords returns the last line that a program wrote to its standard error.
+func (s *stage) lastWords() string {
+	all, err := os.ReadFile(s.stderr.Name())
+	if err != nil {
+		return "see " + s.stderr.Name()
+	}
+	lines := strings.Split(strings.TrimSpace(string(all)), "\n")
+	return lines[len(lines)-1]
+}
+
+// metric reads one value from the controller's metrics; false if it is not there.
+func (s *stage) metric(ctx context.Context, series string) (float64, bool) {
+	body, err := get(ctx, "http://"+s.ops+"/metrics")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.SplitSeq(body, "\n") {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			v, err := strconv.ParseFloat(value, 64)
+			return v, err == nil
+		}
+	}
+	return 0, false
+}
+
+// member is an instance in the active set as the allocator sees it.
+type member struct {
+	ID   string  `json:"id"`
+	Load float64 `json:"load_estimate"`
+}
+
+// activeSet returns the fib pool's set by instance id.
+func (s *stage) activeSet(ctx context.Context) map[string]float64 {
+	body, err := get(ctx, "http://"+s.allocator+"/v1/pools/fib")
+	if err != nil {
+		return nil
+	}
+	var set struct {
+		Instances []member `json:"instances"`
+	}
+	if json.Unmarshal([]byte(body), &set) != nil {
+		return nil
+	}
+	loads := make(map[string]float64)
+	for _, m := range set.Instances {
+		loads[m.ID] = m.Load
+	}
+	return loads
+}
+
+// pid returns the process id of an instance.
+func (s *stage) pid(id string) (int, error) {
+	raw, err := os.ReadFile(filepath.Join(s.instances(), deployment, id, "instance.json"))
+	if err != nil {
+		return 0, fmt.Errorf("find the process of %s: %w", id, err)
+	}
+	var record struct {
+		PID int `json:"pid"`
+	}
+	if err := json.Unmarshal(raw, &record); err != nil || record.PID <= 0 {
+		return 0, fmt.Errorf("find the process of %s: no pid in its record (%w)", id, err)
+	}
+	return record.PID, nil
+}
+
+// close ends everything that the play has started: clients, allocator, controller, and
+// then the instances, which would go on without it.
+func (s *stage) close(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	for _, p := range s.others {
+		if !p.ended() {
+			errs = append(errs, p.stop())
+		}
+	}
+	if s.controller != nil && !s.controller.ended() {
+		errs = append(errs, s.controller.stop())
+	}
+	errs = append(errs, s.endInstances(ctx), s.stderr.Close(), s.lock.Close())
+	return errors.Join(errs...)
+}
+
+func (s *stage) endInstances(ctx context.Context) error {
+	c, err := processcloud.Open(ctx, deployment, processcloud.Options{StateDir: s.instances(), BinDir: s.bin, Grace: 5 * time.Second})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	seen := until(ctx, stopTimeout, func() (string, bool) {
+		list, err := c.List(ctx)
+		var ids []pool.InstanceID
+		for _, in := range list {
+			ids = append(ids, in.ID)
+		}
+		if err == nil && len(ids) > 0 {
+			err = c.Terminate(ctx, ids...)
+		}
+		return fmt.Sprintf("%d instances run", len(ids)), err == nil && len(ids) == 0
+	})
+	return seen.err
+}
+
+// sight is what an expectation has seen.
+type sight struct {
+	text string
+	err  error // why it was not what was expected
+}
+
+var errNotSeen = errors.New("not seen in time")
+
+// until looks again and again until the look is good, the time is over, or ctx ends.
+func until(ctx context.Context, timeout time.Duration, look func() (string, bool)) sight {
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, ok := look()
+		if ok {
+			return sight{text: text}
+		}
+		select {
+		case <-ctx.Done():
+			return sight{text: text, err: context.Cause(ctx)}
+		case <-deadline.C:
+			return sight{text: text, err: errNotSeen}
+		case <-tick.C:
+		}
+	}
+}

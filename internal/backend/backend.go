@@ -1,0 +1,109 @@
+// Package backend turns one address into queues and stored objects:
+// "nats://host:4222", "aws://eu-west-1".
+//
+// A binary links only the adapters whose openers it names:
+//
+//	backend.Open(ctx, address, backend.Openers{"nats": natsbackend.Open}, backend.Options{…})
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/queue"
+)
+
+// Backend is a connection to a message broker and an object store.
+type Backend interface {
+	// Queue opens an existing queue; queue.ErrNotFound if nobody has created it.
+	Queue(ctx context.Context, name string) (queue.Queue, error)
+
+	// Ensure opens a queue and creates it, with its dead letters, if it is missing. The limits of
+	// an existing one are brought to those given where the broker can do it.
+	Ensure(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
+
+	// Blobs opens the deployment's store, and creates it if the broker allows it.
+	Blobs(ctx context.Context) (blob.Store, error)
+
+	// Close ends the connection after what was sent has left. Calling it twice is fine.
+	Close() error
+}
+
+// Options are common to all backends; the zero value works.
+type Options struct {
+	Deployment string       // its name is part of what the backend names by itself (the store)
+	Client     string       // who we are, for the broker's own lists; the program's name
+	Log        *slog.Logger // nil discards
+	// Count is called once for each call to the broker's API, for metrics; may be nil.
+	Count func(service, operation string, err error)
+}
+
+// Opener connects. It waits for a broker that is not there yet, saying so in the
+// log, until ctx ends.
+type Opener func(ctx context.Context, address *url.URL, opts Options) (Backend, error)
+
+// Openers maps an address's scheme to what opens it.
+type Openers map[string]Opener
+
+// Open connects to the backend at address. Its errors do not show who the address
+// says we are: a password, or a token in the user's place.
+func Open(ctx context.Context, address string, openers Openers, opts Options) (Backend, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("backend address %q: %w", Redacted(address), reason(err, address))
+	}
+	open, ok := openers[u.Scheme]
+	if !ok {
+		return nil, fmt.Errorf("backend address %q: %s", Redacted(address), openers.hint())
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	b, err := open(ctx, u, opts)
+	if err != nil {
+		return nil, fmt.Errorf("open backend %s: %w", Redacted(address), err)
+	}
+	return b, nil
+}
+
+// hint tells which addresses are possible.
+func (o Openers) hint() string {
+	known := slices.Sorted(maps.Keys(o))
+	if len(known) == 0 {
+		return "this program speaks to no backend"
+	}
+	return fmt.Sprintf("this program speaks %s, as in %s://HOST", strings.Join(known, ", "), known[0])
+}
+
+// Redacted makes an address safe for logs: it hides all in front of the last "@" but the scheme. url.URL's own
+// Redacted leaves user names, and needs an address that can be parsed.
+func Redacted(address string) string {
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 {
+		return address
+	}
+	scheme, _, ok := strings.Cut(address[:at], "://")
+	if !ok {
+		return "xxxxx" + address[at:]
+	}
+	return scheme + "://xxxxx" + address[at:]
+}
+
+// reason is why an address cannot be parsed, without the address that url.Error
+// repeats. Where there is something to hide, it may be what the reason quotes.
+func reason(err error, address string) error {
+	if strings.Contains(address, "@") {
+		return errors.New("not a URL; characters such as / and % in a password are written %2F and %25")
+	}
+	if parse, ok := errors.AsType[*url.Error](err); ok {
+		return parse.Err
+	}
+	return err
+}

@@ -1,0 +1,144 @@
+// Package natsbackend is the backend on NATS JetStream: queues are natsqueue's, the
+// store is natsblob's, all on one connection.
+//
+// # Address
+//
+//	nats://[user:password@]host[:port][,host[:port]…][?replicas=N]
+//
+// The port defaults to 4222. Several hosts are the nodes of one cluster. replicas
+// says how many of them keep each queue and the store; without it new ones are kept by one
+// and existing ones stay as they are.
+//
+// # Outages
+//
+// Open waits for the broker. Later the connection is made again whenever it is lost, for ever.
+// Nothing is buffered while it is away: calls wait for a bounded time and then fail, so that
+// what was not confirmed is known not to be.
+package natsbackend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/blob/natsblob"
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/natsqueue"
+)
+
+var (
+	_ backend.Backend = (*Backend)(nil)
+	_ backend.Opener  = Open
+)
+
+const (
+	service      = "nats" // in calls of backend.Options.Count
+	dialTimeout  = 2 * time.Second
+	flushTimeout = 2 * time.Second
+	// A dead peer is noticed after about pingInterval times pingsLost.
+	pingInterval = 5 * time.Second
+	pingsLost    = 2
+)
+
+// Backend is one connection. Make it with Open.
+type Backend struct {
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	replicas int
+	opts     backend.Options
+	close    func() error
+}
+
+// Open connects to the broker at address, waiting until there is one or ctx ends.
+func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	target, err := parse(address)
+	if err != nil {
+		return nil, err
+	}
+	nc, js, err := connect(ctx, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{nc: nc, js: js, replicas: target.replicas, opts: opts}
+	b.close = sync.OnceValue(b.shut)
+	return b, nil
+}
+
+// Queue implements backend.Backend.
+func (b *Backend) Queue(ctx context.Context, name string) (queue.Queue, error) {
+	q, err := natsqueue.Open(ctx, b.js, name, b.queueOptions())
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// Ensure implements backend.Backend.
+func (b *Backend) Ensure(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error) {
+	q, err := natsqueue.Ensure(ctx, b.js, name, limits, b.queueOptions())
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+func (b *Backend) queueOptions() natsqueue.Options {
+	return natsqueue.Options{Replicas: b.replicas, Count: b.count, Log: b.opts.Log}
+}
+
+var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]`)
+
+// Blobs implements backend.Backend. The store is named after the deployment.
+func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
+	if bad := unsafe.FindString(b.opts.Deployment); bad != "" {
+		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -", b.opts.Deployment, bad)
+	}
+	bucket := "cloudmaster"
+	if b.opts.Deployment != "" {
+		bucket += "-" + b.opts.Deployment
+	}
+	s, err := natsblob.Open(ctx, b.js, bucket, natsblob.Options{Replicas: b.replicas, Count: b.count})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close implements backend.Backend.
+func (b *Backend) Close() error { return b.close() }
+
+func (b *Backend) shut() error {
+	var err error
+	if b.nc.IsConnected() {
+		err = b.nc.FlushTimeout(flushTimeout)
+	}
+	b.nc.Close()
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("close connection to the broker: %w", err)
+	}
+	return nil
+}
+
+func (b *Backend) count(operation string, err error) {
+	if b.opts.Count != nil {
+		b.opts.Count(service, operation, err)
+	}
+}
+
+const leastWait, mostWait = 100 * time.Millisecond, 2 * time.Second
+
+// untilTry is how long to wait before try n (from 1) of connecting.
+func untilTry(n int) time.Duration { return backoff.Delay(n, leastWait, mostWait) }

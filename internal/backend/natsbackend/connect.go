@@ -1,0 +1,99 @@
+package natsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/natsqueue"
+)
+
+// connect tries until it is connected to a broker whose JetStream answers, or ctx ends.
+// It logs once that it waits, and once that waiting is over.
+func connect(ctx context.Context, t target, opts backend.Options) (*nats.Conn, jetstream.JetStream, error) {
+	for try := 1; ; try++ {
+		nc, js, err := dial(ctx, t, opts)
+		switch {
+		case err == nil && try > 1:
+			opts.Log.InfoContext(ctx, "the broker is there", "broker", t.String())
+			fallthrough
+		case err == nil:
+			return nc, js, nil
+		case hopeless(err):
+			return nil, nil, fmt.Errorf("%w: %w", queue.ErrDenied, err)
+		case try == 1:
+			opts.Log.WarnContext(ctx, "waiting for the broker", "broker", t.String(), "error", err)
+		}
+		if !backoff.Wait(ctx, untilTry(try)) {
+			return nil, nil, fmt.Errorf("wait for the broker: %w; last: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// hopeless reports whether waiting cannot help.
+func hopeless(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired)
+}
+
+// dial makes one try.
+func dial(ctx context.Context, t target, opts backend.Options) (*nats.Conn, jetstream.JetStream, error) {
+	nc, err := t.options(opts).Connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := natsqueue.JetStream(nc)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		_, err = js.AccountInfo(ctx)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, nil, fmt.Errorf("ask for JetStream: %w", err)
+	}
+	return nc, js, nil
+}
+
+// options is how we connect and stay connected.
+func (t target) options(opts backend.Options) *nats.Options {
+	o := nats.GetDefaultOptions()
+	o.Servers = t.servers
+	o.User, o.Password = t.user, t.password
+	o.Name = opts.Client
+	o.Timeout = dialTimeout
+	o.PingInterval, o.MaxPingsOut = pingInterval, pingsLost
+	o.MaxReconnect = -1
+	o.IgnoreAuthErrorAbort = true // a broker that restarts may not know its users yet
+	o.ReconnectBufSize = -1       // what cannot be sent is an error now, not a surprise later
+	o.CustomReconnectDelayCB = untilTry
+	o.DisconnectedErrCB = func(_ *nats.Conn, err error) {
+		if err != nil { // nil: we closed it
+			opts.Log.Warn("lost the broker, reconnecting", "broker", t.String(), "error", err)
+		}
+	}
+	o.ReconnectedCB = func(nc *nats.Conn) {
+		opts.Log.Info("reconnected to the broker", "broker", nc.ConnectedAddr())
+	}
+	o.AsyncErrorCB = func(_ *nats.Conn, sub *nats.Subscription, err error) {
+		if _, ok := errors.AsType[net.Error](err); ok {
+			opts.Log.Debug("network error", "error", err) // part of losing the connection, which is told above
+			return
+		}
+		opts.Log.Error("the broker reports an error", "subject", subject(sub), "error", err)
+	}
+	return &o
+}
+
+func subject(sub *nats.Subscription) string {
+	if sub == nil {
+		return ""
+	}
+	return sub.Subject
+}

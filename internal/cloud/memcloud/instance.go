@@ -1,0 +1,140 @@
+package memcloud
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/pool"
+)
+
+// instance is one instance and the moments of its life. Its phase is not stored:
+// it follows from the time at which somebody looks.
+type instance struct {
+	cloud.Instance
+
+	userData []byte
+	running  time.Time // when its boot is over
+	ending   time.Time // when it begins to end; zero while nobody has ended it
+	gone     time.Time // when it is over; zero as ending
+}
+
+// phase returns the phase at a moment; false if there is no such instance then.
+func (in *instance) phase(at time.Time) (cloud.Phase, bool) {
+	switch {
+	case at.Before(in.Launched), in.over(at):
+		return cloud.PhaseUnknown, false
+	case !in.ending.IsZero() && !at.Before(in.ending):
+		return cloud.Terminating, true
+	case at.Before(in.running):
+		return cloud.Pending, true
+	}
+	return cloud.Running, true
+}
+
+// over reports whether the instance is gone at a moment.
+func (in *instance) over(at time.Time) bool { return !in.gone.IsZero() && !at.Before(in.gone) }
+
+// tell returns the instance for a caller to keep.
+func (in *instance) tell(phase cloud.Phase) cloud.Instance {
+	out := in.Instance
+	out.Phase = phase
+	out.Tags = maps.Clone(in.Tags)
+	return out
+}
+
+// tellNow is tell with the phase at a moment; Terminating if it is gone.
+func (in *instance) tellNow(at time.Time) cloud.Instance {
+	if phase, ok := in.phase(at); ok {
+		return in.tell(phase)
+	}
+	return in.tell(cloud.Terminating)
+}
+
+// viewLocked returns the instances that exist at a moment.
+func (a *Account) viewLocked(at time.Time, keep func(*instance) bool) []cloud.Instance {
+	var out []cloud.Instance
+	for _, in := range a.present {
+		if phase, ok := in.phase(at); ok && keep(in) {
+			out = append(out, in.tell(phase))
+		}
+	}
+	return out
+}
+
+// forgetLocked drops those from the present that no list can show any more, so
+// that a long simulation does not slow down.
+func (a *Account) forgetLocked(now time.Time) {
+	a.present = slices.DeleteFunc(a.present, func(in *instance) bool { return in.over(now.Add(-a.opts.ListLag)) })
+}
+
+// addLocked makes one new instance.
+func (a *Account) addLocked(now time.Time, spec *cloud.Spec, deployment string, id pool.InstanceID, doc []byte) *instance {
+	a.launched++
+	in := &instance{
+		Instance: cloud.Instance{
+			ID: id, Image: spec.Image, Address: fmt.Sprintf("%s.mem.internal", id),
+			Launched: now, Tags: maps.Clone(spec.Tags),
+		},
+		userData: slices.Clone(doc), running: now.Add(a.opts.BootDelay),
+	}
+	if in.Tags == nil {
+		in.Tags = map[string]string{}
+	}
+	in.Tags[cloud.TagDeployment] = deployment
+	a.present = append(a.present, in)
+	a.byID[id] = in
+	return in
+}
+
+// endLocked begins to end the instances that match and have not begun, and
+// returns them.
+func (a *Account) endLocked(now time.Time, takes time.Duration, match func(*instance) bool) []cloud.Instance {
+	var out []cloud.Instance
+	for _, in := range a.present {
+		if !match(in) || in.over(now) {
+			continue
+		}
+		first := in.ending.IsZero()
+		if gone := now.Add(takes); first || gone.Before(in.gone) {
+			in.gone = gone
+		}
+		if first {
+			in.ending = now
+			out = append(out, in.tell(cloud.Terminating))
+		}
+	}
+	return out
+}
+
+// tell calls a hook for each instance. No lock is held.
+func (a *Account) tell(hook func(cloud.Instance), list []cloud.Instance) {
+	if hook == nil {
+		return
+	}
+	for _, in := range list {
+		in.Tags = maps.Clone(in.Tags)
+		hook(in)
+	}
+}
+
+// boot arranges for OnRunning. A timer, not a goroutine: nothing is left behind
+// when a test, or its synctest bubble, ends before it fires.
+func (a *Account) boot(list []cloud.Instance) {
+	if a.opts.OnRunning == nil || len(list) == 0 {
+		return
+	}
+	time.AfterFunc(a.opts.BootDelay, func() {
+		a.mu.Lock()
+		var up []cloud.Instance
+		for _, started := range list {
+			if in := a.byID[started.ID]; in.ending.IsZero() {
+				up = append(up, in.tell(cloud.Running))
+			}
+		}
+		a.mu.Unlock()
+		a.tell(a.opts.OnRunning, up)
+	})
+}

@@ -1,0 +1,168 @@
+package processcloud
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"cloudmaster/internal/pool"
+)
+
+// The environment of an instance. Every instance can be told from all other
+// processes by the first two together: that is how an orphan is found whose pid
+// was never written down.
+const (
+	envInstanceID  = "CLOUDMASTER_INSTANCE_ID"
+	envInstanceDir = "CLOUDMASTER_INSTANCE_DIR"
+	envUserData    = "CLOUDMASTER_USER_DATA" // holds the document itself
+)
+
+// identity tells one process from every other one that ever was: a pid comes back,
+// a pid with its start time on one boot of the machine does not.
+type identity struct {
+	BootID     string `json:"boot_id"`
+	PID        int    `json:"pid,omitempty"`
+	StartTicks uint64 `json:"start_ticks,omitempty"` // since boot
+}
+
+// processes is the machine's process table.
+type processes struct {
+	fs     procfs.FS
+	bootID string
+}
+
+func openProcesses() (*processes, error) {
+	table, err := procfs.NewFS("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("open the process table: %w", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read the boot id: %w", err)
+	}
+	return &processes{fs: table, bootID: strings.TrimSpace(string(boot))}, nil
+}
+
+// identify returns the identity of a process that cannot go away meanwhile: a child
+// that is not waited for.
+func (p *processes) identify(pid int) (identity, error) {
+	stat, err := p.stat(pid)
+	if err != nil {
+		return identity{}, err
+	}
+	return identity{BootID: p.bootID, PID: pid, StartTicks: stat.Starttime}, nil
+}
+
+// alive reports whether this very process runs. A zombie does not. An error means
+// that we cannot know, which is not the same as no.
+func (p *processes) alive(id identity) (bool, error) {
+	stat, ok, err := p.lookup(id)
+	return ok && !ended(stat), err
+}
+
+// lookup returns this very process, which may be a zombie; false if it is gone.
+func (p *processes) lookup(id identity) (stat procfs.ProcStat, ok bool, err error) {
+	if id.PID <= 0 || id.BootID != p.bootID {
+		return procfs.ProcStat{}, false, nil
+	}
+	stat, err = p.stat(id.PID)
+	if gone(err) {
+		return procfs.ProcStat{}, false, nil
+	}
+	if err != nil {
+		return procfs.ProcStat{}, false, fmt.Errorf("look at process %d: %w", id.PID, err)
+	}
+	return stat, stat.Starttime == id.StartTicks, nil
+}
+
+// gone reports whether err says that there is no such process.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+}
+
+func (p *processes) stat(pid int) (procfs.ProcStat, error) {
+	proc, err := p.fs.Proc(pid)
+	if err != nil {
+		return procfs.ProcStat{}, err
+	}
+	return proc.Stat()
+}
+
+// ended reports whether the process is over and waits to be reaped.
+func ended(stat procfs.ProcStat) bool { return stat.State == "Z" || stat.State == "X" }
+
+// errNoProcess: no process carries the marks of the instance.
+var errNoProcess = errors.New("no process of it is found")
+
+// find returns the process of an instance by the marks in its environment, or
+// errNoProcess. Only the leader of its session counts: what an instance started
+// inherits the marks.
+func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error) {
+	all, err := p.fs.AllProcs()
+	if err != nil {
+		return procfs.ProcStat{}, fmt.Errorf("list processes: %w", err)
+	}
+	for _, proc := range all {
+		env, err := proc.Environ()
+		switch {
+		case gone(err), errors.Is(err, fs.ErrPermission): // another user's
+			continue
+		case err != nil:
+			return procfs.ProcStat{}, fmt.Errorf("look at process %d: %w", proc.PID, err)
+		case !slices.Contains(env, envInstanceDir+"="+dir) || !slices.Contains(env, envInstanceID+"="+string(id)):
+			continue
+		}
+		stat, err := proc.Stat()
+		if err != nil && !gone(err) {
+			return procfs.ProcStat{}, fmt.Errorf("look at process %d: %w", proc.PID, err)
+		}
+		if err == nil && !ended(stat) && stat.Session == stat.PID {
+			return stat, nil
+		}
+	}
+	return procfs.ProcStat{}, errNoProcess
+}
+
+// describe returns what a process runs, and when it began.
+func (p *processes) describe(stat procfs.ProcStat) (image string, started time.Time) {
+	if proc, err := p.fs.Proc(stat.PID); err == nil {
+		if exe, err := proc.Executable(); err == nil {
+			image = strings.TrimSuffix(filepath.Base(exe), " (deleted)")
+		}
+	}
+	if seconds, err := stat.StartTime(); err == nil {
+		started = time.UnixMilli(int64(seconds * 1000)).UTC()
+	}
+	return image, started
+}
+
+// inherited are the variables an instance takes over from us. Everything else stays
+// here: secrets among it, and what would make two launches differ.
+var inherited = []string{
+	"PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL",
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GOTRACEBACK",
+}
+
+// environ is the environment of a new instance.
+func environ(id pool.InstanceID, dir string, userData []byte, extra []string) []string {
+	var env []string
+	for _, key := range inherited {
+		if value, ok := os.LookupEnv(key); ok {
+			env = append(env, key+"="+value)
+		}
+	}
+	env = append(env, extra...)
+	return append(env,
+		envUserData+"="+string(userData),
+		envInstanceID+"="+string(id),
+		envInstanceDir+"="+dir,
+	)
+}

@@ -1,0 +1,84 @@
+package processcloud
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"cloudmaster/internal/pool"
+)
+
+// The defaults of Options.
+const (
+	DefaultBinDir   = "bin"
+	DefaultStateDir = "var/instances"
+	DefaultHost     = "127.0.0.1"
+	DefaultGrace    = 30 * time.Second
+	DefaultKeepDead = 20
+)
+
+// Options says where binaries and state are and how instances are kept. The zero
+// value is usable.
+type Options struct {
+	BinDir   string        // where the binaries are; default "bin"
+	StateDir string        // where instances keep their directories; default "var/instances"
+	Host     string        // the Address of every instance; default 127.0.0.1
+	Grace    time.Duration // from SIGTERM to SIGKILL; default 30s
+	Capacity int           // most live instances of the deployment; 0 = no limit
+	KeepDead int           // directories of dead instances that are kept; 0 = 20, negative = none
+	Env      []string      // "KEY=value", added to what each instance gets
+	Log      *slog.Logger  // default: none
+
+	// Exited is called once for every instance known to this Cloud value that ends while
+	// it is open, after the instance has left the list. It must not call Close.
+	Exited func(pool.InstanceID)
+
+	step func(name string) // test hook: called between two steps of a launch or termination
+}
+
+var deploymentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// withDefaults fills in what is not set, makes paths absolute and refuses what
+// cannot work, all problems at once.
+func (o Options) withDefaults(deployment string) (Options, error) {
+	var errs []error
+	if !deploymentName.MatchString(deployment) {
+		errs = append(errs, fmt.Errorf("deployment %q: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", deployment))
+	}
+	if o.Grace < 0 {
+		errs = append(errs, fmt.Errorf("grace is %s, less than 0", o.Grace))
+	}
+	if o.Capacity < 0 {
+		errs = append(errs, fmt.Errorf("capacity is %d, less than 0", o.Capacity))
+	}
+	for _, entry := range o.Env {
+		if key, _, ok := strings.Cut(entry, "="); !ok || key == "" {
+			errs = append(errs, fmt.Errorf("environment entry %q: want KEY=value", entry))
+		}
+	}
+	var err error
+	if o.BinDir, err = filepath.Abs(cmp.Or(o.BinDir, DefaultBinDir)); err != nil {
+		errs = append(errs, fmt.Errorf("binary directory: %w", err))
+	}
+	if o.StateDir, err = filepath.Abs(cmp.Or(o.StateDir, DefaultStateDir)); err != nil {
+		errs = append(errs, fmt.Errorf("state directory: %w", err))
+	}
+	o.Host = cmp.Or(o.Host, DefaultHost)
+	o.Grace = cmp.Or(o.Grace, DefaultGrace)
+	o.KeepDead = max(0, cmp.Or(o.KeepDead, DefaultKeepDead))
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Exited == nil {
+		o.Exited = func(pool.InstanceID) {}
+	}
+	if o.step == nil {
+		o.step = func(string) {}
+	}
+	return o, errors.Join(errs...)
+}

@@ -1,0 +1,139 @@
+// Package daemon is what every main shares: signals and exit codes, settings
+// from flags, environment and file, the logger, the version, and the operations
+// endpoint.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"syscall"
+)
+
+// The exit codes of every program.
+const (
+	ExitOK    = 0
+	ExitError = 1 // the program could not do what it was asked
+	ExitUsage = 2 // it was asked in the wrong way
+)
+
+// ErrDone ends a program early and well: help or the version was printed.
+var ErrDone = errors.New("done")
+
+// errStop is the cause of a context that a signal has ended.
+type errStop struct{ sig os.Signal }
+
+// Error names the signal.
+func (e errStop) Error() string { return "stopped by signal: " + e.sig.String() }
+
+// Stopped reports whether ctx ended because the process was asked to stop.
+func Stopped(ctx context.Context) bool {
+	_, ok := errors.AsType[errStop](context.Cause(ctx))
+	return ok
+}
+
+// usageError wraps what was wrong in the way the program was called.
+type usageError struct{ error }
+
+// Unwrap returns what was wrong.
+func (e usageError) Unwrap() error { return e.error }
+
+// Usagef returns an error that makes Main exit with ExitUsage. It formats as fmt.Errorf does.
+func Usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// Main runs a program and returns its exit code. ctx ends at SIGINT, SIGTERM or SIGHUP (the terminal is gone);
+// a second signal ends the process at once, as without a handler. args are
+// those after the program's name. An error is printed to stderr behind the
+// program's name, except ErrDone, and except what a stop by signal caused.
+func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	over := make(chan struct{})
+	defer close(over)
+	wg.Go(func() {
+		select {
+		case sig := <-signals:
+			signal.Stop(signals) // before ctx ends: who sees that may rely on the next signal's default effect
+			cancel(errStop{sig: sig})
+		case <-over:
+			signal.Stop(signals)
+		}
+	})
+	return exitCode(ctx, name, run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr)
+}
+
+func exitCode(ctx context.Context, name string, err error, stderr io.Writer) int {
+	_, stopped := errors.AsType[errStop](err)
+	switch {
+	case err == nil, errors.Is(err, ErrDone), stopped:
+		return ExitOK
+	case errors.Is(err, context.Canceled) && Stopped(ctx):
+		return ExitOK
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", name, err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(stderr, "Run %q for usage.\n", name+" --help")
+		return ExitUsage
+	}
+	return ExitError
+}
+
+// Group runs the functions side by side and returns when all have returned. The
+// first error ends the context of the rest, with that error as its cause, and is
+// returned; a function that returns nil ends only itself.
+func Group(ctx context.Context, fs ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		wg    sync.WaitGroup
+		once  sync.Once
+		first error
+	)
+	for _, f := range fs {
+		wg.Go(func() {
+			if err := f(ctx); err != nil {
+				once.Do(func() {
+					first = err
+					cancel(err) // in here, so that the cause is the error that is returned
+				})
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// Version returns what the binary knows of its origin: the revision, and the version of Go.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	if revision == "" {
+		revision = "unversioned"
+	}
+	return fmt.Sprintf("%.12s%s %s", revision, dirty, info.GoVersion)
+}

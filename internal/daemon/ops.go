@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Ops is what ServeOps serves.
+type Ops struct {
+	Registry  *prometheus.Registry // nil: no /metrics
+	Ready     func() error         // nil: always ready; the error's text is shown to whoever asks
+	Log       *slog.Logger         // nil discards
+	Listening func(net.Addr)       // called once when connections are taken; may be nil
+}
+
+// NewRegistry returns a registry with the Go runtime's and the process's own metrics.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// NewAPICalls registers cloudmaster_api_calls_total and returns what counts a call
+// to a broker, store or cloud in it.
+func NewAPICalls(r prometheus.Registerer) func(service, operation string, err error) {
+	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cloudmaster_api_calls_total", Help: "Calls to brokers, stores and clouds.",
+	}, []string{"service", "operation", "outcome"})
+	r.MustRegister(calls)
+	return func(service, operation string, err error) {
+		outcome := "ok"
+		if err != nil {
+			outcome = "error"
+		}
+		calls.WithLabelValues(service, operation, outcome).Inc()
+	}
+}
+
+// OpsHandler answers GET /healthz (the process lives), /readyz (it can do its work) and /metrics.
+func OpsHandler(o Ops) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if o.Ready != nil {
+			if err := o.Ready(); err != nil {
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	if o.Registry != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{Registry: o.Registry}))
+	}
+	return mux
+}
+
+// ServeOps serves OpsHandler on the address until ctx ends. With no address it
+// only waits. A taken port is an error at once.
+func ServeOps(ctx context.Context, listen string, o Ops) error {
+	if listen == "" {
+		<-ctx.Done()
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen for health and metrics: %w", err)
+	}
+	if o.Listening != nil {
+		o.Listening(l.Addr())
+	}
+	return ServeHTTP(ctx, l, OpsHandler(o), o.Log)
+}
+
+const (
+	headerTimeout   = 5 * time.Second
+	requestTimeout  = 30 * time.Second
+	shutdownTimeout = 10 * time.Second
+)
+
+// ServeHTTP serves on the listener until ctx ends, then lets requests under way
+// finish for at most 10 s and cuts off the rest. That is logged but no error: the stop
+// was asked for. It closes the listener.
+func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout,
+		WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return Group(ctx, func(context.Context) error {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve %s: %w", l.Addr(), err)
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		if err := srv.Shutdown(stop); err != nil {
+			log.WarnContext(ctx, "connections cut off", "address", l.Addr().String(), "error", errors.Join(err, srv.Close()))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,226 @@
+// Package message holds what travels through queues: work messages for batch
+// services, and the status and log messages that instances send to the controller.
+//
+// The formats are described in docs/formats.md. Parsers take bytes from strangers:
+// they bound what they read, never panic, and their errors say what is wrong
+// without repeating more of the input than Excerpt does.
+package message
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"cloudmaster/internal/pool"
+)
+
+// MaxSize bounds a status or log message, in bytes; larger ones are refused unread.
+const MaxSize = 64 << 10
+
+// MaxText bounds what a log message says, in bytes; EncodeLog cuts what is longer.
+// JSON makes at most six bytes of one, so a message of this length is never too large.
+const MaxText = 8 << 10
+
+// Activity is what an instance says of itself beside its load. Empty means that it says nothing.
+type Activity string
+
+// The activities.
+const (
+	Busy Activity = "busy"
+	Idle Activity = "idle"
+)
+
+// Message is what a status queue carries: a Status or a Log.
+type Message interface {
+	// From returns the instance that sent it.
+	From() pool.InstanceID
+	isMessage()
+}
+
+// Status is an instance's report on itself.
+type Status struct {
+	InstanceID pool.InstanceID
+	State      string    // the instance's own word for its state, "active" as a rule
+	Activity   Activity  // busy, idle, or empty
+	Load       float64   // 0 nothing connected, 1 at capacity; may exceed 1
+	Address    string    // host:port for clients; empty if it has none
+	Timestamp  time.Time // by the instance's clock
+	Sequence   uint64    // orders messages of one instance with equal timestamps
+}
+
+// Log is something an instance says for the operator.
+type Log struct {
+	InstanceID pool.InstanceID
+	Text       string
+	Timestamp  time.Time
+	Sequence   uint64
+}
+
+// From returns the instance that sent the status.
+func (s Status) From() pool.InstanceID { return s.InstanceID }
+
+// From returns the instance that said it.
+func (l Log) From() pool.InstanceID { return l.InstanceID }
+
+func (Status) isMessage() {}
+func (Log) isMessage()    {}
+
+// Busy reports whether the instance is at work: it says so, or says nothing and has load.
+func (s *Status) Busy() bool {
+	return s.Activity == Busy || s.Activity == "" && s.Load > 0
+}
+
+// wire is the JSON object of both kinds.
+type wire struct {
+	Type       string    `json:"type"`
+	InstanceID string    `json:"instance_id"`
+	State      string    `json:"state,omitempty"`
+	Status     string    `json:"status,omitempty"`
+	Load       *float64  `json:"load_estimate,omitempty"`
+	Address    string    `json:"address,omitempty"`
+	Message    *string   `json:"message,omitempty"`
+	Timestamp  time.Time `json:"timestamp"`
+	Sequence   uint64    `json:"sequence"`
+}
+
+const (
+	typeStatus = "status"
+	typeLog    = "log"
+)
+
+// EncodeStatus writes a status message. It refuses one that no parser would take.
+func EncodeStatus(s Status) ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("encode status: %w", err)
+	}
+	return encode(wire{
+		Type: typeStatus, InstanceID: string(s.InstanceID), State: s.State, Status: string(s.Activity),
+		Load: &s.Load, Address: s.Address, Timestamp: s.Timestamp.UTC(), Sequence: s.Sequence,
+	})
+}
+
+// EncodeLog writes a log message. It repairs the text where it is not UTF-8, and
+// cuts it at MaxText: part of what an instance says is better than nothing.
+func EncodeLog(l Log) ([]byte, error) {
+	if err := checkSender(l.InstanceID, l.Timestamp); err != nil {
+		return nil, fmt.Errorf("encode log message: %w", err)
+	}
+	text := cut(strings.ToValidUTF8(l.Text, string(utf8.RuneError)), MaxText)
+	return encode(wire{
+		Type: typeLog, InstanceID: string(l.InstanceID), Message: &text, Timestamp: l.Timestamp.UTC(), Sequence: l.Sequence,
+	})
+}
+
+func encode(w wire) ([]byte, error) {
+	body, err := json.Marshal(w)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s message: %w", w.Type, err)
+	}
+	if len(body) > MaxSize {
+		return nil, fmt.Errorf("encode %s message: %d bytes, the most is %d", w.Type, len(body), MaxSize)
+	}
+	return body, nil
+}
+
+// message turns what any parser has read into a Status or a Log.
+func (w *wire) message() (Message, error) {
+	switch w.Type {
+	case typeStatus:
+		return w.toStatus()
+	case typeLog:
+		return w.toLog()
+	case "":
+		return nil, errors.New("type is missing")
+	}
+	return nil, fmt.Errorf("type is %s, not status or log", quote(w.Type))
+}
+
+func (w *wire) toStatus() (Message, error) {
+	if w.Load == nil {
+		return nil, errors.New("load_estimate is missing")
+	}
+	s := Status{
+		InstanceID: pool.InstanceID(w.InstanceID), State: w.State, Activity: Activity(w.Status),
+		Load: *w.Load, Address: w.Address, Timestamp: w.Timestamp.UTC(), Sequence: w.Sequence,
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (w *wire) toLog() (Message, error) {
+	if w.Message == nil {
+		return nil, errors.New("message is missing")
+	}
+	l := Log{InstanceID: pool.InstanceID(w.InstanceID), Text: *w.Message, Timestamp: w.Timestamp.UTC(), Sequence: w.Sequence}
+	if err := checkSender(l.InstanceID, l.Timestamp); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (s *Status) check() error {
+	if err := checkSender(s.InstanceID, s.Timestamp); err != nil {
+		return err
+	}
+	if !pool.ValidLoad(s.Load) {
+		return fmt.Errorf("load_estimate is %v, not a number from 0 up", s.Load)
+	}
+	switch s.Activity {
+	case Busy, Idle, "":
+		return nil
+	}
+	return fmt.Errorf("status is %s, not busy or idle", quote(string(s.Activity)))
+}
+
+const maxID = 128
+
+func checkSender(id pool.InstanceID, at time.Time) error {
+	at = at.UTC() // the year that is written
+	switch {
+	case id == "":
+		return errors.New("instance_id is missing")
+	case len(id) > maxID || strings.ContainsFunc(string(id), unfit):
+		return fmt.Errorf("instance_id is %s, not a name of up to %d bytes", quote(string(id)), maxID)
+	case at.IsZero():
+		return errors.New("timestamp is missing")
+	case at.Year() < 1 || at.Year() > 9999:
+		return fmt.Errorf("timestamp is in the year %d", at.Year())
+	}
+	return nil
+}
+
+// unfit reports whether a character has no place in an id, which is printed as it is.
+func unfit(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }
+
+const excerpt = 200
+
+// Excerpt returns the beginning of a body, at most 200 bytes of it, quoted so
+// that it is safe to print and to log.
+func Excerpt(body []byte) string {
+	if len(body) <= excerpt {
+		return strconv.Quote(string(body))
+	}
+	return strconv.Quote(string(body[:excerpt])) + fmt.Sprintf("… (%d bytes)", len(body))
+}
+
+func quote(s string) string { return Excerpt([]byte(s)) }
+
+// cut returns the beginning of valid UTF-8 text, at most so many bytes of it.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	const more = "…"
+	end := most - len(more)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + more
+}

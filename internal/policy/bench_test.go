@@ -1,0 +1,80 @@
+package policy_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/pool/pooltest"
+)
+
+const (
+	steady = "busy busy 0.5 0.6 0.4 0.5 0.7 starting draining:0.3 idle"      // little to do
+	storm  = "busy busy busy 0.5 0.1 0.2 idle starting draining busy/silent" // a tenth each idle, drained and hung
+)
+
+// crowd returns a judge and a snapshot of n instances, a random mix of the kinds.
+func crowd(b *testing.B, n int, kinds string, resource bool) (policy.Judge, *pool.Snapshot) {
+	b.Helper()
+	rng := rand.New(rand.NewPCG(1, uint64(n)))
+	limits := lifetimes
+	limits.Minimum, limits.Maximum, limits.Drain = 1, 2*n, resource
+	judge := policy.Judge{Limits: limits, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}}
+	if resource {
+		judge.Policy = newResource(b, resourceDefaults, limits)
+	} else {
+		judge.Policy = newJob(b, jobDefaults, limits)
+	}
+	fleet := pooltest.Fleet(b, kinds)
+	s := &pool.Snapshot{Now: pooltest.Now, Backlog: inFlight(0, n/2), Instances: make([]pool.Instance, n)}
+	for i := range s.Instances {
+		s.Instances[i] = fleet[rng.IntN(len(fleet))]
+		s.Instances[i].ID = pool.InstanceID(fmt.Sprintf("i-%017d", i))
+	}
+	return judge, s
+}
+
+// BenchmarkDecide judges 10,000 instances in 100 pools, every other one a job pool.
+func BenchmarkDecide(b *testing.B) {
+	for name, kinds := range map[string]string{"steady": steady, "storm": storm} {
+		b.Run(name, func(b *testing.B) {
+			judges, snapshots := make([]policy.Judge, 100), make([]*pool.Snapshot, 100)
+			for i := range judges {
+				judges[i], snapshots[i] = crowd(b, 100, kinds, i%2 == 0)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range judges {
+					judges[i].Decide(snapshots[i], pool.Budget{Starts: 100, Stops: 100})
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDecideScaling judges one ever larger pool, which stops, drains or takes
+// back a good part of its instances at once. Time per instance stays the same,
+// but for the logarithm of sorting.
+func BenchmarkDecideScaling(b *testing.B) {
+	for _, what := range []string{"job", "resource", "surplus", "regrow"} {
+		for _, n := range []int{1_000, 10_000, 100_000} {
+			b.Run(fmt.Sprintf("%s/instances=%d", what, n), func(b *testing.B) {
+				judge, s := crowd(b, n, storm, what == "resource" || what == "surplus")
+				switch what {
+				case "surplus": // ends half of them
+					judge.Limits.Minimum, judge.Limits.Maximum = 0, n/3
+				case "regrow": // takes all back that drains and launches beside
+					judge.Limits.Minimum, judge.Limits.Maximum = n, n
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					judge.Decide(s, pool.Budget{Starts: n, Stops: n})
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/instance")
+			})
+		}
+	}
+}

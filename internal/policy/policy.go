@@ -1,0 +1,156 @@
+// Package policy holds the deciders: pure functions from a snapshot of a pool to
+// a decision. They see no clock, no logger and no cloud, do not modify the
+// snapshot, and for equal snapshots return equal decisions.
+//
+// docs/policies.md has the rules in words. "Counted" there and here is startup +
+// active. What a decision may really do is the limits' business: see pool.Limits.
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/pool"
+)
+
+// Policy decides what should happen to a pool.
+type Policy interface {
+	// Decide returns what the policy wants and why. An empty decision says why
+	// too, if there was something to decide.
+	Decide(s *pool.Snapshot) pool.Decision
+}
+
+// Settings are the keys of all policies that come with CloudMaster; each policy
+// reads its own.
+type Settings struct {
+	Job      JobSettings
+	Resource ResourceSettings
+	Limits   pool.Limits // for choosing victims whose lifetimes are over first
+}
+
+// Factory makes a policy from settings and refuses settings that make no sense,
+// naming all that is wrong.
+type Factory func(Settings) (Policy, error)
+
+// Fixed keeps the pool between its minimum and maximum, which the limits do: it
+// asks for nothing itself.
+type Fixed struct{}
+
+// Decide asks for nothing.
+func (Fixed) Decide(*pool.Snapshot) pool.Decision { return pool.Decision{} }
+
+// ceil rounds up to a number of instances, forgiving what floating point adds to
+// a whole number: three loads of 0.1 over 0.3 are one server, not two. Nobody
+// runs more than MaxInt32 instances, so infinity is that.
+func ceil(x float64) int {
+	if !(x > 0) { // NaN, too
+		return 0
+	}
+	return int(min(math.Ceil(x*(1-1e-9)), math.MaxInt32))
+}
+
+// positive returns one error for each value that is not a number above 0.
+func positive(values ...setting) error {
+	var errs []error
+	for _, v := range values {
+		if !(v.value > 0) || math.IsInf(v.value, 0) { // NaN fails the comparison
+			errs = append(errs, fmt.Errorf("%s is %v, not a number above 0", v.key, v.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+type setting struct {
+	key   string
+	value float64
+}
+
+// Watchdog finds the instances that are hung: silent, or never started.
+type Watchdog struct {
+	Interval     time.Duration // silence that makes an instance hung; 0 turns the watchdog off
+	BootDeadline time.Duration // an instance in startup for longer is hung; 0 means Interval
+	BreakerRatio float64       // more of the active instances silent than this: the fault is ours
+}
+
+// breakerLeast is how many instances must be active before their silence can be
+// ours. Those that never spoke say nothing about us: their image may be bad.
+const breakerLeast = 4
+
+// Verdict is what the watchdog found.
+type Verdict struct {
+	Hung    []pool.InstanceID // to be replaced
+	Silent  int               // of the active instances, how many are silent
+	Active  int
+	Breaker bool // open: so many are silent that nothing is replaced
+}
+
+// Inspect looks for hung instances among those that are counted or draining.
+// While the breaker is open or the inventory unknown, nothing is hung.
+func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
+	v := Verdict{Active: s.Count(pool.Active)}
+	for i := range s.Instances {
+		if !w.hung(s.Now, &s.Instances[i]) {
+			continue
+		}
+		v.Hung = append(v.Hung, s.Instances[i].ID)
+		if s.Instances[i].State == pool.Active {
+			v.Silent++
+		}
+	}
+	v.Breaker = v.Active >= breakerLeast && float64(v.Silent) > w.BreakerRatio*float64(v.Active)
+	if v.Breaker || s.Stale { // what we cannot see is no proof
+		v.Hung = nil
+	}
+	return v
+}
+
+func (w Watchdog) hung(now time.Time, i *pool.Instance) bool {
+	deadline := w.Interval
+	switch i.State {
+	case pool.Startup:
+		deadline = cmp.Or(w.BootDeadline, w.Interval)
+	case pool.Active, pool.ShutDown:
+	case pool.Unknown, pool.Stopping:
+		return false
+	}
+	// Nobody is silent before being launched.
+	return deadline > 0 && now.Sub(i.HeardAt) > deadline && now.Sub(i.Launched) > deadline
+}
+
+// Judge is the whole judgement of a pool: what is hung, what the policy wants,
+// what the limits allow. It is as pure as its parts.
+type Judge struct {
+	Policy   Policy
+	Watchdog Watchdog
+	Limits   pool.Limits
+}
+
+// Decide returns the decision to carry out, and what the watchdog saw. Hung
+// instances are no capacity to policy and limits, so that they are replaced in
+// the same pass; their stops ignore lifetimes and limits.
+func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdict) {
+	v := j.Watchdog.Inspect(s)
+	rest := *s
+	rest.Stale = s.Stale || v.Breaker // last loads of the silent ones prove nothing either
+	if len(v.Hung) > 0 {
+		rest.Instances = slices.Clone(s.Instances)
+		for i := range rest.Instances {
+			if j.Watchdog.hung(s.Now, &rest.Instances[i]) {
+				rest.Instances[i].State = pool.Stopping
+			}
+		}
+	}
+	d := j.Limits.Apply(&rest, j.Policy.Decide(&rest), left)
+	if len(v.Hung) > 0 {
+		d.Stop = append(slices.Clone(v.Hung), d.Stop...)
+		d.Because("%d hung", len(v.Hung))
+	}
+	if v.Breaker {
+		d.Because("breaker open: %d of %d silent", v.Silent, v.Active)
+	}
+	return d, v
+}

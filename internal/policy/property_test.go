@@ -1,0 +1,179 @@
+package policy_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/pool/pooltest"
+)
+
+// anyJudge is a judge of any of the policies, with any sensible settings.
+func anyJudge(tb testing.TB, rng *rand.Rand) policy.Judge {
+	tb.Helper()
+	limits := pool.Limits{Minimum: rng.IntN(4), MinimumLifetime: time.Duration(rng.IntN(2)) * 5 * time.Minute, MinimumActiveTime: time.Duration(rng.IntN(2)) * 2 * time.Minute}
+	limits.Maximum = limits.Minimum + rng.IntN(6)
+	judge := policy.Judge{Watchdog: policy.Watchdog{Interval: time.Duration(rng.IntN(4)) * 10 * time.Minute, BreakerRatio: 0.5}}
+	switch rng.IntN(3) {
+	case 0:
+		judge.Policy = policy.Fixed{}
+	case 1:
+		judge.Policy = newJob(tb, policy.JobSettings{StartThreshold: 1 + rng.IntN(3), StopThreshold: rng.IntN(2), IdleThreshold: 1 + rng.IntN(2)}, limits)
+	case 2:
+		limits.Drain = true
+		judge.Policy = newResource(tb, resourceDefaults, limits)
+	}
+	judge.Limits = limits
+	return judge
+}
+
+func anySnapshot(tb testing.TB, rng *rand.Rand) (string, *pool.Snapshot) {
+	tb.Helper()
+	fleet := fleetOf(rng, 9, "starting starting/silent idle idle idle/young busy busy/silent mute mute/silent 0 0.1 0.8 1.5/silent draining draining:0.4 draining:0.4/silent stopping")
+	return fleet, &pool.Snapshot{
+		Now: pooltest.Now, Instances: pooltest.Fleet(tb, fleet), Stale: rng.IntN(8) == 0, Requests: rng.IntN(3) * rng.IntN(9),
+		Backlog: pool.Backlog{Known: rng.IntN(5) > 0, Visible: rng.IntN(3) * rng.IntN(5), InFlight: rng.IntN(4)},
+	}
+}
+
+func TestJudgeInvariants(t *testing.T) {
+	t.Parallel()
+	forSeeds(t, 4_000, func(rng *rand.Rand) error {
+		judge := anyJudge(t, rng)
+		fleet, s := anySnapshot(t, rng)
+		left := pool.Budget{Starts: rng.IntN(4), Stops: rng.IntN(4)}
+		d, v := judge.Decide(s, left)
+		err := invariants(judge, s, left, &d, v)
+		if again, w := judge.Decide(s, left); err == nil && !reflect.DeepEqual([]any{again, w}, []any{d, v}) {
+			err = fmt.Errorf("then %s, %+v", &again, w)
+		}
+		if err == nil && !reflect.DeepEqual(s.Instances, pooltest.Fleet(t, fleet)) {
+			err = fmt.Errorf("the snapshot changed: %+v", s.Instances)
+		}
+		if err != nil {
+			return fmt.Errorf("%w\n%q, backlog %+v, %d requests, stale %v, left %+v\n%+v\ngot %s, %+v", err, fleet, s.Backlog, s.Requests, s.Stale, left, judge, &d, v)
+		}
+		return nil
+	})
+}
+
+// invariants are those of section 5 of the architecture that one decision can break.
+func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.Decision, v policy.Verdict) error {
+	after, gone := 0, 0
+	seen := make(map[pool.InstanceID]bool)
+	for _, id := range slices.Concat(d.Reactivate, d.ShutDown, d.Stop) {
+		if seen[id] {
+			return fmt.Errorf("%s is named twice", id)
+		}
+		seen[id] = true
+	}
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		hung, stops := slices.Contains(v.Hung, in.ID), slices.Contains(d.Stop, in.ID)
+		atWork := in.State == pool.Active && !in.Idle()
+		ends := stops || slices.Contains(d.ShutDown, in.ID)
+		switch {
+		case hung && !stops:
+			return fmt.Errorf("%s is hung and not stopped", in.ID)
+		case stops && atWork && !hung:
+			return fmt.Errorf("%s is at work and stopped", in.ID)
+		case ends && (s.Stale || v.Breaker):
+			return fmt.Errorf("%s ends and we are blind", in.ID)
+		case ends && in.State == pool.Stopping:
+			return fmt.Errorf("%s ends twice", in.ID)
+		}
+		if in.Counted() && !ends || slices.Contains(d.Reactivate, in.ID) {
+			after++
+		}
+		if in.Counted() && ends && !hung {
+			gone++
+		}
+		delete(seen, in.ID)
+	}
+	after += d.Launch
+	over := max(0, s.Counted()-judge.Limits.Maximum)
+	switch {
+	case len(seen) > 0:
+		return fmt.Errorf("names strangers: %v", seen)
+	case d.Launch < 0:
+		return fmt.Errorf("launches %d", d.Launch)
+	case after > max(judge.Limits.Maximum, s.Counted()):
+		return fmt.Errorf("%d afterwards, maximum %d, %d before", after, judge.Limits.Maximum, s.Counted())
+	case after < judge.Limits.Minimum:
+		return fmt.Errorf("%d afterwards, minimum %d", after, judge.Limits.Minimum)
+	case gone > left.Stops+over:
+		return fmt.Errorf("%d end, %d over, stop limit leaves %d", gone, over, left.Stops)
+	case d.Spent.Starts > left.Starts || d.Spent.Stops > left.Stops:
+		return fmt.Errorf("spends %+v", d.Spent)
+	}
+	if _, job := judge.Policy.(policy.Job); job && !s.Backlog.Known && gone > over {
+		return fmt.Errorf("%d end, %d over, and the backlog is unknown", gone, over)
+	}
+	return nil
+}
+
+// TestJudgeSettles carries decisions out, in no time, while nothing else changes:
+// the pool comes to rest, without a growth undone by a shrinkage or the reverse.
+func TestJudgeSettles(t *testing.T) {
+	t.Parallel()
+	forSeeds(t, 4_000, func(rng *rand.Rand) error {
+		judge := anyJudge(t, rng)
+		fleet, s := anySnapshot(t, rng)
+		var history []string
+		grew, shrank := false, false
+		for range 12 {
+			d, _ := judge.Decide(s, pool.Budget{Starts: 9, Stops: 9})
+			if again, _ := judge.Decide(s, pool.Budget{Starts: 9, Stops: 9}); d.Empty() && !again.Empty() {
+				return fmt.Errorf("nothing, then %s", &again)
+			}
+			if d.Empty() {
+				return nil
+			}
+			history = append(history, d.String())
+			hung := s.Counted() - countAfter(s, &d) // replaced ones are neither
+			grew = grew || len(history) > 1 && d.Launch+len(d.Reactivate) > 0
+			shrank = shrank || len(history) > 1 && hung > 0
+			if grew && shrank {
+				break
+			}
+			carryOut(s, &d, len(history))
+		}
+		return fmt.Errorf("%q, backlog %+v, %d requests, %+v: does not come to rest: %q", fleet, s.Backlog, s.Requests, judge, history)
+	})
+}
+
+func countAfter(s *pool.Snapshot, d *pool.Decision) int {
+	n := s.Counted() + d.Launch + len(d.Reactivate)
+	for i := range s.Instances {
+		if in := &s.Instances[i]; in.Counted() && (slices.Contains(d.Stop, in.ID) || slices.Contains(d.ShutDown, in.ID)) {
+			n--
+		}
+	}
+	return n
+}
+
+func carryOut(s *pool.Snapshot, d *pool.Decision, round int) {
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		switch {
+		case slices.Contains(d.Stop, in.ID):
+			in.State, in.StateSince = pool.Stopping, s.Now
+		case slices.Contains(d.ShutDown, in.ID):
+			in.State, in.StateSince = pool.ShutDown, s.Now
+		case slices.Contains(d.Reactivate, in.ID):
+			in.State, in.StateSince, in.ActiveAt = pool.Active, s.Now, s.Now
+		}
+	}
+	for n := range d.Launch {
+		s.Instances = append(s.Instances, pool.Instance{
+			ID:    pool.InstanceID(fmt.Sprintf("j-%02d-%02d", round, n)),
+			State: pool.Startup, StateSince: s.Now, Launched: s.Now, HeardAt: s.Now,
+		})
+	}
+	pool.SortInstances(s.Instances)
+}

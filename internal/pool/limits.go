@@ -1,0 +1,293 @@
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Limits bound every decision about a pool. They are applied by the core, after
+// the policy and once.
+type Limits struct {
+	Minimum    int // launch up to it at once
+	Maximum    int // never launch past it; stop what is above
+	StartLimit int // most launches in one policy interval, those up to Minimum not counted
+	StopLimit  int // most instances shut down or stopped in one policy interval; finishing a drain is free
+
+	MinimumLifetime   time.Duration // no stop by policy before this age
+	MinimumActiveTime time.Duration // nor before it has been active this long
+
+	// Drain says how a surplus leaves: shut down first (servers with connected
+	// clients), or stopped, and then only while idle.
+	Drain bool
+}
+
+// Budget is what a policy interval has left of the start and stop limits.
+type Budget struct {
+	Starts, Stops int
+}
+
+// Validate returns all that is wrong with the limits.
+func (l Limits) Validate() error {
+	var errs []error
+	for _, f := range []struct {
+		key   string
+		value int
+	}{
+		{"minimum_number_of_instances", l.Minimum},
+		{"maximum_number_of_instances", l.Maximum},
+		{"start_limit", l.StartLimit},
+		{"stop_limit", l.StopLimit},
+	} {
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("%s is %d, less than 0", f.key, f.value))
+		}
+	}
+	if l.Minimum > l.Maximum && l.Maximum >= 0 {
+		errs = append(errs, fmt.Errorf("minimum_number_of_instances is %d, more than maximum_number_of_instances, %d", l.Minimum, l.Maximum))
+	}
+	if l.MinimumLifetime < 0 {
+		errs = append(errs, fmt.Errorf("minimum_lifetime is %s, less than 0", l.MinimumLifetime))
+	}
+	if l.MinimumActiveTime < 0 {
+		errs = append(errs, fmt.Errorf("minimum_active_time is %s, less than 0", l.MinimumActiveTime))
+	}
+	return errors.Join(errs...)
+}
+
+// Mature reports whether the lifetimes of an instance are over, so that a policy
+// may shut it down or stop it.
+func (l Limits) Mature(now time.Time, i *Instance) bool {
+	if now.Sub(i.Launched) < l.MinimumLifetime {
+		return false
+	}
+	return i.State != Active || now.Sub(i.ActiveAt) >= l.MinimumActiveTime
+}
+
+// Settled reports whether an active instance has been active for the minimum
+// active time, so that it may be shut down. It may be stopped when it is Mature.
+func (l Limits) Settled(now time.Time, i *Instance) bool {
+	return i.State == Active && now.Sub(i.ActiveAt) >= l.MinimumActiveTime
+}
+
+// Apply returns the decision that may be carried out: d without what the rules
+// forbid, with what minimum and maximum demand. What was asked for, each limit
+// that bit, and what the budget pays are in the result. Neither s nor d is changed.
+func (l Limits) Apply(s *Snapshot, d Decision, left Budget) Decision {
+	c := clamping{Limits: l, snapshot: s, out: d, serving: s.Counted()}
+	if l.Drain { // where clients connect, one that is starting is no substitute for one that serves
+		c.serving = s.Count(Active) - l.Minimum
+	}
+	c.out.Asked, c.out.Clamps, c.out.Spent = d.ask(), nil, Budget{}
+	c.sanitize()
+	if s.Stale {
+		c.hold()
+	} else {
+		c.shrinkage(left.Stops)
+		c.surplus()
+	}
+	c.growth(left.Starts)
+	return c.out
+}
+
+// clamping is one run of Apply, in the order of its methods.
+type clamping struct {
+	Limits
+	snapshot *Snapshot
+	serving  int // active instances that the minimum can spare
+	out      Decision
+}
+
+// sanitize drops what the state machine forbids: a policy may be anybody's.
+func (c *clamping) sanitize() {
+	if c.out.Launch < 0 {
+		c.out.clamp("%d cannot be launched", c.out.Launch)
+		c.out.Launch = 0
+	}
+	seen := make(map[InstanceID]bool)
+	may := func(verb string, ids []InstanceID, ok func(*Instance) bool) []InstanceID {
+		return slices.DeleteFunc(slices.Clone(ids), func(id InstanceID) bool {
+			i := c.snapshot.find(id)
+			if i == nil || seen[id] || !ok(i) {
+				c.out.clamp("%s cannot be %s", id, verb)
+				return true
+			}
+			seen[id] = true
+			return false
+		})
+	}
+	c.out.Reactivate = may("reactivated", c.out.Reactivate, func(i *Instance) bool { return i.State == ShutDown })
+	c.out.ShutDown = may("shut down", c.out.ShutDown, func(i *Instance) bool { return i.State == Active })
+	c.out.Stop = may("stopped", c.out.Stop, func(i *Instance) bool {
+		return i.State.CanBecome(Stopping) && (i.State != Active || i.Idle()) // at work, or not known to be idle: never
+	})
+}
+
+// hold ends nothing: what looks superfluous may be all there is.
+func (c *clamping) hold() {
+	if len(c.out.ShutDown)+len(c.out.Stop) == 0 {
+		return
+	}
+	c.out.ShutDown, c.out.Stop = nil, nil
+	c.out.clamp("the view of the pool is stale: nothing shrinks")
+}
+
+// shrinkage holds what the policy wants to end against lifetimes, the stop limit
+// and the minimum.
+func (c *clamping) shrinkage(left int) {
+	young := 0
+	grown := func(ids []InstanceID, old func(time.Time, *Instance) bool) []InstanceID {
+		return slices.DeleteFunc(ids, func(id InstanceID) bool {
+			if old(c.snapshot.Now, c.snapshot.find(id)) {
+				return false
+			}
+			young++
+			return true
+		})
+	}
+	c.out.Stop = grown(c.out.Stop, c.Mature)
+	c.out.ShutDown = grown(c.out.ShutDown, c.Settled)
+	if young > 0 {
+		c.out.clamp("%d too young to stop", young)
+	}
+	c.trim(left)
+}
+
+// trim keeps what minimum and stop limit do not let go; those named first go
+// first. Stops of draining instances are free.
+func (c *clamping) trim(left int) {
+	spare, needed, limited := c.snapshot.Counted()-c.Minimum, 0, 0
+	keep := func(id InstanceID) bool {
+		i := c.snapshot.find(id)
+		switch {
+		case !i.Counted():
+			return false
+		case spare <= 0, i.State == Active && c.serving <= 0:
+			needed++
+			return true
+		case left <= 0:
+			limited++
+			return true
+		}
+		left, spare = left-1, spare-1
+		if i.State == Active {
+			c.serving--
+		}
+		c.out.Spent.Stops++
+		return false
+	}
+	c.out.Stop = slices.DeleteFunc(c.out.Stop, keep)
+	c.out.ShutDown = slices.DeleteFunc(c.out.ShutDown, keep)
+	if needed > 0 {
+		c.out.clamp("minimum %d keeps %d", c.Minimum, needed)
+	}
+	if limited > 0 {
+		c.out.clamp("stop limit keeps %d", limited)
+	}
+}
+
+// surplus ends what is above the maximum, whatever the policy says, but nothing
+// that is at work: that is drained, or waits until it is idle.
+func (c *clamping) surplus() {
+	over := c.counted() - c.Maximum
+	if over <= 0 {
+		return
+	}
+	drained, stopped := 0, 0
+	for _, id := range c.superfluous() {
+		switch {
+		case drained+stopped == over:
+		case !c.Drain || c.snapshot.find(id).State != Active:
+			c.out.Stop = append(c.out.Stop, id)
+			stopped++
+		case drained < c.serving:
+			c.out.ShutDown = append(c.out.ShutDown, id)
+			drained++
+		}
+	}
+	c.out.clamp("maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained, stopped)
+}
+
+// superfluous returns those that may go when there are too many, best first.
+func (c *clamping) superfluous() []InstanceID {
+	leaving := setOf(c.out.Stop, c.out.ShutDown)
+	return c.snapshot.Pick(math.MaxInt, func(i *Instance) bool {
+		return !leaving[i.ID] && (i.State == Startup || i.Idle() || c.Drain && i.State == Active)
+	}, ByVictim)
+}
+
+// growth raises what is asked for to the minimum, takes draining instances before
+// new ones, and bounds the launches by the start limit and all by the maximum.
+func (c *clamping) growth(left int) {
+	counted := c.counted()
+	room := max(0, c.Maximum-counted)
+	if n := len(c.out.Reactivate); n > room {
+		c.out.clamp("maximum %d allows %d of %d reactivations", c.Maximum, room, n)
+		c.out.Reactivate = c.out.Reactivate[:room]
+	}
+	missing := max(0, c.Minimum-counted-len(c.out.Reactivate))
+	if missing > c.out.Launch {
+		c.out.clamp("minimum %d adds %d", c.Minimum, missing-c.out.Launch)
+		c.out.Launch = missing
+	}
+	c.boundLaunches(room - len(c.out.Reactivate))
+	back := c.reactivateFirst()
+	owed := max(0, missing-back) // to the minimum: not subject to the start limit
+	if allowed := owed + max(0, left); c.out.Launch > allowed {
+		c.out.clamp("start limit allows %d of %d launches", allowed, c.out.Launch)
+		c.out.Launch = allowed
+	}
+	// Those that drain are instances too: launching beside them would pass the maximum. When there is
+	// something to launch, all that drained before are reactivated.
+	c.boundLaunches(c.Maximum - counted - len(c.out.Reactivate) - len(c.out.ShutDown))
+	c.out.Spent.Starts = max(0, c.out.Launch-owed)
+}
+
+func (c *clamping) boundLaunches(room int) {
+	if room = max(0, room); c.out.Launch > room {
+		c.out.clamp("maximum %d allows %d of %d launches", c.Maximum, room, c.out.Launch)
+		c.out.Launch = room
+	}
+}
+
+// reactivateFirst turns launches into reactivations while there is something that
+// drains, even if it was about to be stopped, and returns how many.
+func (c *clamping) reactivateFirst() int {
+	if c.out.Launch == 0 {
+		return 0
+	}
+	named := setOf(c.out.Reactivate)
+	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.State == ShutDown && !named[i.ID] }, ByLoadDescending)
+	if len(back) == 0 {
+		return 0
+	}
+	wanted := setOf(back)
+	c.out.Stop = slices.DeleteFunc(c.out.Stop, func(id InstanceID) bool { return wanted[id] })
+	c.out.Reactivate = append(c.out.Reactivate, back...)
+	c.out.Launch -= len(back)
+	c.out.clamp("%d reactivated before launching", len(back))
+	return len(back)
+}
+
+// counted is the capacity that is left when the decision's stops have happened.
+func (c *clamping) counted() int {
+	n := c.snapshot.Counted() - len(c.out.ShutDown)
+	for _, id := range c.out.Stop {
+		if c.snapshot.find(id).Counted() {
+			n--
+		}
+	}
+	return n
+}
+
+func setOf(lists ...[]InstanceID) map[InstanceID]bool {
+	set := make(map[InstanceID]bool)
+	for _, ids := range lists {
+		for _, id := range ids {
+			set[id] = true
+		}
+	}
+	return set
+}

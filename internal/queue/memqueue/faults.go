@@ -1,0 +1,63 @@
+package memqueue
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"cloudmaster/internal/faults"
+)
+
+// The operations that can fail; faults.Any is all of them. Receive counts as a call
+// each time it looks, so one that waits can fail in the middle of its wait.
+const (
+	OpSend    faults.Op = "send"
+	OpReceive faults.Op = "receive"
+	OpExtend  faults.Op = "extend"
+	OpRelease faults.Op = "release"
+	OpDelete  faults.Op = "delete"
+	OpBury    faults.Op = "bury"
+	OpBacklog faults.Op = "backlog"
+	OpWatch   faults.Op = "watch"
+)
+
+// Disturbance is how a queue misbehaves within its contract. The zero value is good behaviour.
+type Disturbance struct {
+	Duplicate int           // so many deliveries leave the message visible: it is delivered again at once
+	Late      time.Duration // a message is visible only so long after it was sent
+	Shuffle   *rand.Rand    // deliver in random order; nil means in the order sent
+}
+
+// Disturb makes the queue misbehave from now on.
+func (q *Queue) Disturb(d Disturbance) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.disturb = d
+}
+
+// Letter is a dead letter with the reason why it is one.
+type Letter struct {
+	Body   string
+	Reason string
+}
+
+// Letters returns what a queue of dead letters holds, oldest first; for assertions.
+func (q *Queue) Letters() []Letter {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := make([]Letter, len(q.items))
+	for i, it := range q.items {
+		out[i] = Letter{Body: string(it.body), Reason: it.reason}
+	}
+	return out
+}
+
+// Bodies returns the messages that were not deleted, in the order sent; for assertions.
+func (q *Queue) Bodies() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := make([]string, len(q.items))
+	for i, it := range q.items {
+		out[i] = string(it.body)
+	}
+	return out
+}

@@ -1,0 +1,228 @@
+// Package natsqueue keeps queues in NATS JetStream: a work-queue stream for each,
+// with one durable pull consumer that all receivers share.
+//
+// # What is different from other queues
+//
+//   - Receipts are the subjects that the broker wants acknowledgements on, so they
+//     outlive connections. The broker does not tell deliveries of one message
+//     apart by them: a stale Delete ends the message, a stale Release hands it to one more receiver.
+//   - Backlog: the broker counts messages whose visibility timeout is over, or which were
+//     released, as in flight until somebody receives them. When nothing new waits, Backlog asks
+//     whether there is such a message and then counts one as visible, whatever
+//     their number. When new messages wait they alone are visible. So Visible is 0 only if there
+//     is nothing to receive; it may be too small by what InFlight is too large; the sum is exact.
+//   - The delivery limit is applied by the receivers: one that meets a
+//     message delivered too often moves it to the dead letters and never returns it.
+//
+// # Outages
+//
+// While the broker is away calls wait for it, at most for Options.Patience, and
+// repeat what was not confirmed. Messages carry ids by which the
+// broker drops repetitions within duplicateWindow.
+package natsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+)
+
+var (
+	_ queue.Queue   = (*Queue)(nil)
+	_ queue.Watcher = (*Queue)(nil)
+)
+
+// Queue is one queue, opened with Open or Ensure.
+type Queue struct {
+	name       string
+	js         jetstream.JetStream
+	nc         *nats.Conn // js's connection
+	opts       Options
+	log        *slog.Logger
+	visibility time.Duration
+	deliveries int // receipts before a message is dead; 0: without limit
+}
+
+// Open opens an existing queue; queue.ErrNotFound if its stream or consumer is missing.
+// js should come from JetStream.
+func Open(ctx context.Context, js jetstream.JetStream, name string, opts Options) (*Queue, error) {
+	q, err := newQueue(js, name, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.call(ctx, "consumer_info", q.bind); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, err)
+	}
+	return q, nil
+}
+
+func newQueue(js jetstream.JetStream, name string, opts Options) (*Queue, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	return &Queue{name: name, js: js, nc: js.Conn(), opts: opts, log: opts.Log.With("queue", name)}, nil
+}
+
+// bind learns the queue's limits from its consumer.
+func (q *Queue) bind(ctx context.Context) error {
+	consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
+	if err != nil {
+		return err
+	}
+	cfg := consumer.CachedInfo().Config
+	q.visibility = cfg.AckWait
+	q.deliveries = 0
+	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
+		if q.deliveries, err = strconv.Atoi(limit); err != nil {
+			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w", consumerName, streamName(q.name), deliveriesKey, err)
+		}
+	}
+	return nil
+}
+
+// Name implements queue.Queue.
+func (q *Queue) Name() string { return q.name }
+
+// Visibility implements queue.Queue.
+func (q *Queue) Visibility() time.Duration { return q.visibility }
+
+// Backlog implements queue.Queue; the package comment says what it counts.
+func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
+	var info *jetstream.ConsumerInfo
+	err := q.call(ctx, "consumer_info", func(ctx context.Context) error {
+		consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
+		if err == nil {
+			info = consumer.CachedInfo()
+		}
+		return err
+	})
+	if err != nil {
+		return pool.Backlog{}, fmt.Errorf("count backlog of %s: %w", q.name, err)
+	}
+	backlog := pool.Backlog{Known: true, Visible: int(info.NumPending), InFlight: info.NumAckPending}
+	if backlog.Visible > 0 || backlog.InFlight == 0 {
+		return backlog, nil
+	}
+	again, err := q.redeliverable(ctx)
+	if err != nil {
+		return pool.Backlog{}, fmt.Errorf("look for messages of %s to deliver again: %w", q.name, err)
+	}
+	if again {
+		backlog.Visible++
+		backlog.InFlight--
+	}
+	return backlog, nil
+}
+
+// call runs f, one or more calls of the broker, until it succeeds, fails for good
+// or Patience is over. Each try is counted as operation.
+func (q *Queue) call(ctx context.Context, operation string, f func(context.Context) error) error {
+	return q.callFor(ctx, operation, 0, f)
+}
+
+// callFor is call for an f that may take its time before it succeeds.
+func (q *Queue) callFor(ctx context.Context, operation string, wait time.Duration, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, q.opts.Patience+wait)
+	defer cancel()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if q.nc.IsClosed() {
+		return classify(nats.ErrConnectionClosed)
+	}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := q.try(limited, operation, q.opts.Patience/tries+wait, f)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !transient(err) || limited.Err() != nil {
+			return classify(err)
+		}
+		if q.settle(limited, pause) != nil {
+			return classify(err)
+		}
+	}
+}
+
+// try runs f once. An answer that says nobody listens can mean a broker that is
+// still starting or a queue that is gone; only the broker's directory knows.
+func (q *Queue) try(ctx context.Context, operation string, limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := q.whileConnected(ctx, f)
+	q.opts.Count(operation, err)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+		_, missing := q.js.Consumer(ctx, streamName(q.name), consumerName)
+		q.opts.Count("consumer_info", missing)
+		if notFound(missing) {
+			return missing
+		}
+	}
+	return err
+}
+
+// whileConnected runs f with a ctx that also ends when the connection is lost: nats.go
+// leaves requests that are under way then to their time limit.
+func (q *Queue) whileConnected(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	lost := q.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		if _, ok := <-lost; ok {
+			cancel(errInterrupted)
+		}
+	})
+	err := f(ctx)
+	q.nc.RemoveStatusListener(lost) // closes it
+	watcher.Wait()
+	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) {
+		err = fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	cancel(nil)
+	return err
+}
+
+// settle waits until we are connected, and for a pause, before another try.
+func (q *Queue) settle(ctx context.Context, pause time.Duration) error {
+	if err := q.awaitConnection(ctx); err != nil {
+		return err
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *Queue) awaitConnection(ctx context.Context) error {
+	changed := q.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer q.nc.RemoveStatusListener(changed)
+	for !q.nc.IsConnected() {
+		if q.nc.IsClosed() {
+			return nats.ErrConnectionClosed
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package natsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"cloudmaster/internal/queue"
+)
+
+// What the broker understands on the subject of a receipt.
+const (
+	ackDone     = "+ACK"
+	ackProgress = "+WPI"
+	ackRelease  = "-NAK"
+)
+
+// Extend implements queue.Queue.
+func (q *Queue) Extend(ctx context.Context, receipts ...queue.Receipt) error {
+	if err := q.acknowledge(ctx, "extend", ackProgress, receipts); err != nil {
+		return fmt.Errorf("extend %d messages of %s: %w", len(receipts), q.name, err)
+	}
+	return nil
+}
+
+// Release implements queue.Queue.
+func (q *Queue) Release(ctx context.Context, receipts ...queue.Receipt) error {
+	if err := q.acknowledge(ctx, "release", ackRelease, receipts); err != nil {
+		return fmt.Errorf("release %d messages of %s: %w", len(receipts), q.name, err)
+	}
+	return nil
+}
+
+// Delete implements queue.Queue.
+func (q *Queue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
+	if err := q.acknowledge(ctx, "delete", ackDone, receipts); err != nil {
+		return fmt.Errorf("delete %d messages of %s: %w", len(receipts), q.name, err)
+	}
+	return nil
+}
+
+// acknowledge sends verb for all receipts and waits until the broker has confirmed the last.
+// That confirms all: they travel on one connection, and the broker puts the acknowledgements for a
+// consumer into one queue that one goroutine works off (in a cluster, one log), in order.
+// Repeating is harmless.
+func (q *Queue) acknowledge(ctx context.Context, operation, verb string, receipts []queue.Receipt) error {
+	if len(receipts) == 0 {
+		return nil
+	}
+	for _, r := range receipts {
+		if !q.owns(r) {
+			return fmt.Errorf("receipt %q is not of this queue", r)
+		}
+	}
+	body := []byte(verb)
+	last := len(receipts) - 1
+	return q.call(ctx, operation, func(ctx context.Context) error {
+		for _, r := range receipts[:last] {
+			if err := q.nc.Publish(string(r), body); err != nil {
+				return err
+			}
+		}
+		_, err := q.nc.RequestWithContext(ctx, string(receipts[last]), body)
+		return err
+	})
+}
+
+// Bury implements queue.Queue.
+func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error {
+	if !q.owns(m.Receipt) {
+		return fmt.Errorf("bury message %s of %s: receipt %q is not of this queue", m.ID, q.name, m.Receipt)
+	}
+	if err := q.addLetter(ctx, m, reason); err != nil {
+		return fmt.Errorf("bury message %s of %s: %w", m.ID, q.name, err)
+	}
+	if err := q.acknowledge(ctx, "delete", ackDone, []queue.Receipt{m.Receipt}); err != nil {
+		return fmt.Errorf("bury message %s of %s: %w", m.ID, q.name, err)
+	}
+	return nil
+}
+
+// addLetter stores a copy of m among the dead letters. The id makes repetitions, also by others, one letter.
+func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) error {
+	dead := queue.DeadLetters(q.name)
+	letter := &nats.Msg{
+		Subject: subjectName(dead),
+		Data:    m.Body,
+		Header: nats.Header{
+			jetstream.MsgIDHeader: {q.name + "-" + m.ID},
+			headerReason:          {oneLine(reason)},
+			headerOrigin:          {q.name},
+			headerOriginID:        {m.ID},
+			headerReceipts:        {strconv.Itoa(m.Deliveries)},
+		},
+	}
+	return q.call(ctx, "publish", func(ctx context.Context) error {
+		_, err := q.js.PublishMsg(ctx, letter)
+		if errors.Is(err, jetstream.ErrNoStreamResponse) {
+			if _, missing := q.js.Stream(ctx, streamName(dead)); notFound(missing) {
+				return missing
+			}
+		}
+		return err
+	})
+}
+
+// oneLine makes text fit for a header: control characters become spaces, and it is bounded.
+func oneLine(text string) string {
+	const most = 1000
+	out := make([]rune, 0, min(len(text), most))
+	for _, r := range text {
+		if len(out) == most {
+			break
+		}
+		if r < ' ' || r == 0x7f {
+			r = ' '
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}

@@ -1,0 +1,218 @@
+// Package allocate chooses the instance for the next client of a pool.
+//
+// # The choice
+//
+// The active set is always older than the truth. Were each client sent to the
+// instance with the lowest load in the set, all clients between two reports
+// would go to the same one. So a Pool adds to each reported load what it has
+// assigned itself since the report was written:
+//
+//	estimate = load_estimate + client load × own assignments since reported_at
+//
+// and takes the lowest estimate. Among equals the one goes first that was chosen
+// longest ago; those never chosen go first, in random order, so that several
+// allocators with the same set do not march in step. An instance without an
+// address is skipped.
+//
+// # When an assignment stops counting
+//
+//   - A report written after it: the client is in the reported load, or has left.
+//     Reports carry the instance's clock, so clocks that differ by d make
+//     assignments count up to d too long or too short.
+//   - Options.Forget, if no report comes: a client that never arrived, or an
+//     instance that has fallen silent, must not keep others away for ever.
+//   - The instance leaves the set.
+//
+// Assignments within 100 ms of each other are kept as one and end with the
+// newest of them, so memory is bounded by instances × Forget, not by clients.
+//
+// # Versions
+//
+// A document that is older than the one in use, by version and by time, is
+// ignored. A lower version with a later time is taken: the controller has begun
+// anew. An instance's older report never replaces its newer one.
+//
+// The package knows no clock: callers pass the time. Loads have no unit: 0 is
+// nothing connected, 1 is full.
+package allocate
+
+import (
+	"cmp"
+	"container/heap"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/pool"
+)
+
+// Defaults of Options.
+const (
+	DefaultClientLoad = 0.1
+	// DefaultForget outlasts a set that is written once a minute and misses one turn.
+	DefaultForget = 3 * time.Minute
+)
+
+// sweepInterval is how often assignments are looked through for old ones.
+const sweepInterval = time.Second
+
+// The reasons for which no instance can be given.
+var (
+	// ErrNoServers: the pool has no active instance with an address.
+	ErrNoServers = errors.New("no servers are running")
+	// ErrUnread: the active set has not been read yet, so it is not known whether there are any.
+	ErrUnread = errors.New("the active set has not been read yet")
+)
+
+// Options of a Pool; the zero value works.
+type Options struct {
+	ClientLoad float64       // what one client adds to an instance's load; 0 means DefaultClientLoad
+	Forget     time.Duration // how long an assignment counts that no report confirms; 0 means DefaultForget
+	Rand       func() uint64 // orders instances never chosen; nil means a random seed
+}
+
+// Pool holds one pool's active set and what was assigned from it. It is safe for
+// concurrent use. Until the first Update or Clear it knows nothing.
+type Pool struct {
+	name       pool.Name
+	clientLoad float64
+	forget     time.Duration
+	random     func() uint64
+
+	mu        sync.Mutex
+	header    header     // guarded by mu
+	queue     candidates // guarded by mu: a heap, the next choice first
+	turn      uint64     // guarded by mu: counts choices
+	sweepFrom time.Time  // guarded by mu: when to look for old assignments next
+}
+
+// header is what is known of the document as a whole.
+type header struct {
+	read      bool // some document, or that there is none, has been seen
+	exists    bool
+	version   int
+	writtenAt time.Time
+	checkedAt time.Time // when the store last said that this is the present document
+	listed    int       // instances in the document, those without address included
+}
+
+// Allocation is the instance for one client.
+type Allocation struct {
+	ID      pool.InstanceID
+	Address string
+	Load    float64 // the estimate it was chosen by: before this client
+}
+
+// New returns a Pool that knows nothing yet.
+func New(name pool.Name, opts Options) (*Pool, error) {
+	p := &Pool{
+		name:       name,
+		clientLoad: cmp.Or(opts.ClientLoad, DefaultClientLoad),
+		forget:     cmp.Or(opts.Forget, DefaultForget),
+		random:     opts.Rand,
+	}
+	if p.random == nil {
+		p.random = rand.Uint64
+	}
+	if !pool.ValidLoad(p.clientLoad) {
+		return nil, fmt.Errorf("pool %s: client load is %v: it must be a finite number above 0", name, p.clientLoad)
+	}
+	if p.forget < 0 {
+		return nil, fmt.Errorf("pool %s: assignments are forgotten after %v: it must be above 0", name, p.forget)
+	}
+	return p, nil
+}
+
+// Name returns the pool's name.
+func (p *Pool) Name() pool.Name { return p.name }
+
+// Allocate chooses an instance and counts the client on it. The error is
+// ErrNoServers or ErrUnread.
+func (p *Pool) Allocate(now time.Time) (Allocation, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.header.read {
+		return Allocation{}, ErrUnread
+	}
+	if len(p.queue) == 0 {
+		return Allocation{}, ErrNoServers
+	}
+	p.sweepLocked(now)
+	c := p.queue[0]
+	chosen := Allocation{ID: c.ID, Address: c.Address, Load: c.estimate}
+	p.turn++
+	c.turn = p.turn
+	c.own.add(now)
+	c.rank(p.clientLoad)
+	heap.Fix(&p.queue, 0)
+	return chosen, nil
+}
+
+// Update makes set the one in use and reports whether it did: an older document
+// than the present one is ignored. set is not kept.
+func (p *Pool) Update(set activeset.Set, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.header.exists && older(set, p.header) {
+		return false
+	}
+	p.header = header{
+		read: true, exists: true, version: set.Version,
+		writtenAt: set.WrittenAt, checkedAt: now, listed: len(set.Instances),
+	}
+	known := make(map[pool.InstanceID]*candidate, len(p.queue))
+	for _, c := range p.queue {
+		known[c.ID] = c
+	}
+	p.queue = make(candidates, 0, len(set.Instances))
+	for _, in := range set.Instances {
+		if in.Address == "" {
+			continue
+		}
+		c := known[in.ID]
+		if c == nil {
+			c = &candidate{draw: p.random()}
+		}
+		c.report(in)
+		c.rank(p.clientLoad)
+		p.queue = append(p.queue, c)
+	}
+	heap.Init(&p.queue)
+	return true
+}
+
+// older reports whether a document precedes the one in use. Version and time must agree on it.
+func older(set activeset.Set, have header) bool {
+	return set.Version < have.version && !set.WrittenAt.After(have.writtenAt)
+}
+
+// Clear is called when the store has no document for this pool: there are no servers.
+func (p *Pool) Clear(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.header = header{read: true, checkedAt: now}
+	p.queue = nil
+}
+
+// Confirm is called when the store has said that the document in use is the present one.
+func (p *Pool) Confirm(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.header.checkedAt = now
+}
+
+// sweepLocked forgets old assignments. It looks at all instances, so not at every call.
+func (p *Pool) sweepLocked(now time.Time) {
+	if now.Before(p.sweepFrom) {
+		return
+	}
+	p.sweepFrom = now.Add(min(sweepInterval, p.forget))
+	for _, c := range p.queue {
+		c.own.forget(now.Add(-p.forget))
+		c.rank(p.clientLoad)
+	}
+	heap.Init(&p.queue)
+}

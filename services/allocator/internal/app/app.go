@@ -1,0 +1,224 @@
+// Package app puts the allocator together and runs it.
+//
+// It takes requests at once, before the broker is there: until the active sets
+// have been read it is not ready and says so to clients. The stores are followed
+// from then on, whatever happens to the broker. At the end it answers the
+// requests under way, and closes the connection to the broker last, because an
+// answer may need the work queue.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/services/allocator/internal/allocate"
+	"cloudmaster/services/allocator/internal/refresh"
+	"cloudmaster/services/allocator/internal/request"
+	"cloudmaster/services/allocator/internal/web"
+)
+
+// Name is the program's name.
+const Name = "allocator"
+
+// storeRetry is the pause before the store is opened again after a failure.
+const storeRetry = time.Second
+
+// Options of an App; the zero value works.
+type Options struct {
+	Log       *slog.Logger   // nil discards
+	Listening func(net.Addr) // called once, when connections are taken; may be nil
+}
+
+// App is an allocator. Its Run may be called once.
+type App struct {
+	settings Settings
+	openers  backend.Openers
+	opts     Options
+	link     link
+	sets     []*allocate.Pool
+	handler  *web.Handler
+	registry *prometheus.Registry
+	count    func(service, operation string, err error) // calls to the broker
+	reads    *prometheus.CounterVec                     // of the active sets
+}
+
+// Run is the program: it parses the settings and runs an App until ctx ends.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer, openers backend.Openers) error {
+	settings, log, err := Parse(args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	a, err := New(settings, openers, Options{Log: log})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// New returns an App that has not begun anything.
+func New(settings Settings, openers backend.Openers, opts Options) (*App, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &App{settings: settings, openers: openers, opts: opts, registry: daemon.NewRegistry()}
+	a.count = daemon.NewAPICalls(a.registry)
+	a.reads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cloudmaster_allocator_set_reads_total",
+		Help: "Reads of the active sets, by outcome: updated, unchanged, missing, damaged, older, failed.",
+	}, []string{"pool", "outcome"})
+	a.registry.MustRegister(a.reads)
+	pools := make([]web.Pool, 0, len(settings.Pools))
+	for _, p := range settings.Pools {
+		set, err := allocate.New(p.Name, allocate.Options{ClientLoad: p.ClientLoad, Forget: settings.Forget})
+		if err != nil {
+			return nil, err
+		}
+		requests, err := request.New(a.link.opener(p.Queue), request.Options{Interval: settings.Request})
+		if err != nil {
+			return nil, err
+		}
+		a.sets = append(a.sets, set)
+		pools = append(pools, web.Pool{Set: set, Requests: requests, Queue: p.Queue})
+	}
+	handler, err := web.New(pools, web.Options{
+		TrustedProxies: settings.Proxies, Registry: a.registry, Log: opts.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.handler = handler
+	return a, nil
+}
+
+// Run serves until ctx ends, and returns when everything it began has ended. A
+// stop is no error.
+func (a *App) Run(ctx context.Context) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.settings.Listen)
+	if err != nil {
+		return listenError(a.settings.Listen, err)
+	}
+	a.opts.Log.InfoContext(ctx, "allocator is listening", "address", l.Addr().String(), "version", daemon.Version(),
+		"backend", backend.Redacted(a.settings.Backend), "pools", a.settings.Pools, "refresh_interval", a.settings.Refresh.String(), "request_interval", a.settings.Request.String())
+	if a.opts.Listening != nil {
+		a.opts.Listening(l.Addr())
+	}
+	err = daemon.Group(ctx,
+		func(ctx context.Context) error { return daemon.ServeHTTP(ctx, l, a.handler, a.opts.Log) },
+		a.follow,
+	)
+	return errors.Join(err, a.link.close())
+}
+
+// follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh.
+func (a *App) follow(ctx context.Context) error {
+	b, err := backend.Open(ctx, a.settings.Backend, a.openers, backend.Options{
+		Deployment: a.settings.Deployment, Client: Name, Log: a.opts.Log, Count: a.count,
+	})
+	switch {
+	case ctx.Err() != nil:
+		return closeIf(b, err)
+	case err != nil:
+		return err
+	}
+	a.link.set(b)
+	store, err := a.openStore(ctx, b)
+	if err != nil {
+		return nil //nolint:nilerr // it ends with ctx only
+	}
+	refreshers := make([]func(context.Context) error, 0, len(a.sets))
+	for _, set := range a.sets {
+		r, err := refresh.New(store, set, refresh.Options{
+			Interval: a.settings.Refresh, Log: a.opts.Log,
+			Observe: func(out refresh.Outcome) { a.reads.WithLabelValues(string(set.Name()), string(out)).Inc() },
+		})
+		if err != nil {
+			return err
+		}
+		refreshers = append(refreshers, r.Run)
+	}
+	return daemon.Group(ctx, refreshers...)
+}
+
+// closeIf ends a connection that came too late, if one came.
+func closeIf(b backend.Backend, err error) error {
+	if err != nil {
+		return nil //nolint:nilerr // the stop came while we waited
+	}
+	return b.Close()
+}
+
+// openStore opens the store, again and again until ctx ends.
+func (a *App) openStore(ctx context.Context, b backend.Backend) (blob.Store, error) {
+	for attempt := 1; ; attempt++ {
+		store, err := b.Blobs(ctx)
+		if err == nil {
+			return store, nil
+		}
+		if attempt == 1 && ctx.Err() == nil {
+			a.opts.Log.WarnContext(ctx, "store of the active sets cannot be opened, trying on", "error", err)
+		}
+		if !backoff.Wait(ctx, storeRetry) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// listenError says what to do about a port that cannot be had.
+func listenError(address string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen on %s: another program has this port; stop it or choose another with --listen: %w", address, err)
+	}
+	return fmt.Errorf("listen on %s: %w", address, err)
+}
+
+// errNoBroker is why servers cannot be requested before the broker is there.
+var errNoBroker = errors.New("the broker is not connected yet")
+
+// link is the backend, once there is one.
+type link struct {
+	mu      sync.Mutex
+	backend backend.Backend // guarded by mu; nil until set
+}
+
+func (l *link) set(b backend.Backend) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.backend = b
+}
+
+func (l *link) get() backend.Backend {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.backend
+}
+
+func (l *link) opener(queue string) request.OpenFunc {
+	return func(ctx context.Context) (request.Sender, error) {
+		b := l.get()
+		if b == nil {
+			return nil, errNoBroker
+		}
+		return b.Queue(ctx, queue)
+	}
+}
+
+func (l *link) close() error {
+	b := l.get()
+	if b == nil {
+		return nil
+	}
+	return b.Close()
+}

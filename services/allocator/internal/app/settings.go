@@ -1,0 +1,204 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/pool"
+	"cloudmaster/services/allocator/internal/allocate"
+	"cloudmaster/services/allocator/internal/refresh"
+	"cloudmaster/services/allocator/internal/request"
+)
+
+// Settings are what the allocator is told.
+type Settings struct {
+	Listen     string // host:port
+	Backend    string // address of the broker
+	Deployment string // part of the names of queues and store; may be empty
+	Pools      []PoolSettings
+	Refresh    time.Duration // between two reads of the store
+	Request    time.Duration // for how long a client that found no server is not counted again
+	Forget     time.Duration // how long an assignment counts that no report confirms
+	Proxies    []netip.Prefix
+}
+
+// PoolSettings are those of one pool.
+type PoolSettings struct {
+	Name       pool.Name
+	Queue      string  // work queue
+	ClientLoad float64 // what one client adds to an instance's load
+}
+
+// flags are the settings as they are written.
+type flags struct {
+	Settings
+	pools, loads, proxies []string
+}
+
+// Parse reads the settings from the command line, the environment and a file
+// (see daemon.Parse). All that is wrong is named in one error.
+func Parse(args []string, stdout, stderr io.Writer) (Settings, *slog.Logger, error) {
+	var f flags
+	fs := f.flagSet()
+	fs.SetOutput(stdout)
+	if err := daemon.Parse(fs, args, nil); err != nil {
+		return Settings{}, nil, err
+	}
+	log := daemon.Logger(stderr, fs)
+	if err := f.finish(); err != nil {
+		return Settings{}, nil, daemon.Usagef("%v", err)
+	}
+	return f.Settings, log, nil
+}
+
+func (f *flags) flagSet() *pflag.FlagSet {
+	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
+	fs.StringVar(&f.Listen, "listen", "127.0.0.1:20809", "`HOST:PORT` to take HTTP requests on")
+	fs.StringVar(&f.Backend, "backend", "nats://127.0.0.1:4222", "`ADDRESS` of the broker that has the active sets and the work queues")
+	fs.StringVar(&f.Deployment, "deployment", "", "`NAME` of the deployment")
+	fs.StringSliceVar(&f.pools, "pool", nil, "`POOL` to allocate from, or POOL=QUEUE if its work queue is not POOL-work[-DEPLOYMENT]; repeatable")
+	fs.DurationVar(&f.Refresh, "refresh-interval", refresh.DefaultInterval, "how often the active sets are read")
+	fs.DurationVar(&f.Request, "request-interval", request.DefaultInterval, "how long a client that found no server is not counted again")
+	fs.StringSliceVar(&f.loads, "client-load", []string{strconv.FormatFloat(allocate.DefaultClientLoad, 'g', -1, 64)},
+		"`LOAD` that one client adds to a server, or POOL=LOAD for one pool; repeatable")
+	fs.DurationVar(&f.Forget, "forget-after", allocate.DefaultForget, "how long a client counts that no server reports; longer than servers and controller take to tell")
+	fs.StringSliceVar(&f.proxies, "trusted-proxy", nil, "`CIDR` of proxies whose X-Forwarded-For is believed; repeatable")
+	return fs
+}
+
+// finish turns the words into values.
+func (f *flags) finish() error {
+	return errors.Join(
+		f.finishPools(),
+		f.finishLoads(),
+		f.finishProxies(),
+		positive("refresh-interval", f.Refresh),
+		positive("request-interval", f.Request),
+		positive("forget-after", f.Forget),
+	)
+}
+
+func (f *flags) finishPools() error {
+	var errs []error
+	if len(f.pools) == 0 {
+		errs = append(errs, errors.New("pool: name at least one pool, as in --pool fib"))
+	}
+	for _, text := range f.pools {
+		name, queue, named := strings.Cut(text, "=")
+		if err := checkName(name); err != nil {
+			errs = append(errs, fmt.Errorf("pool %q: %w", text, err))
+			continue
+		}
+		if named && queue == "" {
+			errs = append(errs, fmt.Errorf("pool %q: the queue's name is missing behind =", text))
+		}
+		if f.find(name) != nil {
+			errs = append(errs, fmt.Errorf("pool %q: it is given twice", name))
+			continue
+		}
+		if !named {
+			queue = workQueue(name, f.Deployment)
+		}
+		f.Pools = append(f.Pools, PoolSettings{Name: pool.Name(name), Queue: queue})
+	}
+	return errors.Join(errs...)
+}
+
+// checkName refuses names that cannot be part of a blob's key or of a path.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the pool's name is missing")
+	case strings.Contains(name, "/"):
+		return errors.New("a pool's name has no slash")
+	}
+	return blob.CheckKey(activeset.Key(pool.Name(name)))
+}
+
+func workQueue(name, deployment string) string {
+	if deployment == "" {
+		return name + "-work"
+	}
+	return name + "-work-" + deployment
+}
+
+// finishLoads gives every pool the load without a name, and then those that name one.
+func (f *flags) finishLoads() error {
+	var errs []error
+	common := allocate.DefaultClientLoad
+	named := map[*PoolSettings]float64{}
+	for _, text := range f.loads {
+		name, value, isNamed := strings.Cut(text, "=")
+		if !isNamed {
+			value = text
+		}
+		load, err := parseLoad(value)
+		p := f.find(name)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("client-load %q: %w", text, err))
+		case !isNamed:
+			common = load
+		case p == nil:
+			errs = append(errs, fmt.Errorf("client-load %q: there is no pool %q", text, name))
+		default:
+			named[p] = load
+		}
+	}
+	for i := range f.Pools {
+		p := &f.Pools[i]
+		p.ClientLoad = common
+		if load, ok := named[p]; ok {
+			p.ClientLoad = load
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseLoad(text string) (float64, error) {
+	load, err := strconv.ParseFloat(text, 64)
+	if err != nil || !pool.ValidLoad(load) || load == 0 {
+		return 0, errors.New("a load is a number above 0")
+	}
+	return load, nil
+}
+
+func (f *flags) finishProxies() error {
+	var errs []error
+	for _, text := range f.proxies {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("trusted-proxy %q: it is not like 10.0.0.0/8", text))
+			continue
+		}
+		f.Proxies = append(f.Proxies, prefix)
+	}
+	return errors.Join(errs...)
+}
+
+func (f *flags) find(name string) *PoolSettings {
+	i := slices.IndexFunc(f.Pools, func(p PoolSettings) bool { return string(p.Name) == name })
+	if i < 0 {
+		return nil
+	}
+	return &f.Pools[i]
+}
+
+func positive(key string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("%s: %v is not above 0", key, d)
+	}
+	return nil
+}

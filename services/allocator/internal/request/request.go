@@ -1,0 +1,190 @@
+// Package request asks the controller for a server: one message on a pool's work
+// queue for each client that found none.
+//
+// A client that asks again within Options.Interval is not counted twice. The
+// table of clients holds at most Options.Clients; while it is full all further
+// clients together are treated as one, so a crowd can neither fill the memory nor
+// the queue. A message that could not be sent leaves no trace in the table: the
+// client's next call tries again. The queue is opened at the first request and
+// kept; when it has vanished it is opened anew.
+package request
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/queue"
+)
+
+// Body is the text of each message.
+const Body = "startup"
+
+// Defaults of Options.
+const (
+	DefaultInterval = time.Minute
+	DefaultTimeout  = 2 * time.Second
+	DefaultClients  = 10_000
+)
+
+// Options of a Requester; the zero value works.
+type Options struct {
+	Interval time.Duration // how long one message stands for its client; 0 means DefaultInterval
+	Timeout  time.Duration // how long opening the queue and sending may take; 0 means DefaultTimeout
+	Clients  int           // size of the table; 0 means DefaultClients
+}
+
+// Outcome says what a request came to.
+type Outcome int
+
+// The outcomes of a request.
+const (
+	Failed Outcome = iota // nothing was sent; the error says why
+	Queued                // a message is on the queue
+	Recent                // the client's last message still stands
+)
+
+// String returns the outcome as metrics and answers name it.
+func (o Outcome) String() string {
+	switch o {
+	case Failed:
+		return "failed"
+	case Queued:
+		return "queued"
+	case Recent:
+		return "recently_queued"
+	}
+	return "unknown"
+}
+
+// Sender is what is needed of a work queue.
+type Sender interface {
+	Send(ctx context.Context, bodies ...[]byte) error
+}
+
+// OpenFunc opens the work queue. It is called again after an error, and may be
+// called by several goroutines at once.
+type OpenFunc func(ctx context.Context) (Sender, error)
+
+// crowd stands for all clients that the table has no room for.
+const crowd = "\x00crowd"
+
+// Requester is safe for concurrent use.
+type Requester struct {
+	open OpenFunc
+	opts Options
+
+	mu     sync.Mutex
+	sender Sender               // guarded by mu; nil until opened
+	asked  map[string]time.Time // guarded by mu: until when each client's message stands; zero while it is being sent
+	order  []string             // guarded by mu: the clients whose message was sent, oldest first
+}
+
+// New returns a Requester that sends to the queue that open opens.
+func New(open OpenFunc, opts Options) (*Requester, error) {
+	opts.Interval = cmp.Or(opts.Interval, DefaultInterval)
+	opts.Timeout = cmp.Or(opts.Timeout, DefaultTimeout)
+	opts.Clients = cmp.Or(opts.Clients, DefaultClients)
+	if opts.Interval < 0 || opts.Timeout < 0 || opts.Clients < 0 {
+		return nil, fmt.Errorf("requests: interval %v, timeout %v and clients %d must be above 0", opts.Interval, opts.Timeout, opts.Clients)
+	}
+	return &Requester{open: open, opts: opts, asked: make(map[string]time.Time)}, nil
+}
+
+// Request sends a message for this client unless its last one still stands. When
+// it returns Queued the broker has stored the message. A client that hangs up
+// does not take its request back; only the timeout ends the sending.
+func (r *Requester) Request(ctx context.Context, client string) (Outcome, error) {
+	client, ok := r.reserve(client, time.Now())
+	if !ok {
+		return Recent, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.Timeout)
+	defer cancel()
+	err := r.send(ctx)
+	r.settle(client, time.Now(), err == nil)
+	if err != nil {
+		return Failed, fmt.Errorf("request a server: %w", err)
+	}
+	return Queued, nil
+}
+
+// reserve takes the client's place in the table and returns the name it has
+// there, or false if its message stands or is being sent right now.
+func (r *Requester) reserve(client string, now time.Time) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireLocked(now)
+	if _, known := r.asked[client]; !known && len(r.asked) >= r.opts.Clients {
+		client = crowd
+	}
+	if _, known := r.asked[client]; known {
+		return "", false
+	}
+	r.asked[client] = time.Time{}
+	return client, true
+}
+
+// settle makes a reservation final or gives it up.
+func (r *Requester) settle(client string, now time.Time, sent bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !sent {
+		delete(r.asked, client)
+		return
+	}
+	r.asked[client] = now.Add(r.opts.Interval)
+	r.order = append(r.order, client)
+}
+
+// expireLocked drops the clients whose message stands no more. All stand equally
+// long, so they end in the order in which they were sent.
+func (r *Requester) expireLocked(now time.Time) {
+	n := 0
+	for n < len(r.order) && !now.Before(r.asked[r.order[n]]) {
+		delete(r.asked, r.order[n])
+		n++
+	}
+	r.order = r.order[n:]
+}
+
+func (r *Requester) send(ctx context.Context) error {
+	sender, err := r.opened(ctx)
+	if err != nil {
+		return err
+	}
+	err = sender.Send(ctx, []byte(Body))
+	if errors.Is(err, queue.ErrNotFound) || errors.Is(err, queue.ErrClosed) {
+		r.drop(sender)
+	}
+	return err
+}
+
+// opened returns the queue. Two callers may open it side by side; either handle is as good.
+func (r *Requester) opened(ctx context.Context) (Sender, error) {
+	r.mu.Lock()
+	sender := r.sender
+	r.mu.Unlock()
+	if sender != nil {
+		return sender, nil
+	}
+	sender, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sender = sender
+	return sender, nil
+}
+
+func (r *Requester) drop(sender Sender) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sender == sender {
+		r.sender = nil
+	}
+}

@@ -1,0 +1,184 @@
+// Package broker is the NATS server with JetStream inside the controller: the
+// default backend, which needs no installation.
+//
+// # What it keeps
+//
+// Queues and objects are files under the store directory and survive restarts.
+// A message that the broker has confirmed is in the hands of the operating system: the death
+// of the process, also by SIGKILL, loses nothing. The files are forced to disk every
+// SyncInterval, so a power failure or a crash of the machine may lose what was confirmed
+// within that time. Who cannot accept that runs a cluster of brokers elsewhere and names it as the backend.
+//
+// One process at a time may use a store directory; a lock that ends with the process sees to it.
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"cloudmaster/services/controller/internal/dirlock"
+)
+
+const (
+	// SyncInterval is how often files are forced to disk.
+	SyncInterval = 2 * time.Second
+	// MaxPayload is the largest message, in bytes. blob.MaxSize fits into it.
+	MaxPayload = 1 << 20
+
+	defaultListen = "127.0.0.1:4222"
+	startTimeout  = 30 * time.Second // opening large stores takes time
+	stopTimeout   = 10 * time.Second
+	namePrefix    = "cloudmaster-controller-" // of the server's name; the process id follows
+)
+
+// Options say where the broker listens and keeps its files. StoreDir is required.
+type Options struct {
+	Listen   string       // host:port; "" means 127.0.0.1:4222, port 0 a free one
+	StoreDir string       // is created if it is missing
+	Log      *slog.Logger // nil discards
+}
+
+// Broker is a server that runs. Close it, or Run it.
+type Broker struct {
+	srv  *server.Server
+	lock *os.File
+	log  *slog.Logger
+	sick chan string // cap 1: why the store cannot be written
+}
+
+// Start starts the server and returns when it takes connections, or when ctx ends.
+func Start(ctx context.Context, o Options) (*Broker, error) {
+	o.Listen = cmp.Or(o.Listen, defaultListen)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	opts, err := serverOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := dirlock.Take(o.StoreDir)
+	if err != nil {
+		return nil, fmt.Errorf("broker: store_dir: %w", err)
+	}
+	b := &Broker{lock: lock, log: o.Log, sick: make(chan string, 1)}
+	if err := b.start(ctx, o.Listen, opts); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	b.log.InfoContext(ctx, "broker listens", "url", b.URL(), "store_dir", o.StoreDir)
+	return b, nil
+}
+
+func serverOptions(o Options) (*server.Options, error) {
+	if o.StoreDir == "" {
+		return nil, errors.New("broker: the store directory is not set; name one in store_dir")
+	}
+	host, portName, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("broker: listen address %q: %w; write HOST:PORT", o.Listen, err)
+	}
+	port, err := strconv.ParseUint(portName, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("broker: listen address %q: port %q is not a number from 0 to 65535", o.Listen, portName)
+	}
+	opts := &server.Options{
+		ServerName:             namePrefix + strconv.Itoa(os.Getpid()),
+		Host:                   host,
+		Port:                   int(port),
+		NoSigs:                 true, // signals are the controller's
+		MaxPayload:             MaxPayload,
+		JetStream:              true,
+		StoreDir:               o.StoreDir,
+		SyncInterval:           SyncInterval,
+		DisableJetStreamBanner: true,
+	}
+	if port == 0 {
+		opts.Port = server.RANDOM_PORT
+	}
+	return opts, nil
+}
+
+func (b *Broker) start(ctx context.Context, listen string, opts *server.Options) error {
+	// The server would only log that it cannot listen.
+	if err := probe(ctx, listen); err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	logger := &serverLog{log: b.log, fatal: make(chan string, 1), sick: b.sick}
+	srv.SetLoggerV2(logger, b.log.Enabled(ctx, slog.LevelDebug), false, false)
+	b.srv = srv
+	srv.Start()
+	return b.await(ctx, logger.fatal)
+}
+
+// await waits until the server takes connections.
+func (b *Broker) await(ctx context.Context, fatal <-chan string) error {
+	const look = 50 * time.Millisecond
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
+		ready := b.srv.ReadyForConnections(look)
+		select {
+		case reason := <-fatal:
+			return fmt.Errorf("broker: start: %s", reason)
+		case <-ctx.Done():
+			return fmt.Errorf("broker: start: %w", context.Cause(ctx))
+		default:
+		}
+		if ready {
+			return nil
+		}
+	}
+	return fmt.Errorf("broker: not ready after %v; its warnings in the log say why", startTimeout)
+}
+
+// URL returns the address for clients, nats://host:port.
+func (b *Broker) URL() string { return b.srv.ClientURL() }
+
+// ErrStore means that the store can no longer be written. The server does not recover
+// from it by itself: a stream that met it once takes no messages any more, also when
+// there is room again. So whoever runs the broker should end and be started anew.
+var ErrStore = errors.New("the broker's store cannot be written")
+
+// Run watches the server until ctx ends, and returns ErrStore if its store fails.
+// It does not close the broker.
+func (b *Broker) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case reason := <-b.sick:
+		return fmt.Errorf("%w: %s; make room, then start the controller again: instances run on until then", ErrStore, reason)
+	}
+}
+
+// Close stops the server, writes what it holds, and gives the store directory free. It
+// takes at most about 10 s. Calling it twice is fine.
+func (b *Broker) Close() error {
+	if b.srv != nil {
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			b.srv.Shutdown()
+			b.srv.WaitForShutdown()
+		}()
+		timer := time.NewTimer(stopTimeout)
+		defer timer.Stop()
+		select {
+		case <-stopped:
+		case <-timer.C:
+			// The lock stays until the process ends: the server may still write.
+			return fmt.Errorf("broker: still stopping after %v", stopTimeout)
+		}
+	}
+	if err := b.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("broker: unlock the store: %w", err)
+	}
+	return nil
+}

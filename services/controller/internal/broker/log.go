@@ -1,0 +1,69 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+var _ server.Logger = (*serverLog)(nil)
+
+// serverLog writes the server's log to ours: what needs attention as warnings, the rest
+// for debugging.
+type serverLog struct {
+	log   *slog.Logger
+	fatal chan string // cap 1: the first reason why the server gave up
+	sick  chan string // cap 1: the first reason why its store cannot be written
+}
+
+func (l *serverLog) write(level slog.Level, format string, args []any) {
+	l.log.Log(context.Background(), level, "broker", "text", fmt.Sprintf(format, args...))
+}
+
+// Noticef implements server.Logger.
+func (l *serverLog) Noticef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
+
+// Warnf implements server.Logger.
+func (l *serverLog) Warnf(format string, args ...any) {
+	l.write(slog.LevelWarn, format, args)
+	l.diagnose(fmt.Sprintf(format, args...))
+}
+
+// storeFailures are what the server logs, and does not tell otherwise, when a stream
+// cannot be written.
+var storeFailures = []string{"no space left on device", "critical write error", "disk quota exceeded", "read-only file system", "input/output error"}
+
+// Errorf implements server.Logger.
+func (l *serverLog) Errorf(format string, args ...any) {
+	l.write(slog.LevelWarn, format, args)
+	l.diagnose(fmt.Sprintf(format, args...))
+}
+
+func (l *serverLog) diagnose(text string) {
+	if !slices.ContainsFunc(storeFailures, func(f string) bool { return strings.Contains(strings.ToLower(text), f) }) {
+		return
+	}
+	select {
+	case l.sick <- text:
+	default:
+	}
+}
+
+// Debugf implements server.Logger.
+func (l *serverLog) Debugf(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
+
+// Tracef implements server.Logger.
+func (l *serverLog) Tracef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
+
+// Fatalf implements server.Logger. The server goes on after it, useless: Start reads it as an error.
+func (l *serverLog) Fatalf(format string, args ...any) {
+	l.write(slog.LevelWarn, format, args)
+	select {
+	case l.fatal <- fmt.Sprintf(format, args...):
+	default:
+	}
+}

@@ -1,0 +1,164 @@
+// Package inventory keeps one list of instances per cloud, shared by all pools,
+// so that no pool and no instance ever costs a call of its own.
+package inventory
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/pool"
+)
+
+// lister is the part of a cloud that an inventory needs.
+type lister interface {
+	List(ctx context.Context) ([]cloud.Instance, error)
+}
+
+// Listing is what a cloud said at one moment.
+type Listing struct {
+	At        time.Time                      // when the list was asked for; zero if there is none yet
+	Instances map[pool.Name][]cloud.Instance // by the pool tag; not to be changed
+	Err       error                          // why a later attempt failed; nil if the newest list is this one
+}
+
+// Inventory is the list of one cloud.
+type Inventory struct {
+	interval time.Duration
+	log      *slog.Logger
+	nudge    chan struct{}
+
+	mu     sync.Mutex
+	latest Listing  // guarded by mu
+	wake   []func() // guarded by mu
+}
+
+// New returns the inventory of the named cloud. Run fills it, every interval (> 0).
+func New(name pool.CloudName, interval time.Duration, log *slog.Logger) *Inventory {
+	return &Inventory{interval: interval, log: log.With("cloud", string(name)), nudge: make(chan struct{}, 1)}
+}
+
+// Subscribe has wake called after each list that differs from the one before, and when
+// lists begin or cease to fail.
+func (v *Inventory) Subscribe(wake func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.wake = append(v.wake, wake)
+}
+
+// Latest returns the newest list.
+func (v *Inventory) Latest() Listing {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.latest
+}
+
+// Refresh asks for a list soon, sooner than the interval.
+func (v *Inventory) Refresh() {
+	select {
+	case v.nudge <- struct{}{}:
+	default:
+	}
+}
+
+const (
+	// leastGap is the least time between two lists, however many ask to refresh.
+	leastGap = 200 * time.Millisecond
+	// firstRetry is the pause after a list that failed; it doubles up to the interval.
+	firstRetry = time.Second
+	// listTimeout bounds one list: one that hangs must not pass for one that is current.
+	listTimeout = 30 * time.Second
+)
+
+// Run keeps the list fresh until ctx ends.
+func (v *Inventory) Run(ctx context.Context, from lister) error {
+	for failures := 0; ; {
+		due := v.interval
+		if v.list(ctx, from) {
+			failures = 0
+		} else {
+			due = min(firstRetry<<min(failures, 16), v.interval)
+			failures++
+		}
+		gap := min(leastGap, due)
+		if !pause(ctx, gap, nil) || !pause(ctx, due-gap, v.nudge) {
+			return nil
+		}
+	}
+}
+
+// pause waits, at most until nudged, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration, nudge <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-nudge:
+	case <-timer.C:
+	}
+	return true
+}
+
+// list asks for one list and reports whether it came.
+func (v *Inventory) list(ctx context.Context, from lister) bool {
+	at := time.Now()
+	bounded, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("no answer within %s", listTimeout))
+	defer cancel()
+	all, err := from.List(bounded)
+	if ctx.Err() != nil {
+		return false
+	}
+	before, after := v.take(at, all, err)
+	switch {
+	case err != nil && before.Err == nil:
+		v.log.ErrorContext(ctx, "instances cannot be listed; keeping the last list, nothing shrinks", "error", err)
+	case err == nil && before.Err != nil:
+		v.log.InfoContext(ctx, "instances can be listed again")
+	}
+	if (before.Err == nil) != (after.Err == nil) || before.At.IsZero() != after.At.IsZero() || !reflect.DeepEqual(before.Instances, after.Instances) {
+		v.tell()
+	}
+	return err == nil
+}
+
+// take enters the outcome of one list and returns what was known before and after.
+func (v *Inventory) take(at time.Time, all []cloud.Instance, err error) (before, after Listing) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before = v.latest
+	if err != nil {
+		v.latest.Err = err
+	} else {
+		v.latest = Listing{At: at, Instances: byPool(all)}
+	}
+	return before, v.latest
+}
+
+// byPool sorts a list by pool and id, so that equal lists are equal values.
+func byPool(all []cloud.Instance) map[pool.Name][]cloud.Instance {
+	out := make(map[pool.Name][]cloud.Instance)
+	for _, in := range all {
+		name := pool.Name(in.Tags[cloud.TagPool])
+		out[name] = append(out[name], in)
+	}
+	for _, list := range out {
+		slices.SortFunc(list, func(a, b cloud.Instance) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	return out
+}
+
+func (v *Inventory) tell() {
+	v.mu.Lock()
+	wake := v.wake
+	v.mu.Unlock()
+	for _, w := range wake {
+		w()
+	}
+}

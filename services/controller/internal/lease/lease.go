@@ -1,0 +1,186 @@
+// Package lease makes sure that one controller at a time rules a deployment. The
+// lease is an object in the deployment's store, renewed by its holder; the
+// second controller refuses to start and names the first.
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"cloudmaster/internal/blob"
+)
+
+// Key is the lease's key in the store.
+const Key = "controller/lease"
+
+const (
+	// TTL is how long a lease holds without renewal.
+	TTL = 15 * time.Second
+	// Renewal is how often the holder renews it.
+	Renewal = 5 * time.Second
+)
+
+// ErrHeld means that another controller holds the lease. The error it is wrapped in names it.
+var ErrHeld = errors.New("another controller rules this deployment")
+
+// Holder is the content of the lease.
+type Holder struct {
+	Host      string    `json:"host"`
+	PID       int       `json:"pid"`
+	Namespace string    `json:"pid_namespace"` // where PID means something; containers may share a host name
+	Since     time.Time `json:"since"`
+	RenewedAt time.Time `json:"renewed_at"`
+}
+
+// Lease is a held lease.
+type Lease struct {
+	store   blob.Store
+	log     *slog.Logger
+	holder  Holder
+	version blob.Version
+}
+
+// Acquire takes the lease, or returns ErrHeld. A lease that has run out, or whose
+// holder was a process of this host that is gone, is free.
+func Acquire(ctx context.Context, store blob.Store, log *slog.Logger) (*Lease, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("acquire lease: %w", err)
+	}
+	now := time.Now().UTC()
+	l := &Lease{store: store, log: log, holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace(), Since: now}}
+	old, err := store.Get(ctx, Key, "")
+	switch {
+	case errors.Is(err, blob.ErrNotFound):
+	case err != nil:
+		return nil, fmt.Errorf("acquire lease: %w", err)
+	default:
+		if err := l.refuse(ctx, old, now); err != nil {
+			return nil, err
+		}
+		l.version = old.Version
+	}
+	if err := l.write(ctx, now); err != nil {
+		if errors.Is(err, blob.ErrConflict) {
+			return nil, fmt.Errorf("%w: it took the lease at this moment", ErrHeld)
+		}
+		return nil, fmt.Errorf("acquire lease: %w", err)
+	}
+	return l, nil
+}
+
+// refuse returns ErrHeld if the old lease is in force.
+func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) error {
+	var h Holder
+	if err := json.Unmarshal(old.Data, &h); err != nil {
+		l.log.WarnContext(ctx, "lease is damaged; taking it over", "error", err)
+		return nil
+	}
+	if h.RenewedAt.IsZero() {
+		return nil // given back
+	}
+	if now.Sub(h.RenewedAt) > TTL {
+		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid", h.PID, "renewed_at", h.RenewedAt)
+		return nil
+	}
+	if l.dead(h) {
+		l.log.InfoContext(ctx, "taking over from a controller that has ended", "pid", h.PID)
+		return nil
+	}
+	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first, or give this one another deployment name",
+		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second))
+}
+
+// dead reports whether a holder is certainly gone: its process id is free, or is ours now.
+func (l *Lease) dead(h Holder) bool {
+	if h.Host != l.holder.Host || h.Namespace == "" || h.Namespace != l.holder.Namespace {
+		return false
+	}
+	return h.PID == l.holder.PID || errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH)
+}
+
+// namespace identifies this process's PID namespace; empty where there is no such thing.
+func namespace() string {
+	id, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+func (l *Lease) write(ctx context.Context, now time.Time) error {
+	l.holder.RenewedAt = now.UTC()
+	data, err := json.Marshal(l.holder)
+	if err != nil {
+		return err
+	}
+	version, err := l.store.Put(ctx, Key, data, l.version)
+	if err != nil {
+		return err
+	}
+	l.version = version
+	return nil
+}
+
+// Run renews the lease until ctx ends, then gives it back. It returns ErrHeld if
+// another controller has taken the lease, because ours was not renewed in time.
+// A store that cannot be reached is no reason to stop: nobody else can take the lease there.
+func (l *Lease) Run(ctx context.Context) error {
+	tick := time.NewTicker(Renewal)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.release(ctx)
+			return nil
+		case <-tick.C:
+		}
+		if err := l.renew(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Lease) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, Renewal)
+	defer cancel()
+	err := l.write(ctx, time.Now())
+	if errors.Is(err, blob.ErrConflict) {
+		return l.conflict(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.log.WarnContext(ctx, "lease could not be renewed", "error", err)
+	}
+	return nil
+}
+
+// conflict finds out whether the lease was lost, or whether a renewal of ours
+// was written whose answer did not reach us.
+func (l *Lease) conflict(ctx context.Context) error {
+	now, err := l.store.Get(ctx, Key, "")
+	if err != nil {
+		l.log.WarnContext(ctx, "lease could not be read", "error", err)
+		return nil
+	}
+	var h Holder
+	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID && h.Since.Equal(l.holder.Since) {
+		l.version = now.Version
+		return nil
+	}
+	return fmt.Errorf("%w: process %d on %s took the lease over", ErrHeld, h.PID, h.Host)
+}
+
+// release gives the lease back so that the next controller need not wait.
+func (l *Lease) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Renewal)
+	defer cancel()
+	if err := l.write(ctx, time.Time{}); err != nil {
+		l.log.WarnContext(ctx, "lease could not be given back", "error", err)
+	}
+}

@@ -1,0 +1,197 @@
+package lease_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/blob/memblob"
+	"cloudmaster/services/controller/internal/lease"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// held puts a lease of another controller into a store.
+func held(t *testing.T, h lease.Holder) *memblob.Store {
+	t.Helper()
+	store := memblob.New()
+	data, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(t.Context(), lease.Key, data, blob.Any); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func holder(t *testing.T, store *memblob.Store) lease.Holder {
+	t.Helper()
+	o, err := store.Get(t.Context(), lease.Key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h lease.Holder
+	if err := json.Unmarshal(o.Data, &h); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// deadPID returns the id of a process of ours that has ended.
+func deadPID(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("/bin/true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+func TestAcquire(t *testing.T) {
+	t.Parallel()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	cases := map[string]struct {
+		holder lease.Holder
+		free   bool
+	}{
+		"another host":              {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
+		"another host, run out":     {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.TTL - time.Second)}, true},
+		"given back":                {lease.Holder{Host: "elsewhere", PID: 7}, true},
+		"this host, alive":          {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
+		"this host, dead":           {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, our own id":     {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
+		"another container, dead?":  {lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false},
+		"another container, our id": {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := held(t, c.holder)
+			_, err := lease.Acquire(t.Context(), store, quiet)
+			if got := err == nil; got != c.free {
+				t.Fatalf("got %v, want free: %v", err, c.free)
+			}
+			if c.free {
+				if h := holder(t, store); h.PID != os.Getpid() || h.Host != host {
+					t.Errorf("got holder %+v, want us", h)
+				}
+				return
+			}
+			if !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), c.holder.Host) {
+				t.Errorf("got %v, want ErrHeld that names the host", err)
+			}
+		})
+	}
+}
+
+func TestAcquireFirstAndDamaged(t *testing.T) {
+	t.Parallel()
+	store := memblob.New()
+	if _, err := lease.Acquire(t.Context(), store, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(t.Context(), lease.Key, []byte("{"), blob.Any); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lease.Acquire(t.Context(), store, quiet); err != nil {
+		t.Errorf("damaged lease: %v", err)
+	}
+}
+
+func TestRenewAndRelease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memblob.New()
+		l, err := lease.Acquire(t.Context(), store, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		time.Sleep(10 * lease.TTL)
+		if age := time.Since(holder(t, store).RenewedAt); age > lease.Renewal {
+			t.Errorf("got a lease of age %s, want it renewed every %s", age, lease.Renewal)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if h := holder(t, store); !h.RenewedAt.IsZero() {
+			t.Errorf("got %+v, want it given back", h)
+		}
+	})
+}
+
+func TestLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memblob.New()
+		l, err := lease.Acquire(t.Context(), store, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(t.Context()) }()
+		time.Sleep(time.Second)
+		thief, err := json.Marshal(lease.Holder{Host: "thief", PID: 1, RenewedAt: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Put(t.Context(), lease.Key, thief, blob.Any); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "thief") {
+			t.Errorf("got %v, want ErrHeld that names the thief", err)
+		}
+	})
+}
+
+// TestStoreAway: an answer that was lost and a store that is away are no reason to stop.
+func TestStoreAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memblob.New()
+		l, err := lease.Acquire(t.Context(), store, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		store.NextLost(memblob.OpPut, errors.New("answer lost"))
+		time.Sleep(3 * lease.Renewal)
+		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
+		time.Sleep(10 * lease.TTL)
+		store.Heal()
+		time.Sleep(2 * lease.Renewal)
+		if age := time.Since(holder(t, store).RenewedAt); age > lease.Renewal {
+			t.Errorf("got a lease of age %s after the store came back", age)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}

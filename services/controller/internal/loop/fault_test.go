@@ -1,0 +1,286 @@
+package loop_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/memcloud"
+	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/config"
+)
+
+func TestWatchdogReplacesAHungOne(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]config.Pool{"workers": fixedPool(2, 2), "servers": fibPool()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg.Minimum, cfg.Maximum = 2, 2 // so that its successor has no room beside it
+			bubble(t, cfg, func(b *bench) {
+				b.grow(2)
+				b.workers.hang(first)
+				b.pass(10*time.Minute - 40*time.Second)
+				b.wantStates("i-000001:active i-000002:active")
+				b.pass(2 * time.Minute)
+				b.wantStates("i-000002:active i-000003:active")
+				b.pass(time.Hour)
+				b.wantLaunched(3)
+				if got := b.log.count("pass failed"); got != 0 { // as if the successor had come first
+					t.Errorf("got %d failed passes, want none", got)
+				}
+			})
+		})
+	}
+}
+
+func TestBootDeadline(t *testing.T) {
+	t.Parallel()
+	cfg := fixedPool(1, 1)
+	cfg.BootDeadline = 3 * time.Minute
+	bubble(t, cfg, func(b *bench) {
+		b.workers.setStuck(true)
+		b.pass(3*time.Minute - time.Second)
+		b.wantStates("i-000001:startup")
+		b.workers.setStuck(false)
+		b.pass(time.Minute + 2*time.Second)
+		b.wantStates("i-000002:active")
+	})
+}
+
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	bubble(t, fixedPool(4, 4), func(b *bench) {
+		b.grow(4)
+		b.workers.hang(first, second, "i-000003")
+		b.pass(time.Hour)
+		b.wantLaunched(4)
+		if got := b.log.count("breaker changed"); got != 1 {
+			t.Errorf("got %d lines about the breaker, want 1", got)
+		}
+		if got := strings.Join(b.noticed(), "; "); !strings.Contains(got, "breaker open: 3 of 4") {
+			t.Errorf("got %q reported, want that the breaker is open", got)
+		}
+		b.account.Vanish("i-000003") // two of four are no reason any more
+		b.pass(5 * time.Minute)
+		b.wantLaunched(7)
+		if got := strings.Join(b.noticed(), "; "); !strings.Contains(got, "breaker closed") {
+			t.Errorf("got %q reported, want that the breaker is closed", got)
+		}
+	})
+}
+
+// TestStatusQueueDown: who cannot be heard is neither replaced nor stopped.
+func TestStatusQueueDown(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]config.Pool{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, cfg, func(b *bench) {
+				b.send(8)
+				b.until("at work", time.Minute, func() bool { return b.count(pool.Active) > 1 })
+				n := b.launched()
+				b.tap.breakDown("status", errAway)
+				b.pass(30 * time.Minute)
+				if got := b.count(pool.Active); got != n {
+					t.Errorf("after half an hour: got %d active, want %d", got, n)
+				}
+				b.wantLaunched(n)
+				if got := b.log.count("status queue cannot be read"); got != 1 {
+					t.Errorf("got %d lines about it, want 1", got)
+				}
+				b.tap.heal()
+				b.pass(5 * time.Minute)
+				b.wantLaunched(n)
+				if got, want := b.count(pool.Active), map[string]int{"workers": 0, "servers": 0, "fixed": 2}[name]; got != want {
+					t.Errorf("after all is well: got %d active, want %d", got, want)
+				}
+			})
+		})
+	}
+}
+
+// TestABlipOfTheStatusQueueForgivesNoSilence: only who is really deaf starts counting anew.
+func TestABlipOfTheStatusQueueForgivesNoSilence(t *testing.T) {
+	t.Parallel()
+	bubble(t, fixedPool(1, 1), func(b *bench) {
+		b.grow(1)
+		b.workers.hang(first)
+		for range 11 {
+			b.tap.loseAnswers("status.receive", 1)
+			b.pass(time.Minute)
+		}
+		b.pass(time.Minute)
+		b.wantStates("i-000002:active")
+	})
+}
+
+func TestInventoryErrorsHold(t *testing.T) {
+	t.Parallel()
+	bubble(t, jobPool(), func(b *bench) {
+		b.send(4)
+		b.grow(2)
+		b.tap.breakDown("cloud.list", cloud.ErrThrottled)
+		b.pass(30 * time.Minute)
+		b.wantStates("i-000001:active i-000002:active")
+		b.send(10)
+		b.pass(time.Second)
+		b.wantLaunched(4) // unknown holds or grows
+		b.tap.heal()
+		b.until("nothing", 5*time.Minute, func() bool { return b.states() == "" })
+		b.wantLaunched(4)
+	})
+}
+
+func TestNothingHappensBeforeTheFirstList(t *testing.T) {
+	t.Parallel()
+	cfg := fixedPool(2, 2)
+	bubble(t, cfg, func(b *bench) {
+		b.stopController()
+		n := b.launched()
+		b.tap.breakDown("cloud.list", cloud.ErrDenied)
+		b.startController()
+		b.pass(time.Hour)
+		b.wantLaunched(n)
+	})
+}
+
+func TestLaunchFailuresBackOff(t *testing.T) {
+	t.Parallel()
+	bubble(t, fixedPool(0, 2), func(b *bench) {
+		b.cfg.Minimum = 2
+		b.stopController()
+		b.tap.breakDown("cloud.launch", cloud.ErrDenied)
+		b.startController()
+		b.pass(11 * time.Minute)
+		if got := b.tap.times("cloud.launch"); got < 10 || got > 20 {
+			t.Errorf("got %d launches tried in 11 minutes, want 1, 2, 4, … 60 s between them", got)
+		}
+		b.tap.heal()
+		b.grow(2)
+		b.wantLaunched(2)
+	})
+}
+
+func TestCapacityIsTakenAsFarAsItGoes(t *testing.T) {
+	t.Parallel()
+	bubble(t, fixedPool(4, 4), func(b *bench) {
+		b.grow(3)
+		b.pass(10 * time.Minute)
+		b.wantLaunched(3)
+		b.account.SetCapacity(0)
+		b.grow(4)
+	}, func(o *memcloud.Options) { o.Capacity = 3 })
+}
+
+// TestLostLaunchAnswers: a launch whose answer is lost is asked for again with the
+// same token, and nothing is launched twice.
+func TestLostLaunchAnswers(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []int{1, 2, 5} {
+		for _, lag := range []time.Duration{0, 30 * time.Second} {
+			t.Run(fmt.Sprintf("%d lost, lists lag %s", lost, lag), func(t *testing.T) {
+				t.Parallel()
+				bubble(t, fixedPool(0, 4), func(b *bench) {
+					b.cfg.Minimum = 3
+					b.stopController()
+					b.tap.loseAnswers("cloud.launch", lost)
+					b.startController()
+					b.grow(3)
+					b.pass(10 * time.Minute)
+					b.wantStates("i-000001:active i-000002:active i-000003:active")
+					tokens := make(map[string]bool)
+					for _, c := range b.account.Calls() {
+						if c.Op == memcloud.OpLaunch {
+							tokens[c.Token] = true
+						}
+					}
+					if len(tokens) != 1 {
+						t.Errorf("got %d tokens, want 1", len(tokens))
+					}
+				}, listsLate(lag))
+			})
+		}
+	}
+}
+
+// TestUnansweredLaunchOfMoreThanIsNeeded: it is neither repeated nor added to while
+// lists cannot tell whether it took effect.
+func TestUnansweredLaunchOfMoreThanIsNeeded(t *testing.T) {
+	t.Parallel()
+	for name, effect := range map[string]bool{"took effect": true, "took none": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, jobPool(), func(b *bench) {
+				b.pass(time.Second)
+				if effect {
+					b.tap.loseAnswers("cloud.launch", 1)
+				} else {
+					b.tap.breakDown("cloud.launch", errAway)
+				}
+				b.send(8) // 4 instances
+				b.tap.heal()
+				b.takeAway(6) // 1 is enough
+				b.pass(10 * time.Minute)
+				if got, want := b.launched(), map[bool]int{true: 4, false: 1}[effect]; got != want {
+					t.Errorf("got %d launched, want %d", got, want)
+				}
+			}, listsLate(30*time.Second), bootsIn(time.Hour/6))
+		})
+	}
+}
+
+func TestListLagLaunchesNothingTwice(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]config.Pool{"fixed": fixedPool(2, 4), "job": jobPool(), "resource": fibPool()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, cfg, func(b *bench) {
+				b.send(4)
+				b.pass(90 * time.Second)
+				b.wantLaunched(map[string]int{"fixed": 2, "job": 2, "resource": 1}[name])
+			}, listsLate(30*time.Second))
+		})
+	}
+}
+
+// TestTerminateIsNotRepeatedWhileListsLag: the cloud has accepted; lists show it later.
+func TestTerminateIsNotRepeatedWhileListsLag(t *testing.T) {
+	t.Parallel()
+	bubble(t, jobPool(), func(b *bench) {
+		b.send(1)
+		b.grow(1)
+		b.until("stopped", 5*time.Minute, func() bool { return b.states() == "" })
+		b.pass(5 * time.Minute)
+		if got := b.tap.times("cloud.terminate"); got != 1 {
+			t.Errorf("got %d calls, want 1", got)
+		}
+	}, listsLate(30*time.Second))
+}
+
+func TestTerminateIsRepeatedUntilItIsAccepted(t *testing.T) {
+	t.Parallel()
+	bubble(t, jobPool(), func(b *bench) {
+		b.send(1)
+		b.grow(1)
+		b.tap.breakDown("cloud.terminate", errAway)
+		b.pass(5 * time.Minute)
+		b.wantStates("i-000001:active") // as the tags have it; to us it is stopping
+		b.tap.heal()
+		b.pass(11 * time.Second)
+		b.wantStates("")
+	})
+}
+
+func TestTagsAreRepeatedUntilTheyAreAccepted(t *testing.T) {
+	t.Parallel()
+	bubble(t, fixedPool(2, 2), func(b *bench) {
+		b.tap.breakDown("cloud.tag", cloud.ErrThrottled)
+		b.pass(2 * time.Minute)
+		b.wantStates("i-000001:startup i-000002:startup")
+		b.tap.heal()
+		b.pass(11 * time.Second)
+		b.wantStates("i-000001:active i-000002:active")
+	})
+}

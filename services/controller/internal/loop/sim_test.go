@@ -1,0 +1,218 @@
+package loop_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/memcloud"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue/memqueue"
+	"cloudmaster/services/controller/internal/config"
+)
+
+var (
+	simSeeds = flag.Uint64("sim.seeds", 20, "how many random simulations to run")
+	simSeed  = flag.Uint64("sim.seed", 0, "run the simulation with this seed only")
+)
+
+// TestSimulation runs pools through random load, faults and restarts. The tap checks the
+// invariants at every call; when the faults are over all must come to rest.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	seeds := []uint64{*simSeed}
+	if *simSeed == 0 {
+		seeds = seeds[:0]
+		for range *simSeeds {
+			seeds = append(seeds, rand.Uint64()>>1)
+		}
+	}
+	for _, seed := range seeds {
+		for _, policy := range []string{"job", "resource"} {
+			t.Run(fmt.Sprintf("%s/%d", policy, seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { simulate(t, seed, policy) })
+				if t.Failed() {
+					t.Logf("again: go test -run TestSimulation/%s -sim.seed %d", policy, seed)
+				}
+			})
+		}
+	}
+}
+
+// sim is one simulation.
+type sim struct {
+	*bench
+
+	rng  *rand.Rand
+	lag  time.Duration // of lists
+	lost int           // workers that vanished or hung, perhaps in the middle of a job
+	sent int
+}
+
+func simulate(t *testing.T, seed uint64, policy string) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	s := &sim{rng: rng}
+	s.bench = newBench(t, randomPool(rng, policy), func(o *memcloud.Options) {
+		o.BootDelay = time.Duration(rng.IntN(20)) * time.Second
+		o.TerminateDelay = time.Duration(rng.IntN(10)) * time.Second
+		o.Latency = time.Duration(rng.IntN(3)) * 100 * time.Millisecond
+		if rng.IntN(3) == 0 {
+			s.lag = time.Duration(rng.IntN(20)) * time.Second
+			o.ListLag = s.lag
+		}
+	})
+	defer s.close()
+	s.tap.mayEnd = s.excused
+	s.status.Disturb(memqueue.Disturbance{Duplicate: 20, Shuffle: rand.New(rand.NewPCG(seed, 2))})
+	s.startController()
+	for range 150 {
+		s.step()
+		s.pass(time.Duration(rng.IntN(20_000)) * time.Millisecond)
+	}
+	s.settle()
+}
+
+func randomPool(rng *rand.Rand, policy string) config.Pool {
+	cfg := jobPool()
+	if policy == "resource" {
+		cfg = fibPool()
+	}
+	cfg.ActiveSetType = config.ActiveSetBlob
+	cfg.Minimum = rng.IntN(3)
+	cfg.Maximum = max(1, cfg.Minimum) + rng.IntN(5)
+	cfg.StartLimit, cfg.StopLimit = 1+rng.IntN(3), 1+rng.IntN(3)
+	cfg.MinimumLifetime = time.Duration(rng.IntN(3)) * time.Minute
+	cfg.MinimumActiveTime = time.Duration(rng.IntN(3)) * time.Minute
+	cfg.WatchdogInterval, cfg.BootDeadline = 3*time.Minute, 2*time.Minute
+	cfg.PolicyInterval = time.Duration(5+rng.IntN(60)) * time.Second
+	cfg.ActiveSetInterval = time.Duration(1+rng.IntN(30)) * time.Second
+	cfg.ShutDownInterval = 10 * time.Minute
+
+	return cfg
+}
+
+// excused are those that may be ended although they last said that they are busy: hung
+// ones, and those whose drain is over.
+func (s *sim) excused(id pool.InstanceID) bool {
+	if s.workers.isMute(id) {
+		return true
+	}
+	for _, in := range s.account.Instances() {
+		if in.ID == id && in.Tags[cloud.TagState] == pool.ShutDown.String() {
+			since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince])
+			return err == nil && time.Since(since) >= s.cfg.ShutDownInterval
+		}
+	}
+	return false
+}
+
+// step makes something happen.
+func (s *sim) step() {
+	switch n := s.rng.IntN(100); {
+	case n < 30:
+		k := 1 + s.rng.IntN(8)
+		s.sent += k
+		s.send(k)
+	case n < 55:
+		s.changeLoad()
+	case n < 60:
+		s.someone(func(id pool.InstanceID) { s.lost++; s.account.Vanish(id) })
+	case n < 64:
+		s.someone(func(id pool.InstanceID) { s.lost++; s.workers.hang(id) })
+	case n < 67:
+		s.workers.setStuck(s.rng.IntN(2) == 0)
+	case n < 72:
+		s.account.SetCapacity(s.rng.IntN(6))
+	case n < 80:
+		s.stopController()
+		// A launch that lists do not show yet is known to nobody but the controller that made it.
+		// The lease that the next one has to wait for is there for that, too.
+		s.pass(s.lag + time.Duration(s.rng.IntN(20_000))*time.Millisecond)
+		s.startController()
+	case n < 90:
+		s.makeTrouble()
+	default:
+		s.tap.heal()
+	}
+}
+
+// someone does f to one instance that runs.
+func (s *sim) someone(f func(id pool.InstanceID)) {
+	running := slices.DeleteFunc(s.present(), func(in cloud.Instance) bool { return s.workers.worker(in.ID) == nil })
+	if len(running) > 0 {
+		f(running[s.rng.IntN(len(running))].ID)
+	}
+}
+
+func (s *sim) changeLoad() {
+	if s.cfg.Policy == "resource" {
+		s.someone(func(id pool.InstanceID) { s.workers.load(id, float64(s.rng.IntN(12))/10) })
+	}
+}
+
+// makeTrouble breaks one thing, or lets everything fail now and then.
+func (s *sim) makeTrouble() {
+	ops := []string{
+		"cloud.launch", "cloud.list", "cloud.tag", "cloud.terminate", "cloud", "store.put", "store.get", "store",
+		"status", "status.delete", "work.backlog", "work.receive", "work",
+	}
+	if s.rng.IntN(3) > 0 {
+		s.tap.breakDown(ops[s.rng.IntN(len(ops))], []error{errAway, cloud.ErrThrottled, cloud.ErrNotFound}[s.rng.IntN(3)])
+		return
+	}
+	percent, rng := 1+s.rng.IntN(30), rand.New(rand.NewPCG(s.rng.Uint64(), 3))
+	s.tap.failAtRandom(func(string) (before, after error) {
+		switch n := rng.IntN(100); {
+		case n < percent/2:
+			return errAway, nil
+		case n < percent:
+			return nil, errLost
+		}
+		return nil, nil
+	})
+}
+
+// settle ends all faults and load, and checks that the pool comes to rest as it should.
+func (s *sim) settle() {
+	s.tap.heal()
+	s.account.SetCapacity(0)
+	s.workers.setStuck(false)
+	for _, in := range s.present() {
+		if s.cfg.Policy == "resource" && s.workers.worker(in.ID) != nil {
+			s.workers.load(in.ID, 0)
+		}
+	}
+	s.pass(time.Hour)
+	s.controllerIsQuiet()
+	if got := len(s.present()); got != s.cfg.Minimum || s.count(pool.Active) != s.cfg.Minimum {
+		s.t.Errorf("in the end there are %s, want %d active", s.states(), s.cfg.Minimum)
+	}
+	if got, want := s.members(), strings.ReplaceAll(s.states(), ":active", ""); got != want {
+		s.t.Errorf("in the end the set names %q, want %q", got, want)
+	}
+	if got := len(s.work.Bodies()); got != 0 { // requests may die of many restarts and lost answers
+		s.t.Errorf("in the end %d messages are left", got)
+	}
+	if jobs, times := s.workers.finished(); s.cfg.Policy == "job" && (jobs != s.sent || times > jobs+s.lost) {
+		s.t.Errorf("got %d of %d jobs done, %d times, with %d workers lost", jobs, s.sent, times, s.lost)
+	}
+}
+
+// controllerIsQuiet: at rest nothing is launched, tagged or ended any more.
+func (s *sim) controllerIsQuiet() {
+	s.tap.forget()
+	s.pass(10 * time.Minute)
+	for _, op := range []string{"cloud.launch", "cloud.tag", "cloud.terminate"} {
+		if got := s.tap.times(op); got != 0 {
+			s.t.Errorf("at rest: got %d calls of %s in ten minutes, want none", got, op)
+		}
+	}
+}

@@ -1,0 +1,428 @@
+package loop_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+)
+
+var (
+	errAway = errors.New("the other side is away")
+	errLost = errors.New("the answer was lost")
+	errDead = errors.New("this controller is dead")
+)
+
+// tap stands between controllers and their world. It sees every call in order, checks
+// after each that what must always be true is true, and can make calls fail or
+// the controller die.
+type tap struct {
+	b *bench
+
+	mu     sync.Mutex
+	calls  []call
+	delay  map[string]time.Duration              // before answers
+	broken map[string]error                      // calls that fail without effect
+	lose   map[string]int                        // so many answers of calls are lost
+	faults func(op string) (before, after error) // asked for every call; nil: none
+	killAt int                                   // the call at which the controller dies; 0: never
+	after  bool                                  // it dies when that call has taken effect, not before
+	made   int                                   // calls of the present controller that can change something or fail
+	kill   context.CancelFunc
+	dead   bool
+	told   map[pool.InstanceID]bool      // instances that controllers have ended
+	heard  map[pool.InstanceID]heard     // what controllers took from the status queue
+	mayEnd func(id pool.InstanceID) bool // busy ones that may be ended all the same
+}
+
+type heard struct {
+	message.Status
+	at time.Time
+}
+
+// call is one call as the tap has seen it.
+type call struct {
+	op   string // "cloud.launch"
+	text string // what it was about
+	err  error
+}
+
+// revive connects a new controller, which kill ends.
+func (t *tap) revive(kill context.CancelFunc) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kill, t.dead = kill, false
+}
+
+// dieAt makes the controller die at its n-th call from now on.
+func (t *tap) dieAt(n int, after bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.killAt, t.after, t.made = n, after, 0
+}
+
+func (t *tap) madeCalls() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.made
+}
+
+func (t *tap) isDead() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dead
+}
+
+// breakDown makes calls fail without effect until heal. An op may be "cloud.launch" or "status".
+func (t *tap) breakDown(op string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.broken == nil {
+		t.broken = make(map[string]error)
+	}
+	t.broken[op] = err
+}
+
+// slow makes the answers of an op take their time.
+func (t *tap) slow(op string, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.delay = map[string]time.Duration{op: d}
+}
+
+func (t *tap) linger(op string) {
+	t.mu.Lock()
+	d := t.delay[op]
+	t.mu.Unlock()
+	time.Sleep(d)
+}
+
+func (t *tap) heal() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.broken, t.lose, t.faults = nil, nil, nil
+}
+
+// failAtRandom asks f what shall go wrong with each call. f need not be safe for concurrent use.
+func (t *tap) failAtRandom(f func(op string) (before, after error)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.faults = f
+}
+
+// loseAnswers makes the next n calls of op take effect and fail.
+func (t *tap) loseAnswers(op string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lose = map[string]int{op: n}
+}
+
+// do makes one call.
+func (t *tap) do(op, text string, f func() error) error {
+	after, err := t.enter(op)
+	if err == nil {
+		err = f()
+		if after != nil {
+			err = after
+		}
+	}
+	if errors.Is(err, errDead) {
+		t.die()
+	}
+	t.mu.Lock()
+	t.calls = append(t.calls, call{op, text, err})
+	t.mu.Unlock()
+	return err
+}
+
+func (t *tap) die() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dead = true
+	t.kill()
+}
+
+// enter decides what happens to a call: it fails before, or with what it returns after its effect.
+func (t *tap) enter(op string) (after, before error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dead {
+		return nil, errDead
+	}
+	t.made++
+	if t.made == t.killAt {
+		if t.after {
+			return errDead, nil
+		}
+		return nil, errDead
+	}
+	service, _, _ := strings.Cut(op, ".")
+	for _, key := range []string{op, service} {
+		if err := t.broken[key]; err != nil {
+			return nil, err
+		}
+	}
+	if t.lose[op] > 0 {
+		t.lose[op]--
+		return errLost, nil
+	}
+	if t.faults != nil {
+		before, after = t.faults(op)
+	}
+	return after, before
+}
+
+// times counts the calls of an op.
+func (t *tap) times(op string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for _, c := range t.calls {
+		if c.op == op {
+			n++
+		}
+	}
+	return n
+}
+
+// changes returns the calls that changed something since the last forget: "store.put […]", "cloud.tag …".
+func (t *tap) changes() (out []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.calls {
+		if c.err == nil && slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "store.put"}, c.op) {
+			out = append(out, c.op+" "+c.text)
+		}
+	}
+	return out
+}
+
+func (t *tap) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls = nil
+}
+
+// The invariants.
+
+// atMost: never more than the maximum, whatever state they are in.
+func (t *tap) atMost() {
+	if n := len(t.b.present()); n > t.b.cfg.Maximum {
+		t.b.t.Errorf("at %s: %d instances, the most is %d: %s", time.Since(t.b.start), n, t.b.cfg.Maximum, t.b.states())
+	}
+}
+
+// unnamed: the active set names none of these, which are about to drain or end.
+func (t *tap) unnamed(ctx context.Context, what string, ids []pool.InstanceID) {
+	set, _ := t.b.readSet(ctx)
+	for i := range set.Instances {
+		if slices.Contains(ids, set.Instances[i].ID) {
+			t.b.t.Errorf("at %s: %s of %s, which the active set names", time.Since(t.b.start), what, set.Instances[i].ID)
+		}
+	}
+}
+
+// unburdened: none of these has last said that it is busy. What arrives in the same
+// instant may not have been looked at yet.
+func (t *tap) unburdened(ids []pool.InstanceID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		h := t.heard[id]
+		if !t.told[id] && (h.Busy() || h.Load > t.b.cfg.ShutDownThreshold) && h.at.Before(time.Now()) && (t.mayEnd == nil || !t.mayEnd(id)) {
+			t.b.t.Errorf("at %s: %s is ended, which said %+v at %s", time.Since(t.b.start), id, h.Status, h.at.Sub(t.b.start))
+		}
+	}
+}
+
+// ended notes that the cloud has taken the word to end these.
+func (t *tap) ended(ids []pool.InstanceID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.told == nil {
+		t.told = make(map[pool.InstanceID]bool)
+	}
+	for _, id := range ids {
+		t.told[id] = true
+	}
+}
+
+// listen remembers what a controller has been told.
+func (t *tap) listen(batch []queue.Message) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.heard == nil {
+		t.heard = make(map[pool.InstanceID]heard)
+	}
+	for i := range batch {
+		m, err := message.ParseStd(batch[i].Body)
+		if s, ok := m.(message.Status); err == nil && ok && newer(s, t.heard[s.InstanceID].Status) {
+			t.heard[s.InstanceID] = heard{s, time.Now()}
+		}
+	}
+}
+
+func newer(a, b message.Status) bool {
+	return a.Timestamp.After(b.Timestamp) || a.Timestamp.Equal(b.Timestamp) && a.Sequence > b.Sequence
+}
+
+// clean: a set that is written names none that is draining or was ended.
+func (t *tap) clean(data []byte) {
+	set, err := activeset.Decode(data)
+	if err != nil {
+		t.b.t.Errorf("a set is written that cannot be read: %v", err)
+	}
+	states := t.b.states()
+	for i := range set.Instances {
+		id := set.Instances[i].ID
+		if t.told[id] || strings.Contains(states, string(id)+":shut_down") {
+			t.b.t.Errorf("at %s: a set is written that names %s, ended: %v, states %s", time.Since(t.b.start), id, t.told[id], states)
+		}
+	}
+}
+
+// tapCloud is a cloud seen through a tap.
+type tapCloud struct {
+	tap   *tap
+	cloud cloud.Cloud
+}
+
+// Launch implements cloud.Cloud.
+func (c tapCloud) Launch(ctx context.Context, spec cloud.Spec) (out []cloud.Instance, err error) {
+	err = c.tap.do("cloud.launch", fmt.Sprint(spec.Count), func() (err error) {
+		out, err = c.cloud.Launch(ctx, spec)
+		c.tap.atMost()
+		return err
+	})
+	if errors.Is(err, errLost) || errors.Is(err, errDead) {
+		out = nil
+	}
+	return out, err
+}
+
+// List implements cloud.Cloud.
+func (c tapCloud) List(ctx context.Context) (out []cloud.Instance, err error) {
+	err = c.tap.do("cloud.list", "", func() (err error) {
+		out, err = c.cloud.List(ctx)
+		return err
+	})
+	return out, err
+}
+
+// Tag implements cloud.Cloud.
+func (c tapCloud) Tag(ctx context.Context, tags map[string]string, ids ...pool.InstanceID) error {
+	return c.tap.do("cloud.tag", fmt.Sprintf("%s %v", tags[cloud.TagState], ids), func() error {
+		if tags[cloud.TagState] == pool.ShutDown.String() {
+			c.tap.unnamed(ctx, "the shut-down", ids)
+		}
+		return c.cloud.Tag(ctx, tags, ids...)
+	})
+}
+
+// Terminate implements cloud.Cloud.
+func (c tapCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
+	return c.tap.do("cloud.terminate", fmt.Sprint(ids), func() error {
+		c.tap.unnamed(ctx, "the end", ids)
+		c.tap.unburdened(ids)
+		err := c.cloud.Terminate(ctx, ids...)
+		if err == nil {
+			c.tap.ended(ids)
+		}
+		return err
+	})
+}
+
+// tapQueue is a queue seen through a tap.
+type tapQueue struct {
+	tap  *tap
+	name string
+	queueWithWatch
+}
+
+type queueWithWatch interface {
+	queue.Queue
+	queue.Watcher
+}
+
+// Receive implements queue.Queue.
+func (q tapQueue) Receive(ctx context.Context, most int, wait time.Duration) (out []queue.Message, err error) {
+	err = q.tap.do(q.name+".receive", "", func() (err error) {
+		out, err = q.queueWithWatch.Receive(ctx, most, wait)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q.name == "status" {
+		q.tap.listen(out)
+	}
+	return out, nil
+}
+
+// Delete implements queue.Queue.
+func (q tapQueue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
+	return q.tap.do(q.name+".delete", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Delete(ctx, receipts...) })
+}
+
+// Extend implements queue.Queue.
+func (q tapQueue) Extend(ctx context.Context, receipts ...queue.Receipt) error {
+	return q.tap.do(q.name+".extend", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Extend(ctx, receipts...) })
+}
+
+// Release implements queue.Queue.
+func (q tapQueue) Release(ctx context.Context, receipts ...queue.Receipt) error {
+	return q.tap.do(q.name+".release", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Release(ctx, receipts...) })
+}
+
+// Backlog implements queue.Queue.
+func (q tapQueue) Backlog(ctx context.Context) (out pool.Backlog, err error) {
+	err = q.tap.do(q.name+".backlog", "", func() (err error) {
+		out, err = q.queueWithWatch.Backlog(ctx)
+		return err
+	})
+	if err != nil {
+		return pool.Backlog{}, err
+	}
+	return out, nil
+}
+
+// tapStore is a store seen through a tap.
+type tapStore struct {
+	tap   *tap
+	store blob.Store
+}
+
+// Get implements the loop's store.
+func (s tapStore) Get(ctx context.Context, key string, have blob.Version) (out blob.Object, err error) {
+	err = s.tap.do("store.get", "", func() (err error) {
+		out, err = s.store.Get(ctx, key, have)
+		return err
+	})
+	return out, err
+}
+
+// Put implements the loop's store.
+func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version, err error) {
+	set, _ := activeset.Decode(data)
+	ids := []pool.InstanceID{}
+	for i := range set.Instances {
+		ids = append(ids, set.Instances[i].ID)
+	}
+	err = s.tap.do("store.put", fmt.Sprint(ids), func() (err error) {
+		s.tap.clean(data)
+		version, err = s.store.Put(ctx, key, data, last)
+		s.tap.linger("store.put")
+		return err
+	})
+	return version, err
+}

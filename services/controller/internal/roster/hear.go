@@ -1,0 +1,199 @@
+package roster
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/message"
+)
+
+// stamp orders the messages of one instance.
+type stamp struct {
+	at  time.Time
+	seq uint64
+}
+
+func (s stamp) compare(t stamp) int {
+	return cmp.Or(s.at.Compare(t.at), cmp.Compare(s.seq, t.seq))
+}
+
+// stray is the newest status of an instance that is not listed (yet).
+type stray struct {
+	status message.Status
+	since  time.Time // when we first heard of the instance
+	heard  time.Time // when we last did
+}
+
+// Outcome is what became of a message. The zero value is invalid.
+type Outcome int
+
+// The outcomes.
+const (
+	Invalid  Outcome = iota
+	Accepted         // it is newer than what we knew
+	Outdated         // the instance has said something newer, or the same, before
+	Future           // its time is too far ahead of ours
+	Unknown          // no such instance; kept for a while, a list may explain it
+	Foreign          // no such instance: lists had time to explain it and did not, or there is no room to keep it
+)
+
+var outcomeNames = [...]string{"invalid", "accepted", "outdated", "future", "unknown", "foreign"}
+
+// String returns the outcome's name, as metrics use it.
+func (o Outcome) String() string {
+	if o < 0 || int(o) >= len(outcomeNames) {
+		return outcomeNames[Invalid]
+	}
+	return outcomeNames[o]
+}
+
+const (
+	// tolerance is how far an instance's clock may be ahead of ours.
+	tolerance = time.Minute
+	// mostStrays bounds what strangers can make us keep.
+	mostStrays = 10_000
+	// mostLogged is how many log messages per instance are remembered against duplicates.
+	mostLogged = 64
+)
+
+// Hear takes a message from an instance.
+func (r *Roster) Hear(m message.Message, now time.Time) Outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch m := m.(type) {
+	case message.Status:
+		return r.hearStatus(&m, now)
+	case message.Log:
+		return r.hearLog(&m, now)
+	}
+	return Invalid
+}
+
+func (r *Roster) hearStatus(s *message.Status, now time.Time) Outcome {
+	if s.Timestamp.After(now.Add(tolerance)) {
+		return Future
+	}
+	rec := r.records[s.InstanceID]
+	if rec != nil {
+		return r.accept(rec, s, now)
+	}
+	return r.hearStray(s, now)
+}
+
+func (r *Roster) hearStray(s *message.Status, now time.Time) Outcome {
+	old, kept := r.strays[s.InstanceID]
+	switch {
+	case !kept && len(r.strays) >= mostStrays:
+		return Foreign
+	case !kept:
+		old.since = now
+	case stampOf(s).compare(stampOf(&old.status)) <= 0:
+		return Outdated
+	}
+	r.strays[s.InstanceID] = stray{status: *s, since: old.since, heard: now}
+	if r.listed.Sub(old.since) > r.opts.ListLag {
+		return Foreign
+	}
+	return Unknown
+}
+
+func stampOf(s *message.Status) stamp { return stamp{at: s.Timestamp, seq: s.Sequence} }
+
+// accept enters a status, if it is news.
+func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
+	if stampOf(s).compare(rec.stamp) <= 0 {
+		if s.Sequence > rec.stamp.seq {
+			rec.HeardAt = now // said later by an earlier clock, which was set back: it changes nothing, but it is a sign of life
+		}
+		return Outdated
+	}
+	r.heard++
+	rec.stamp, rec.heardNo = stampOf(s), r.heard
+	rec.HeardAt, rec.ReportedAt, rec.Load, rec.Busy = now, s.Timestamp, s.Load, s.Busy()
+	switch {
+	case rec.Busy || rec.Load > 0:
+		rec.IdleSince = time.Time{}
+	case rec.IdleSince.IsZero():
+		rec.IdleSince = s.Timestamp
+	}
+	if s.Address != "" {
+		rec.said = s.Address
+	}
+	return Accepted
+}
+
+// hearLog only finds out whether it was heard before: what an instance says is
+// for the operator, also when it is late or the instance is gone already.
+func (r *Roster) hearLog(l *message.Log, now time.Time) Outcome {
+	if l.Timestamp.After(now.Add(tolerance)) {
+		return Future
+	}
+	rec := r.records[l.InstanceID]
+	if rec == nil {
+		return Unknown
+	}
+	this := stamp{at: l.Timestamp, seq: l.Sequence}
+	if slices.Contains(rec.logged, this) {
+		return Outdated
+	}
+	if len(rec.logged) == mostLogged {
+		rec.logged = append(rec.logged[:0], rec.logged[1:]...)
+	}
+	rec.logged = append(rec.logged, this)
+	return Accepted
+}
+
+// dropStrays forgets the strays that have fallen silent. Those that go on talking
+// stay, so that it is known how long ago lists should have explained them.
+func (r *Roster) dropStrays(now time.Time) {
+	for id, s := range r.strays {
+		if now.Sub(s.heard) > r.opts.ListLag {
+			delete(r.strays, id)
+		}
+	}
+}
+
+// adoptStray gives a new record what the instance said before anything else told
+// of it.
+func (r *Roster) adoptStray(rec *record) {
+	if s, ok := r.strays[rec.ID]; ok {
+		delete(r.strays, rec.ID)
+		r.accept(rec, &s.status, s.heard)
+	}
+}
+
+// Heard returns how many statuses have been accepted so far: a moment that, unlike a
+// time, no two statuses share.
+func (r *Roster) Heard() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard
+}
+
+// Listening notes that statuses reach us and that what was waiting has been
+// heard. It reports whether that is news.
+func (r *Roster) Listening(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.listening.IsZero() {
+		return false
+	}
+	r.listening = now
+	return true
+}
+
+// Deafen notes that statuses do not reach us, as before the first Listening. While we are deaf
+// nobody's silence is held against them.
+func (r *Roster) Deafen() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listening = time.Time{}
+}
+
+// Deaf reports whether statuses do not reach us: what instances said last may be long untrue.
+func (r *Roster) Deaf() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.listening.IsZero()
+}

@@ -1,0 +1,364 @@
+// Package roster holds what the controller knows of each instance of one pool:
+// what the cloud lists, and what the instance itself last said. From it comes the
+// snapshot that policies look at.
+//
+// Reality comes first. The roster remembers only what no list can tell: what was
+// launched and is not listed yet (expected, with a deadline), which instances we have told to end, and the
+// last status of each. Everything else is read from the cloud's list and the
+// instance's tags, so a controller that starts adopts what runs.
+package roster
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/pool"
+)
+
+// Options of a Roster; the zero value works.
+type Options struct {
+	ServicePort int           // joined to the cloud's address of an instance that reports none
+	ListLag     time.Duration // how long a launched instance may be missing from lists; 0 means DefaultListLag
+}
+
+// DefaultListLag is generous: EC2's lists are seconds behind as a rule, minutes at worst.
+const DefaultListLag = 2 * time.Minute
+
+// Roster is one pool's. All methods may be called concurrently.
+type Roster struct {
+	cloud pool.CloudName
+	opts  Options
+
+	mu        sync.Mutex
+	records   map[pool.InstanceID]*record // guarded by mu
+	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
+	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
+	listening time.Time                   // guarded by mu; since when statuses can reach us; zero: they can't
+	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
+}
+
+// record is one instance.
+type record struct {
+	pool.Instance
+	phase    cloud.Phase
+	host     string             // the cloud's address of it
+	said     string             // the address it reported
+	tagged   pool.State         // what its tags say
+	expected time.Time          // launched by us and not listed yet: lists asked for from then on must have it; zero: listed
+	forced   bool               // it was to end although it was at work
+	ended    time.Time          // when the cloud accepted to end it; zero: it has not
+	seed     activeset.Instance // what a predecessor published of it; zero: nothing
+	stamp    stamp              // of its newest status
+	heardNo  uint64             // which of all that were accepted that was
+	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
+}
+
+// New returns an empty roster. It knows nothing until the first Observe.
+func New(cloudName pool.CloudName, opts Options) *Roster {
+	opts.ListLag = cmp.Or(opts.ListLag, DefaultListLag)
+	return &Roster{
+		cloud: cloudName, opts: opts,
+		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray),
+	}
+}
+
+// Observe takes a list of the pool's instances that was asked for at the given time. It
+// returns the instances that are gone and, on the first call, those adopted.
+func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) (gone, adopted []pool.InstanceID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !at.After(r.listed) {
+		return nil, nil // seen before
+	}
+	first := r.listed.IsZero()
+	r.listed = at
+	listed := make(map[pool.InstanceID]bool, len(list))
+	for i := range list {
+		listed[list[i].ID] = true
+		if r.see(&list[i], now) && first {
+			adopted = append(adopted, list[i].ID)
+		}
+	}
+	for id, rec := range r.records {
+		if listed[id] || at.Before(rec.expected) {
+			continue
+		}
+		delete(r.records, id)
+		gone = append(gone, id)
+	}
+	r.dropStrays(now)
+	slices.Sort(gone)
+	slices.Sort(adopted)
+	return gone, adopted
+}
+
+// see brings one record up to date and reports whether it is new.
+func (r *Roster) see(in *cloud.Instance, now time.Time) bool {
+	rec, known := r.records[in.ID]
+	if !known {
+		rec = r.add(in, now)
+	}
+	rec.expected = time.Time{}
+	rec.take(in, now)
+	r.adoptStray(rec)
+	return !known
+}
+
+// take brings a record up to what the cloud says.
+func (rec *record) take(in *cloud.Instance, now time.Time) {
+	rec.phase, rec.host = in.Phase, in.Address
+	rec.tagged = pool.ParseState(in.Tags[cloud.TagState])
+	if in.Phase == cloud.Terminating && rec.State != pool.Stopping {
+		rec.become(pool.Stopping, now) // behind our back, or by a controller before us
+	}
+}
+
+// add makes the record of an instance that we did not know, from its tags.
+func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
+	rec := &record{Instance: pool.Instance{
+		ID: in.ID, Cloud: r.cloud, Launched: in.Launched, HeardAt: now,
+		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: in.Launched,
+	}}
+	if since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince]); err == nil {
+		rec.StateSince = since
+	}
+	switch rec.State {
+	case pool.Active:
+		rec.ActiveAt = rec.StateSince
+	case pool.ShutDown, pool.Startup:
+	case pool.Unknown, pool.Stopping: // no tag, or one that we never write
+		rec.State = pool.Startup
+	}
+	r.records[in.ID] = rec
+	return rec
+}
+
+// Launched takes what a launch returned. The instances are expected in lists from
+// now on and count from now on.
+func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range list {
+		if r.records[list[i].ID] != nil {
+			continue // a list was faster, or the token was used before
+		}
+		rec := r.add(&list[i], now)
+		rec.expected = now.Add(r.opts.ListLag)
+		rec.take(&list[i], now)
+		r.adoptStray(rec)
+	}
+}
+
+// Mark changes the state of an instance, if the state machine allows it.
+func (r *Roster) Mark(id pool.InstanceID, state pool.State, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.records[id]
+	if rec == nil || !rec.State.CanBecome(state) {
+		return false
+	}
+	rec.become(state, now)
+	return true
+}
+
+// End marks an instance as stopping because of a snapshot for which so many statuses
+// had been heard. It does not if the instance has said something since:
+// what was decided about it may be wrong by now.
+func (r *Roster) End(id pool.InstanceID, heard uint64, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.records[id]
+	if rec == nil || !rec.State.CanBecome(pool.Stopping) || rec.heardNo > heard {
+		return false
+	}
+	rec.become(pool.Stopping, now)
+	rec.forced = rec.atWork()
+	return true
+}
+
+func (rec *record) atWork() bool { return rec.Busy || rec.Load > 0 }
+
+func (rec *record) become(state pool.State, now time.Time) {
+	rec.State, rec.StateSince = state, now
+	if state == pool.Active {
+		rec.ActiveAt = now
+	}
+}
+
+// Ready lists the instances in startup that have reported: they can become active.
+func (r *Roster) Ready() []pool.InstanceID {
+	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
+}
+
+// Untold lists the instances that should have ended, that the cloud does not show
+// ending, and that it has not accepted to end lately: they must be told (again). One that
+// was idle and has found work since may finish it first.
+func (r *Roster) Untold(now time.Time) []pool.InstanceID {
+	return r.which(func(rec *record) bool {
+		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag &&
+			(rec.forced || !rec.atWork())
+	})
+}
+
+// Ended notes that the cloud has accepted to end these instances. Lists may take a
+// while to show it.
+func (r *Roster) Ended(now time.Time, ids ...pool.InstanceID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		if rec := r.records[id]; rec != nil {
+			rec.ended = now
+		}
+	}
+}
+
+// Tagging is what the tags of some instances should say.
+type Tagging struct {
+	State pool.State
+	Since time.Time
+	IDs   []pool.InstanceID // sorted
+}
+
+// Tags returns the tags.
+func (t *Tagging) Tags() map[string]string {
+	return map[string]string{
+		cloud.TagState: t.State.String(), cloud.TagStateSince: t.Since.UTC().Format(time.RFC3339Nano),
+	}
+}
+
+// Mistagged lists the instances whose tags do not say their state, in as few
+// taggings as there are different tags. Those that are ending need none.
+func (r *Roster) Mistagged() []Tagging {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Tagging
+	for id, rec := range r.records {
+		if rec.tagged == rec.State || rec.State == pool.Stopping {
+			continue
+		}
+		i := slices.IndexFunc(out, func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
+		if i < 0 {
+			i = len(out)
+			out = append(out, Tagging{State: rec.State, Since: rec.StateSince})
+		}
+		out[i].IDs = append(out[i].IDs, id)
+	}
+	for i := range out {
+		slices.Sort(out[i].IDs)
+	}
+	slices.SortFunc(out, func(a, b Tagging) int { return cmp.Compare(a.IDs[0], b.IDs[0]) })
+	return out
+}
+
+// Tagged notes that the instances have been tagged.
+func (r *Roster) Tagged(t Tagging) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range t.IDs {
+		if rec := r.records[id]; rec != nil {
+			rec.tagged = t.State
+		}
+	}
+}
+
+// Present returns how many instances there are, whatever their state, that the
+// cloud has not accepted to end.
+func (r *Roster) Present() int {
+	return len(r.which(func(rec *record) bool { return rec.phase != cloud.Terminating && rec.ended.IsZero() }))
+}
+
+func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ids []pool.InstanceID
+	for id, rec := range r.records {
+		if is(rec) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Serving returns the members of the active set, sorted by id: those that are
+// active, have an address, and whose tags do not say that they are draining. Whoever
+// takes over goes by the tags. Until an instance has reported to us, what the set of our
+// predecessor said of it stays.
+func (r *Roster) Serving() []activeset.Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := []activeset.Instance{}
+	for id, rec := range r.records {
+		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" {
+			continue
+		}
+		member := activeset.Instance{ID: id, Address: r.address(rec), Load: rec.Load, ReportedAt: rec.ReportedAt}
+		if rec.ReportedAt.IsZero() {
+			member.Load, member.ReportedAt = rec.seed.Load, rec.seed.ReportedAt
+		}
+		out = append(out, member)
+	}
+	slices.SortFunc(out, func(a, b activeset.Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Instances returns all instances, sorted by id, as a snapshot wants them.
+func (r *Roster) Instances(now time.Time) []pool.Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]pool.Instance, 0, len(r.records))
+	for _, rec := range r.records {
+		in := rec.Instance
+		in.Address = r.address(rec)
+		in.HeardAt = r.heardAt(rec, now)
+		out = append(out, in)
+	}
+	pool.SortInstances(out)
+	return out
+}
+
+// heardAt counts silence only while we could have heard: from when statuses could reach us (again).
+func (r *Roster) heardAt(rec *record, now time.Time) time.Time {
+	if r.listening.IsZero() {
+		return now
+	}
+	if rec.HeardAt.Before(r.listening) {
+		return r.listening
+	}
+	return rec.HeardAt
+}
+
+// address is what the instance said, or the cloud's address with the pool's port.
+func (r *Roster) address(rec *record) string {
+	if rec.said != "" {
+		return rec.said
+	}
+	if rec.host == "" || r.opts.ServicePort == 0 {
+		return ""
+	}
+	return net.JoinHostPort(rec.host, strconv.Itoa(r.opts.ServicePort))
+}
+
+// Seed takes over loads and addresses from the active set that a controller
+// before us wrote, so that a restart does not empty the published set. What an instance
+// says itself is better; until it does, policies know no load of it: the set is older
+// than what the instance may have told our predecessor.
+func (r *Roster) Seed(set activeset.Set, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range set.Instances {
+		in := &set.Instances[i]
+		rec := r.records[in.ID]
+		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
+			continue
+		}
+		rec.said, rec.seed = in.Address, *in
+		rec.stamp = stamp{at: in.ReportedAt}
+	}
+}

@@ -1,0 +1,87 @@
+// Command controller keeps each pool of servers at the right size.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/daemon/command"
+	"cloudmaster/services/controller/internal/app"
+	"cloudmaster/services/controller/internal/config"
+)
+
+func main() { os.Exit(daemon.Main("controller", run)) }
+
+// errInvalid stands before the list of problems.
+var errInvalid = errors.New("the configuration cannot be used, nothing was started")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := command.NewRoot("controller", "Keep each pool of servers at the right size", args, stdout, stderr)
+	root.AddCommand(runCommand(ctx, stderr), checkCommand())
+	return root.ExecuteContext(ctx)
+}
+
+func runCommand(ctx context.Context, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run -c FILE",
+		Short: "Run the controller until it is told to stop; instances run on",
+		Args:  command.NoArgs,
+	}
+	load := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		var level slog.Level
+		if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+			return fmt.Errorf("log level: %w", err)
+		}
+		return app.Run(ctx, cfg, cmd.OutOrStdout(), daemon.NewLogger(stderr, level))
+	}
+	return cmd
+}
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check-config -c FILE",
+		Short: "Say all that is wrong with a configuration, and start nothing",
+		Args:  command.NoArgs,
+	}
+	load := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, pools: %s\n", cfg.File, strings.Join(slices.Sorted(maps.Keys(cfg.Pools)), ", "))
+		return nil
+	}
+	return cmd
+}
+
+// configFlag adds -c and returns what loads the file it names.
+func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
+	file := cmd.Flags().StringP("config", "c", "", "configuration `FILE` (YAML)")
+	set := cmd.Flags().StringArray("set", nil, "`KEY=VALUE` over file and environment, as pools.primes.start_limit=3; may be given several times")
+	return func() (*config.Config, error) {
+		if *file == "" {
+			return nil, daemon.Usagef("name the configuration: %s -c FILE", cmd.CommandPath())
+		}
+		cfg, err := config.Load(*file, *set...)
+		if err != nil {
+			return nil, fmt.Errorf("%w:\n%w", errInvalid, err)
+		}
+		return cfg, nil
+	}
+}

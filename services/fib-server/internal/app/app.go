@@ -1,0 +1,135 @@
+// Package app puts fib-server together: settings, the server for clients, the agent
+// that tells the controller how many there are, and the operations endpoint.
+//
+// Clients come first: they are served whether or not a controller started this
+// process, and whether or not the message broker is there. At a signal the server
+// takes no more clients, serves those it has until they leave or the drain timeout is
+// over, and goes on reporting its load for as long.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cloudmaster/internal/agent"
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/message"
+	"cloudmaster/services/fib-server/internal/server"
+)
+
+// Name is the program's name.
+const Name = "fib-server"
+
+// Program is fib-server with what main decides.
+type Program struct {
+	Openers backend.Openers // the message brokers it can speak to
+}
+
+// reporter tells the controller about this instance.
+type reporter interface {
+	Report(load float64, activity message.Activity)
+	Say(text string)
+	Run(ctx context.Context) error
+}
+
+// Run serves until ctx ends and the clients are gone.
+func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	me, err := agent.Identify(ctx)
+	managed := err == nil
+	if err != nil && !errors.Is(err, agent.ErrNoUserData) {
+		return err
+	}
+	set, err := parse(args, stdout, me)
+	if err != nil {
+		return err
+	}
+	log := daemon.Logger(stderr, set.flags)
+	l, err := server.Listen(ctx, set.listen)
+	if err != nil {
+		return fmt.Errorf("%w: free the address or choose another with --listen", err)
+	}
+	advertised := advertise(set.advertise, l.Addr())
+	log.InfoContext(ctx, "serving clients", append([]any{
+		"address", l.Addr().String(), "advertised", advertised, "version", daemon.Version(),
+	}, set.attrs()...)...)
+
+	registry := daemon.NewRegistry()
+	var tell reporter = nobody{}
+	if managed {
+		log = log.With("pool", string(me.Pool), "instance_id", string(me.InstanceID))
+		status := newStatusQueue(p.Openers, me, log, daemon.NewAPICalls(registry))
+		defer status.close(ctx)
+		tell = agent.New(status, me.InstanceID, agent.Options{Interval: set.statusInterval, Address: advertised, Log: log})
+	} else {
+		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller")
+	}
+	return run(ctx, set, l, tell, registry, log)
+}
+
+// run serves clients until the last is gone; reports and operations go on until then.
+func run(ctx context.Context, set settings, l net.Listener, tell reporter, registry *prometheus.Registry, log *slog.Logger) error {
+	srv, err := newServer(set, tell, registry, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	tell.Report(0, message.Idle)
+	beside, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
+	defer context.AfterFunc(ctx, func() {
+		if n := srv.Clients(); n > 0 {
+			tell.Say(fmt.Sprintf("Draining: %d clients connected", n))
+		}
+	})()
+	return daemon.Group(ctx,
+		func(ctx context.Context) error {
+			defer done()
+			return srv.Serve(ctx, l)
+		},
+		func(context.Context) error { return tell.Run(beside) }, // tells of the drain, too
+		func(context.Context) error {
+			return daemon.ServeOps(beside, set.opsListen, daemon.Ops{
+				Registry: registry, Log: log,
+				Ready: func() error {
+					if ctx.Err() != nil {
+						return errors.New("draining: no new clients are taken")
+					}
+					return nil
+				},
+				Listening: func(a net.Addr) {
+					log.InfoContext(ctx, "serving health and metrics", "address", a.String())
+				},
+			})
+		})
+}
+
+func newServer(set settings, tell reporter, registry *prometheus.Registry, log *slog.Logger) (*server.Server, error) {
+	return server.New(server.Options{
+		ConnectionLimit: set.connectionLimit, IdleTimeout: set.idleTimeout,
+		WriteTimeout: set.writeTimeout, DrainTimeout: set.drainTimeout,
+		Changed: func(clients int) {
+			activity := message.Idle
+			if clients > 0 {
+				activity = message.Busy
+			}
+			tell.Report(float64(clients)/float64(set.maxClients), activity)
+		},
+		Registerer: registry, Log: log,
+	})
+}
+
+// nobody is told by a server that no controller has started.
+type nobody struct{}
+
+func (nobody) Report(float64, message.Activity) {}
+func (nobody) Say(string)                       {}
+func (nobody) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"cloudmaster/internal/backoff"
+)
+
+// Dead peers are found by keep-alive probes within about a minute and a half.
+const (
+	keepAliveIdle     = 30 * time.Second
+	keepAliveInterval = 15 * time.Second
+	keepAliveCount    = 4
+)
+
+// Accept errors (no free file descriptor, as a rule) are met by waiting, and
+// named in the log at most this often.
+const (
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+	acceptLogEvery = time.Minute
+)
+
+// Listen opens the address for clients, with TCP keep-alive.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
+	}}
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	return l, nil
+}
+
+// accept hands new connections to serve until ctx ends, and closes the listener.
+func (s *Server) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
+	closeListener := func() { _ = l.Close() } // closing it twice is all that can go wrong
+	defer closeListener()
+	defer context.AfterFunc(ctx, closeListener)()
+	pause, logged := minAcceptPause, time.Time{}
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = minAcceptPause
+			serve(conn)
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept clients: %w", err)
+		}
+		if now := time.Now(); now.Sub(logged) >= acceptLogEvery {
+			logged = now
+			s.opts.Log.ErrorContext(ctx, "cannot accept clients for now, trying again", "error", err)
+		}
+		if !backoff.Wait(ctx, pause) {
+			return nil
+		}
+		pause = min(2*pause, maxAcceptPause)
+	}
+}

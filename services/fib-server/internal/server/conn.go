@@ -1,0 +1,198 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"cloudmaster/services/fib-server/internal/fib"
+)
+
+const (
+	// readSize is the read buffer that every connection keeps. It bounds what one
+	// batch of requests may be, and 10,000 idle connections hold 10 MB of it.
+	readSize = 1024
+	// flushSize is how much is collected before it is written.
+	flushSize = 32 << 10
+
+	// tableSize is how many numbers are worked out once for all clients: 105 KB of text.
+	tableSize = 1000
+
+	// maxRefusals bounds the refusals under way at the same time; clients beyond
+	// them are closed without a word.
+	maxRefusals = 256
+	// lingerTime and lingerBytes bound what a client may still send while it is told good-bye.
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// What a client is told before its connection is closed.
+const (
+	textTooLong = "error: line too long\n"
+	textFull    = "error: server full\n"
+)
+
+// Why a conversation ended, beside the errors of the connection.
+var (
+	errQuit    = errors.New("client quit")
+	errTooLong = errors.New("line too long")
+)
+
+// ServeConn serves one client and returns when it is gone; the end of ctx closes
+// the connection at once. A client past the connection limit is refused.
+func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
+	closeConn := func() { _ = conn.Close() } // nothing is left to be done about an error
+	defer closeConn()
+	defer context.AfterFunc(ctx, closeConn)()
+	if !s.enter() {
+		s.refuse(conn)
+		return
+	}
+	defer s.leave()
+	c := &conversation{server: s, conn: conn}
+	err := c.hold()
+	if errors.Is(err, errQuit) || errors.Is(err, errTooLong) {
+		linger(conn)
+	}
+	s.opts.Log.DebugContext(ctx, "client is gone", "client", conn.RemoteAddr().String(), "reason", reason(ctx, err))
+}
+
+// refuse tells a client that there is no room for it.
+func (s *Server) refuse(conn net.Conn) {
+	s.metrics.refused.Inc()
+	select {
+	case s.refusal <- struct{}{}:
+		defer func() { <-s.refusal }()
+	default:
+		return
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(lingerTime)); err != nil {
+		return
+	}
+	if _, err := io.WriteString(conn, textFull); err == nil {
+		linger(conn)
+	}
+}
+
+// linger reads on for a bounded while after the last word to a client. A
+// connection closed with bytes unread is reset, and a reset can overtake that word.
+func linger(conn net.Conn) {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes) // however it ends, the next step is to close
+}
+
+// conversation is the state of one connection.
+type conversation struct {
+	server *Server
+	conn   net.Conn
+	lines  lines
+	asked  int          // numbers given, up to the length of the server's table
+	seq    fib.Sequence // continues behind the table
+	in     [readSize]byte
+}
+
+// hold answers until the connection ends, and returns why it did.
+func (c *conversation) hold() error {
+	if err := c.restartIdle(); err != nil {
+		return err
+	}
+	for {
+		n, err := c.conn.Read(c.in[:])
+		if n > 0 {
+			if err := c.answer(c.in[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// restartIdle gives the client the idle timeout to end its next line.
+func (c *conversation) restartIdle() error {
+	return c.conn.SetReadDeadline(time.Now().Add(c.server.opts.IdleTimeout))
+}
+
+// answer answers all lines that end in p, together if they fit.
+func (c *conversation) answer(p []byte) error {
+	buf := c.server.buffers.get()
+	defer c.server.buffers.put(buf)
+	answered := false
+	for len(p) > 0 {
+		what, n := c.lines.next(p)
+		p = p[n:]
+		switch what {
+		case line:
+			*buf = append(c.appendNext(*buf), '\n')
+			answered = true
+			c.server.metrics.lines.Inc()
+			if len(*buf) >= flushSize {
+				if err := c.flush(buf); err != nil {
+					return err
+				}
+			}
+		case quit:
+			return errors.Join(errQuit, c.flush(buf))
+		case tooLong:
+			*buf = append(*buf, textTooLong...)
+			return errors.Join(errTooLong, c.flush(buf))
+		case nothing:
+		}
+	}
+	if !answered {
+		return nil
+	}
+	if err := c.flush(buf); err != nil {
+		return err
+	}
+	return c.restartIdle()
+}
+
+// appendNext appends the client's next number: from the table that all clients share, as long
+// as it lasts, so that most clients keep no numbers of their own.
+func (c *conversation) appendNext(dst []byte) []byte {
+	table := c.server.table
+	if c.asked < table.Len() {
+		c.asked++
+		if c.asked == table.Len() {
+			c.seq = table.Rest()
+		}
+		return table.Append(dst, c.asked-1)
+	}
+	c.seq.Next()
+	return c.seq.Append(dst)
+}
+
+// flush writes what is in the buffer and empties it.
+func (c *conversation) flush(buf *[]byte) error {
+	if len(*buf) == 0 {
+		return nil
+	}
+	if err := c.conn.SetWriteDeadline(time.Now().Add(c.server.opts.WriteTimeout)); err != nil {
+		return err
+	}
+	n, err := c.conn.Write(*buf)
+	c.server.metrics.bytes.Add(float64(n))
+	*buf = (*buf)[:0]
+	return err
+}
+
+// reason says in a word or two why a conversation ended.
+func reason(ctx context.Context, err error) string {
+	switch {
+	case ctx.Err() != nil:
+		return "server stops"
+	case errors.Is(err, io.EOF):
+		return "client closed"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "idle or slow: " + err.Error()
+	}
+	return err.Error()
+}

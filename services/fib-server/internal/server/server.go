@@ -1,0 +1,174 @@
+// Package server serves the fib protocol over TCP: each line that a client ends with
+// '\n' is answered with the next Fibonacci number in decimal and '\n'. Every
+// connection has its own sequence. A '\r' before the '\n' is dropped, the line
+// "quit" closes the connection, and anything else in a line means nothing.
+//
+// # What a client cannot do
+//
+// Clients are strangers, so each is bounded in what it can cost the others:
+//
+//   - a line over MaxLine bytes is answered "error: line too long" and the connection closed;
+//   - a client past the connection limit is answered "error: server full" and closed;
+//   - one that ends no line for the idle timeout is closed, even if it sends bytes;
+//   - one that does not take its answers within the write timeout is closed;
+//   - an idle connection holds a few KiB: a goroutine, a small read buffer and the two
+//     numbers of its sequence. Buffers for answers are borrowed while they are written.
+//
+// Answers to lines that arrive together leave together; the work for a line is in
+// proportion to the digits of its answer.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cloudmaster/services/fib-server/internal/fib"
+)
+
+// Defaults of Options.
+const (
+	DefaultConnectionLimit = 1000
+	DefaultIdleTimeout     = 10 * time.Minute
+	DefaultWriteTimeout    = 30 * time.Second
+	DefaultDrainTimeout    = 20 * time.Second // with the agent's last words it must end before the cloud loses patience (30s)
+)
+
+// Options of a Server; the zero value works.
+type Options struct {
+	ConnectionLimit int           // clients served at the same time
+	IdleTimeout     time.Duration // a client that ends no line for this long is closed
+	WriteTimeout    time.Duration // a client that takes no answers for this long is closed
+	DrainTimeout    time.Duration // how long clients are served after Serve's context ended
+
+	// Changed is called with the number of clients whenever it has changed, in the order of
+	// the changes. It must return at once and not call the server. May be nil.
+	Changed func(clients int)
+
+	Registerer prometheus.Registerer // of the server's metrics; nil: they are counted for nobody
+	Log        *slog.Logger          // nil discards
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.ConnectionLimit < 0 {
+		errs = append(errs, fmt.Errorf("connection limit must be at least 1, not %d", o.ConnectionLimit))
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"idle timeout", o.IdleTimeout}, {"write timeout", o.WriteTimeout}, {"drain timeout", o.DrainTimeout}} {
+		if d.value < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative: %s", d.name, d.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Server serves clients. Its methods may be called concurrently.
+type Server struct {
+	opts    Options
+	metrics *metrics
+	table   *fib.Table
+	buffers buffers
+	refusal chan struct{} // a token per refusal under way
+
+	mu      sync.Mutex
+	clients int // guarded by mu
+}
+
+// New returns a server that waits for Serve or ServeConn.
+func New(opts Options) (*Server, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	opts.ConnectionLimit = cmp.Or(opts.ConnectionLimit, DefaultConnectionLimit)
+	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, DefaultIdleTimeout)
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, DefaultWriteTimeout)
+	opts.DrainTimeout = cmp.Or(opts.DrainTimeout, DefaultDrainTimeout)
+	if opts.Changed == nil {
+		opts.Changed = func(int) {}
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		opts: opts, metrics: newMetrics(opts.Registerer), table: fib.NewTable(tableSize),
+		refusal: make(chan struct{}, maxRefusals),
+	}, nil
+}
+
+// Clients returns how many clients are connected.
+func (s *Server) Clients() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients
+}
+
+// Serve takes clients from the listener until ctx ends, and then closes the listener,
+// goes on with the clients that are connected for at most the drain timeout, and closes
+// those that are left. It returns when the last is gone: nil, or the error of a
+// listener that was closed by somebody else.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var wg sync.WaitGroup
+	err := s.accept(ctx, l, func(conn net.Conn) {
+		wg.Go(func() { s.ServeConn(serving, conn) })
+	})
+	gone := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(gone)
+	}()
+	s.drain(ctx, gone, cut)
+	return err
+}
+
+// drain returns when all clients are gone, which it sees to once its time is over.
+func (s *Server) drain(ctx context.Context, gone <-chan struct{}, cut context.CancelFunc) {
+	if n := s.Clients(); n > 0 {
+		s.opts.Log.InfoContext(ctx, "serving the connected clients, taking no more", "clients", n, "drain_timeout", s.opts.DrainTimeout)
+	}
+	over := time.NewTimer(s.opts.DrainTimeout)
+	defer over.Stop()
+	select {
+	case <-gone:
+		return
+	case <-over.C:
+	}
+	s.opts.Log.WarnContext(ctx, "drain timeout is over, closing the remaining clients", "clients", s.Clients())
+	cut()
+	<-gone
+}
+
+// enter admits one more client unless the server is full.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clients >= s.opts.ConnectionLimit {
+		return false
+	}
+	s.changeLocked(+1)
+	return true
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changeLocked(-1)
+}
+
+// changeLocked tells under the lock, for only then are changes told in their order.
+func (s *Server) changeLocked(by int) {
+	s.clients += by
+	s.metrics.clients.Set(float64(s.clients))
+	s.opts.Changed(s.clients)
+}

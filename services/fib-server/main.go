@@ -1,0 +1,17 @@
+// Command fib-server is the sample's connection service: TCP clients get the next
+// Fibonacci number for each line they send. Run fib-server --help for its settings.
+package main
+
+import (
+	"os"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/natsbackend"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/services/fib-server/internal/app"
+)
+
+func main() {
+	program := app.Program{Openers: backend.Openers{"nats": natsbackend.Open}}
+	os.Exit(daemon.Main(app.Name, program.Run))
+}

@@ -1,0 +1,192 @@
+// Package app puts primes-worker together: settings, queues, the worker, the agent
+// that reports for it, and the operations endpoint.
+//
+// It waits for a broker or queues that are not there yet. At a signal the worker finishes or
+// hands back its job; only then does the agent stop, because a result may have to be sent.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"cloudmaster/internal/agent"
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/primes-worker/internal/primes"
+	"cloudmaster/services/primes-worker/internal/worker"
+)
+
+// Name is the program's name.
+const Name = "primes-worker"
+
+// queueRetry is the pause before a queue is opened again after a failure.
+const queueRetry = time.Second
+
+// Program is primes-worker with what main decides.
+type Program struct {
+	Openers backend.Openers // the message brokers it can speak to
+}
+
+// Run works until ctx ends and the current job is finished or handed back.
+func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	me, unknown := agent.Identify(ctx)
+	set, err := parse(args, stdout, me)
+	if errors.Is(err, daemon.ErrDone) {
+		return err
+	}
+	if unknown != nil && !errors.Is(unknown, agent.ErrNoUserData) {
+		return unknown
+	}
+	if err != nil {
+		return err
+	}
+	if missing := set.missing(); len(missing) > 0 {
+		return incomplete(missing, unknown)
+	}
+	a := &app{settings: set, registry: daemon.NewRegistry()}
+	a.log = daemon.Logger(stderr, set.flags).With("pool", string(me.Pool), "instance_id", set.instanceID)
+	return a.run(ctx, p.Openers, me.Deployment)
+}
+
+// incomplete says what to do when nobody has told this process all it must know.
+func incomplete(missing []string, unknown error) error {
+	if unknown == nil {
+		unknown = errors.New("the user data is incomplete")
+	}
+	return fmt.Errorf("%w: let a controller start it (controller run -c FILE), or run it by hand with %s as well",
+		unknown, strings.Join(missing, ", "))
+}
+
+type app struct {
+	settings settings
+	registry *prometheus.Registry
+	log      *slog.Logger
+	ready    atomic.Bool
+}
+
+// run opens the backend and works.
+func (a *app) run(ctx context.Context, openers backend.Openers, deployment string) error {
+	a.log.InfoContext(ctx, "starting", "version", daemon.Version(), "backend", backend.Redacted(a.settings.backend),
+		"work_queue", a.settings.workQueue, "status_queue", a.settings.statusQueue, "max_n", a.settings.maxN,
+		"stop_timeout", a.settings.stopTimeout.String(), "status_interval", a.settings.statusInterval.String())
+	beside, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
+	return daemon.Group(ctx,
+		func(ctx context.Context) error {
+			defer done()
+			return a.serve(ctx, openers, deployment)
+		},
+		func(context.Context) error { return daemon.ServeOps(beside, a.settings.opsListen, a.ops(ctx)) },
+	)
+}
+
+// serve connects and works until ctx ends. The connection goes last.
+func (a *app) serve(ctx context.Context, openers backend.Openers, deployment string) error {
+	b, err := backend.Open(ctx, a.settings.backend, openers, backend.Options{
+		Deployment: deployment, Client: Name + " " + a.settings.instanceID, Log: a.log, Count: daemon.NewAPICalls(a.registry),
+	})
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	return errors.Join(unlessStopped(ctx, a.work(ctx, b)), b.Close())
+}
+
+// work runs the worker and its agent on an open backend.
+func (a *app) work(ctx context.Context, b backend.Backend) error {
+	status, err := a.openQueue(ctx, b, a.settings.statusQueue)
+	if err != nil {
+		return err
+	}
+	jobs, err := a.openQueue(ctx, b, a.settings.workQueue)
+	if err != nil {
+		return err
+	}
+	speaker := agent.New(status, a.settings.instance(), agent.Options{Interval: a.settings.statusInterval, Log: a.log})
+	w, err := worker.New(jobs, speaker, a.compute(), worker.Options{
+		Ceiling: a.settings.maxN, StopTimeout: a.settings.stopGrace(),
+		Metrics: worker.NewMetrics(a.registry), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.ready.Store(true)
+	beside, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
+	return daemon.Group(ctx,
+		func(ctx context.Context) error {
+			defer done()
+			return w.Run(ctx)
+		},
+		func(context.Context) error { return speaker.Run(beside) }, // until the worker has nothing more to say
+	)
+}
+
+// openQueue opens a queue, and waits for one that nobody has created yet.
+func (a *app) openQueue(ctx context.Context, b backend.Backend, name string) (queue.Queue, error) {
+	for attempt := 1; ; attempt++ {
+		q, err := b.Queue(ctx, name)
+		switch {
+		case err == nil:
+			return q, nil
+		case errors.Is(err, queue.ErrDenied), ctx.Err() != nil:
+			return nil, fmt.Errorf("open queue %s: %w", name, err)
+		case attempt == 1:
+			a.log.WarnContext(ctx, "waiting for a queue; the controller creates it", "queue", name, "error", err)
+		}
+		if !backoff.Wait(ctx, queueRetry) {
+			return nil, fmt.Errorf("wait for queue %s: %w", name, context.Cause(ctx))
+		}
+	}
+}
+
+// compute returns the sieve, with a gauge of how far it is.
+func (a *app) compute() worker.ComputeFunc {
+	found := promauto.With(a.registry).NewGauge(prometheus.GaugeOpts{
+		Name: "cloudmaster_primes_found",
+		Help: "Primes that the current job has found so far; 0 without one.",
+	})
+	progress := func(n int) { found.Set(float64(n)) }
+	return func(ctx context.Context, n int) (uint64, error) {
+		defer progress(0)
+		return primes.NthWith(ctx, n, primes.Options{Progress: progress})
+	}
+}
+
+// ops is what the operations endpoint serves. ctx ends when the worker takes no more jobs.
+func (a *app) ops(ctx context.Context) daemon.Ops {
+	return daemon.Ops{
+		Registry: a.registry, Log: a.log,
+		Ready: func() error {
+			switch {
+			case ctx.Err() != nil:
+				return errors.New("stopping: no new jobs are taken")
+			case !a.ready.Load():
+				return errors.New("waiting for the broker or its queues")
+			}
+			return nil
+		},
+		Listening: func(addr net.Addr) {
+			a.log.InfoContext(ctx, "serving health and metrics", "address", addr.String())
+		},
+	}
+}
+
+// unlessStopped drops an error that a stop has caused.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+		return nil
+	}
+	return err
+}

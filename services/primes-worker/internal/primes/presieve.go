@@ -1,0 +1,87 @@
+package primes
+
+import "encoding/binary"
+
+// The multiples of the smallest primes are most of all crossings-out. They repeat
+// every p1·p2·… bytes, so they are made once for each of these groups and
+// copied from then on, eight bytes at a time.
+var presieveGroups = [...][]uint64{
+	{7, 11, 13}, {17, 19}, {23, 29}, {31, 37}, {41, 43}, {47, 53}, {59, 61}, {67, 71},
+}
+
+// presieved is the largest prime in presieveGroups.
+const presieved = 71
+
+// chunk is how many bytes are copied between two looks at where the patterns are.
+const chunk = 2 << 10
+
+// pattern is what a group of primes leaves crossed out, for ever repeated.
+type pattern struct {
+	period uint64
+	bits   []byte // one period, and a chunk more so that none wraps
+}
+
+func newPatterns() [len(presieveGroups)]pattern {
+	var out [len(presieveGroups)]pattern
+	for i, group := range presieveGroups {
+		out[i] = newPattern(group)
+	}
+	return out
+}
+
+func newPattern(group []uint64) pattern {
+	period := uint64(1)
+	for _, p := range group {
+		period *= p
+	}
+	bits := make([]byte, period+chunk)
+	for _, p := range group {
+		for bit, at := range firstMultiples(p) {
+			for i := at % p; i < uint64(len(bits)); i += p {
+				bits[i] |= 1 << bit
+			}
+		}
+	}
+	return pattern{period: period, bits: bits}
+}
+
+// from returns the pattern's chunk that begins at a byte of the number line.
+func (p *pattern) from(at uint64) *[chunk]byte {
+	return (*[chunk]byte)(p.bits[at%p.period:])
+}
+
+// presieve writes a segment that begins at byte low: crossed out are the multiples of the
+// presieved primes, themselves included.
+func presieve(segment []byte, low uint64, patterns *[len(presieveGroups)]pattern) {
+	var last [chunk]byte
+	for len(segment) > 0 {
+		target := &last
+		if len(segment) >= chunk {
+			target = (*[chunk]byte)(segment)
+		}
+		merge4(target, patterns[0].from(low), patterns[1].from(low), patterns[2].from(low), patterns[3].from(low))
+		add4(target, patterns[4].from(low), patterns[5].from(low), patterns[6].from(low), patterns[7].from(low))
+		if target == &last {
+			copy(segment, last[:])
+			return
+		}
+		segment, low = segment[chunk:], low+chunk
+	}
+}
+
+// merge4 sets target to the union of four chunks.
+func merge4(target, a, b, c, d *[chunk]byte) {
+	for i := 0; i < chunk; i += 8 {
+		put(target, i, get(a, i)|get(b, i)|get(c, i)|get(d, i))
+	}
+}
+
+// add4 adds four chunks to target.
+func add4(target, a, b, c, d *[chunk]byte) {
+	for i := 0; i < chunk; i += 8 {
+		put(target, i, get(target, i)|get(a, i)|get(b, i)|get(c, i)|get(d, i))
+	}
+}
+
+func get(b *[chunk]byte, i int) uint64    { return binary.LittleEndian.Uint64(b[i : i+8]) }
+func put(b *[chunk]byte, i int, v uint64) { binary.LittleEndian.PutUint64(b[i:i+8], v) }

@@ -1,0 +1,227 @@
+// Package worker takes primes jobs from the work queue, one at a time, computes
+// them, and says the results to the operator.
+//
+// # What is promised
+//
+// A job's message is deleted only after the broker has stored its result. Until
+// then it is kept in flight by extending its visibility; should this process
+// die, it becomes visible again and another worker takes it. So a job is never
+// lost, and is done twice only if a worker died, or lost the broker, while it
+// did it. A message that is not a job is buried with the reason, and the worker goes on.
+//
+// When the context of Run ends no new job is begun. The current one may finish
+// within Options.StopTimeout; else it is handed back.
+//
+// While the broker is away the worker waits for it; a result that was computed
+// meanwhile is kept.
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/queue"
+)
+
+// Defaults of Options.
+const (
+	DefaultStopTimeout = 20 * time.Second
+	DefaultPoll        = 20 * time.Second
+)
+
+// releaseTimeout is how long a worker that stops tries to hand its job back.
+const releaseTimeout = 3 * time.Second
+
+// Options of a Worker; the zero value works.
+type Options struct {
+	Ceiling     int           // largest N that a job may ask for; 0 means message.DefaultCeiling
+	StopTimeout time.Duration // how long a job may go on after the worker was told to stop; 0 means DefaultStopTimeout, negative not at all
+	Poll        time.Duration // how long one look at an empty queue waits; 0 means DefaultPoll
+	Metrics     *Metrics      // nil counts for nobody
+	Log         *slog.Logger  // nil discards
+}
+
+// receiver is where messages come from.
+type receiver interface {
+	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
+}
+
+// holder keeps a message in flight.
+type holder interface {
+	Extend(ctx context.Context, receipts ...queue.Receipt) error
+	Visibility() time.Duration
+}
+
+// settler ends a delivery, each method in its way.
+type settler interface {
+	Delete(ctx context.Context, receipts ...queue.Receipt) error
+	Release(ctx context.Context, receipts ...queue.Receipt) error
+	Bury(ctx context.Context, m queue.Message, reason string) error
+}
+
+// workQueue is what a worker needs of its work queue.
+type workQueue interface {
+	receiver
+	holder
+	settler
+}
+
+// reporter passes on what the worker has to say. See agent.Agent.
+type reporter interface {
+	Report(load float64, activity message.Activity)
+	Say(text string)
+	Flush(ctx context.Context) error
+}
+
+// ComputeFunc returns the n-th prime, or the cause of ctx's end soon after it.
+type ComputeFunc func(ctx context.Context, n int) (uint64, error)
+
+// Worker works off a queue. Make it with New.
+type Worker struct {
+	queue    workQueue
+	reporter reporter
+	compute  ComputeFunc
+	opts     Options
+	finished memory // messages whose results are stored
+}
+
+// New returns a worker that takes jobs from q.
+func New(q workQueue, r reporter, compute ComputeFunc, opts Options) (*Worker, error) {
+	opts.Ceiling = cmp.Or(opts.Ceiling, message.DefaultCeiling)
+	opts.StopTimeout = cmp.Or(opts.StopTimeout, DefaultStopTimeout)
+	opts.Poll = cmp.Or(opts.Poll, DefaultPoll)
+	if opts.Ceiling < 1 {
+		return nil, fmt.Errorf("largest job is %d, must be at least 1", opts.Ceiling)
+	}
+	if opts.Poll < 0 {
+		return nil, fmt.Errorf("poll is %s, less than 0", opts.Poll)
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = NewMetrics(nil)
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Worker{queue: q, reporter: r, compute: compute, opts: opts}, nil
+}
+
+// Run works until ctx ends, and returns nil then: no fault of the queue ends it.
+func (w *Worker) Run(ctx context.Context) error {
+	w.reporter.Report(0, message.Idle)
+	idle, failures := true, 0
+	for ctx.Err() == nil {
+		var wait time.Duration // after a job look for the next at once, and be idle only if there is none
+		if idle {
+			wait = w.opts.Poll
+		}
+		got, err := w.queue.Receive(ctx, 1, wait)
+		if failures = w.countFailures(ctx, failures, err); failures > 0 {
+			backoff.Wait(ctx, backoff.Delay(failures, leastBackoff, mostBackoff))
+		}
+		for _, m := range got {
+			w.handle(ctx, m)
+		}
+		if idle = len(got) == 0; idle {
+			w.reporter.Report(0, message.Idle)
+		}
+	}
+	return nil
+}
+
+// countFailures returns the number of failures in a row, and logs the first and the end of them.
+func (w *Worker) countFailures(ctx context.Context, before int, err error) int {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return 0 // the stop is the reason
+	case err != nil && before == 0:
+		w.opts.Log.WarnContext(ctx, "work queue gives no jobs; trying again", "error", err)
+	case err == nil && before > 0:
+		w.opts.Log.InfoContext(ctx, "work queue gives jobs again", "failures", before)
+	}
+	if err == nil {
+		return 0
+	}
+	return before + 1
+}
+
+// handle brings one delivery to its end.
+func (w *Worker) handle(ctx context.Context, m queue.Message) {
+	if ctx.Err() != nil { // it came together with the stop
+		w.handBack(ctx, m)
+		return
+	}
+	ctx, cancel := withGrace(ctx, w.opts.StopTimeout)
+	defer cancel()
+	job, err := message.ParseJob(m.Body, w.opts.Ceiling)
+	switch {
+	case err != nil:
+		w.refuse(ctx, m, err)
+	case w.finished.has(m):
+		w.opts.Log.InfoContext(ctx, "finished job was delivered again; deleting it", "job", job.ID, "deliveries", m.Deliveries)
+		w.opts.Metrics.count(repeated)
+		w.remove(ctx, m)
+	default:
+		w.work(ctx, m, job)
+	}
+}
+
+// work does a job. ctx ends when the job may not go on.
+func (w *Worker) work(ctx context.Context, m queue.Message, job message.Job) {
+	w.reporter.Report(1, message.Busy)
+	w.opts.Metrics.busy.Set(1)
+	defer w.opts.Metrics.busy.Set(0)
+	w.reporter.Say(fmt.Sprintf("Processing: %s %d", job.ID, job.N))
+
+	letGo := w.hold(ctx, m)
+	err := w.result(ctx, job)
+	if err == nil {
+		w.finished.add(m)
+		w.opts.Metrics.count(processed)
+		w.remove(ctx, m)
+	}
+	letGo()
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		w.reporter.Say(fmt.Sprintf("Handed back: %s %d", job.ID, job.N))
+		w.opts.Metrics.count(handedBack)
+		w.handBack(ctx, m)
+	default:
+		w.refuse(ctx, m, err)
+	}
+}
+
+// result computes a job and returns when the broker has its result.
+func (w *Worker) result(ctx context.Context, job message.Job) error {
+	start := time.Now()
+	prime, err := w.compute(ctx, job.N)
+	if err != nil {
+		return fmt.Errorf("compute: %w", err)
+	}
+	elapsed := time.Since(start)
+	w.opts.Metrics.seconds.Observe(elapsed.Seconds())
+	w.reporter.Say(fmt.Sprintf("Processed: %s %d primes (%d) in %d", job.ID, job.N, prime, int(elapsed.Seconds())))
+	return w.reporter.Flush(ctx)
+}
+
+// errStopTimeout ends a job that outlived the worker's stop.
+var errStopTimeout = errors.New("the job was not finished within the stop timeout")
+
+// withGrace returns a context that ends so long after ctx. The caller must cancel it.
+func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		backoff.Wait(longer, grace)
+		cancel(errStopTimeout)
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
+}

@@ -1,0 +1,17 @@
+// Command primes-worker is the sample's batch service: it takes jobs "ID|N" from a work
+// queue and reports the N-th prime. Run primes-worker --help for its settings.
+package main
+
+import (
+	"os"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/natsbackend"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/services/primes-worker/internal/app"
+)
+
+func main() {
+	program := app.Program{Openers: backend.Openers{"nats": natsbackend.Open}}
+	os.Exit(daemon.Main(app.Name, program.Run))
+}
