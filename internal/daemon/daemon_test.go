@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -30,7 +31,9 @@ func TestMain(m *testing.M) {
 	if p, ok := programs[os.Getenv(envProgram)]; ok {
 		os.Exit(daemon.Main("fib-server", p))
 	}
-	goleak.VerifyTestMain(m)
+	// Children inherit signals that are ignored, as under nohup, but not those that are handled.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT)
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 type program = func(ctx context.Context, args []string, stdout, stderr io.Writer) error
