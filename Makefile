@@ -14,7 +14,7 @@ export GOTOOLCHAIN := local
 
 .PHONY: help
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build every binary into ./bin (static)
@@ -55,6 +55,10 @@ fuzz-one:
 .PHONY: bench
 bench: ## Run the benchmarks (BENCHTIME=1s BENCHCOUNT=1); writes nothing into the tree
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(BENCHCOUNT) work
+
+.PHONY: localstack-image
+localstack-image: ## Build an image of LocalStack where none can be pulled (root, Docker)
+	integration/localstack/build-image.sh
 
 .PHONY: vet
 vet: ## go vet over the workspace
