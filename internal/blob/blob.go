@@ -5,8 +5,8 @@
 //
 // A store maps keys to values. Keys are non-empty strings of letters, digits and
 // - _ . / that neither begin nor end with a slash or a dot and hold no "//" or "..".
-// Values are at most MaxSize bytes. Each write gives the key a new version; versions are opaque and
-// compared for equality only. Reads see every write that was confirmed before
+// Values are at most MaxSize bytes. Writing other data gives the key a new version; writing
+// the same data may keep it (S3's versions name the content). Versions are opaque and compared for equality only. Reads see every write that was confirmed before
 // they began. All methods may be called concurrently and honour ctx.
 package blob
 

@@ -1,0 +1,161 @@
+// Package awsconf is the one place that configures the AWS SDK: region, endpoint,
+// credentials, retries, and what is counted and said of every call.
+//
+// Credentials and region come from the SDK's normal chain (environment, shared
+// files, the instance profile); an address or an option may name the region
+// and an endpoint over it. Load fails early and in one sentence where the chain has
+// nothing to give.
+package awsconf
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+)
+
+// Options of Load; the zero value takes everything from the SDK's chain.
+type Options struct {
+	Region   string // over the chain's
+	Endpoint string // URL of a service that speaks AWS's APIs, over AWS_ENDPOINT_URL
+	// Client is the program's name. It is part of the user agent, and names the
+	// one who was denied in errors.
+	Client string
+	Log    *slog.Logger // nil discards
+	// Count is called once for each request, each try of a retried call included; may be nil.
+	Count func(service, operation string, err error)
+}
+
+// Errors of Load.
+var (
+	// ErrNoCredentials: the SDK's chain found none.
+	ErrNoCredentials = errors.New("no AWS credentials")
+	// ErrNoRegion: neither the address nor the SDK's chain names one.
+	ErrNoRegion = errors.New("no AWS region")
+)
+
+const (
+	// Tries are bounded so that a caller's own waiting, which says what it waits for, takes over.
+	mostAttempts = 4
+	mostBackoff  = 5 * time.Second
+	dialTimeout  = 3 * time.Second
+	// responseTimeout is above SQS's longest poll, 20 s.
+	responseTimeout    = 30 * time.Second
+	credentialsTimeout = 10 * time.Second
+	idlePerHost        = 32
+)
+
+// Load returns the configuration that every AWS client of this process is made from.
+func Load(ctx context.Context, opts Options) (aws.Config, error) {
+	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	loaders := []func(*config.LoadOptions) error{
+		config.WithRetryer(newRetryer),
+		config.WithHTTPClient(newHTTPClient()),
+		config.WithAppID(appID(opts.Client)),
+		config.WithLogger(logging.Nop{}), // what matters comes back as an error
+		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
+			o.Client = imds.New(imds.Options{EnableFallback: aws.FalseTernary}) // IMDSv2 only
+		}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{count(opts.Count), explain(opts.Client)}),
+	}
+	if opts.Region != "" {
+		loaders = append(loaders, config.WithRegion(opts.Region))
+	}
+	if opts.Endpoint != "" {
+		loaders = append(loaders, config.WithBaseEndpoint(opts.Endpoint))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, loaders...)
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("load AWS configuration: %w", err)
+	}
+	if cfg.Region == "" {
+		return aws.Config{}, fmt.Errorf("%w: name it in the address (aws://eu-west-1), or set AWS_REGION", ErrNoRegion)
+	}
+	bounded, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	defer cancel()
+	if _, err := cfg.Credentials.Retrieve(bounded); err != nil {
+		return aws.Config{}, fmt.Errorf("%w: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the instance a profile: %w", ErrNoCredentials, err)
+	}
+	return cfg, nil
+}
+
+func newRetryer() aws.Retryer {
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
+			s.MaxAttempts, s.MaxBackoff = mostAttempts, mostBackoff
+		})
+	})
+}
+
+func newHTTPClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout }).
+		WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = responseTimeout
+			t.MaxIdleConnsPerHost = idlePerHost
+		})
+}
+
+// Address is a parsed backend address: aws://REGION, aws://REGION?bucket=NAME&endpoint=URL.
+// An empty region, as in aws://, is the SDK chain's.
+type Address struct {
+	Region   string
+	Bucket   string // of the store; empty: named after deployment, account and region
+	Endpoint string // empty: the SDK chain's
+}
+
+// ParseAddress reads an address of the scheme aws.
+func ParseAddress(u *url.URL) (Address, error) {
+	if u.Scheme != "aws" {
+		return Address{}, fmt.Errorf("%q is not an address as aws://eu-west-1", u.Redacted())
+	}
+	if u.User != nil || u.Port() != "" || u.Path != "" && u.Path != "/" {
+		return Address{}, fmt.Errorf("%q has more than a region: write aws://eu-west-1; credentials come from the environment, ~/.aws or the instance profile", u.Redacted())
+	}
+	a := Address{Region: u.Hostname()}
+	if a.Region != "" && !regionForm.MatchString(a.Region) {
+		return Address{}, fmt.Errorf("%q is not an AWS region, as eu-west-1", a.Region)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return Address{}, fmt.Errorf("%q: %w", u.Redacted(), err)
+	}
+	for key := range query {
+		switch key {
+		case "bucket":
+			a.Bucket = query.Get(key)
+		case "endpoint":
+			a.Endpoint = query.Get(key)
+		default:
+			return Address{}, fmt.Errorf("unknown option %q in %q: there are bucket and endpoint", key, u.Redacted())
+		}
+	}
+	return a, a.check()
+}
+
+func (a *Address) check() error {
+	if a.Bucket != "" && !bucketForm.MatchString(a.Bucket) {
+		return fmt.Errorf("%q is not a bucket name: 3 to 63 of a-z 0-9 . and -", a.Bucket)
+	}
+	if a.Endpoint == "" {
+		return nil
+	}
+	if e, err := url.Parse(a.Endpoint); err != nil || e.Host == "" || e.Scheme != "http" && e.Scheme != "https" || e.User != nil {
+		return fmt.Errorf("endpoint %q is not a URL as http://localhost:4566", a.Endpoint)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package awsconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+)
+
+var (
+	regionForm = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$`)
+	bucketForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	appIDForm  = regexp.MustCompile(`[^A-Za-z0-9._-]`)
+)
+
+// appID makes a user agent's part of a program's name.
+func appID(client string) string {
+	name, _, _ := strings.Cut(client, " ")
+	if name == "" {
+		return "cloudmaster"
+	}
+	return "cloudmaster-" + appIDForm.ReplaceAllString(name, "-")
+}
+
+// count returns what counts every try of every call: what AWS charges and limits.
+func count(f func(service, operation string, err error)) func(*middleware.Stack) error {
+	return func(stack *middleware.Stack) error {
+		if f == nil {
+			return nil
+		}
+		return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("CloudMasterCount",
+			func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+				out, meta, err := next.HandleFinalize(ctx, in)
+				f(strings.ToLower(awsmiddleware.GetServiceID(ctx)), awsmiddleware.GetOperationName(ctx), err)
+				return out, meta, err
+			}), "Retry", middleware.After)
+	}
+}
+
+// explain returns what adds the next step to errors that need an operator.
+func explain(client string) func(*middleware.Stack) error {
+	program, _, _ := strings.Cut(client, " ")
+	return func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("CloudMasterExplain",
+			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+				out, meta, err := next.HandleInitialize(ctx, in)
+				switch {
+				case err == nil:
+				case Is(err, Denied) && program != "":
+					err = fmt.Errorf("%s:%s is denied to %s: %w",
+						strings.ToLower(awsmiddleware.GetServiceID(ctx)), awsmiddleware.GetOperationName(ctx), program, err)
+				case unknownHost(err):
+					err = fmt.Errorf("%s has no host of this name in region %s; check the region: %w",
+						awsmiddleware.GetServiceID(ctx), awsmiddleware.GetRegion(ctx), err)
+				}
+				return out, meta, err
+			}), middleware.Before)
+	}
+}
+
+func unknownHost(err error) bool {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound
+}
+
+// Class is what all AWS services have in common of their errors. The rest each adapter
+// classifies by its own table.
+type Class int
+
+// The classes. The zero value is none of them.
+const (
+	Other Class = iota
+	Throttled
+	Denied
+)
+
+// denied are the codes of missing rights and of credentials that are no good.
+var denied = map[string]bool{
+	"AccessDenied": true, "AccessDeniedException": true, "UnauthorizedOperation": true, "AuthFailure": true,
+	"AuthorizationError": true, "InvalidClientTokenId": true, "UnrecognizedClientException": true,
+	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "InvalidAccessKeyId": true,
+	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true, "OptInRequired": true,
+	"AllAccessDisabled": true, "AccountProblem": true, "KMS.AccessDeniedException": true, "Forbidden": true,
+}
+
+// Is reports whether an error is of a class that all services share.
+func Is(err error, class Class) bool { return class == classOf(err) }
+
+func classOf(err error) Class {
+	code := Code(err)
+	switch {
+	case denied[code]:
+		return Denied
+	case code != "" && retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary, throttledToo[code]:
+		return Throttled
+	}
+	return Other
+}
+
+// throttledToo are codes that the SDK's list lacks.
+var throttledToo = map[string]bool{"SlowDown": true, "RequestThrottled": true, "KmsThrottled": true}
+
+// Code returns the error code that a service answered, or "".
+func Code(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode()
+	}
+	return ""
+}

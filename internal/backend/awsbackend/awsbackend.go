@@ -1,0 +1,72 @@
+// Package awsbackend is the AWS backend: queues of SQS and objects of S3.
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsqueues"
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/blob/s3blob"
+)
+
+var (
+	_ backend.Backend = (*Backend)(nil)
+	_ backend.Opener  = Open
+)
+
+// Backend is SQS and S3 of one account and region. Make it with Open.
+type Backend struct {
+	*awsqueues.Queues
+
+	cfg    awsconf.Config
+	bucket string // as the address names it
+	opts   backend.Options
+}
+
+// Open opens an address as aws://eu-west-1 or aws://eu-west-1?bucket=NAME.
+func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	cfg, at, err := awsqueues.Load(ctx, address, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Backend{Queues: awsqueues.New(cfg, opts), cfg: cfg, bucket: at.Bucket, opts: opts}, nil
+}
+
+// Blobs implements backend.Backend. The bucket is the address's, or is named after deployment,
+// account and region; it is created if it is missing and we may.
+func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
+	account, err := awsconf.Account(ctx, b.cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	bucket := b.bucket
+	if bucket == "" {
+		bucket = bucketName(b.opts.Deployment, account, b.cfg.Region)
+	}
+	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
+	if errors.Is(err, blob.ErrNotFound) {
+		if err := s3blob.Create(ctx, b.cfg, bucket, b.opts.Deployment); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		s, err = s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return s, nil
+}
+
+// bucketName is unique in the world, as it must be.
+func bucketName(deployment, account, region string) string {
+	parts := []string{"cloudmaster", deployment, account, region}
+	if deployment == "" {
+		parts = []string{"cloudmaster", account, region}
+	}
+	return strings.Join(parts, "-")
+}

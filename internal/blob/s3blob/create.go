@@ -1,0 +1,68 @@
+package s3blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"cloudmaster/internal/awsconf"
+)
+
+// The tags on what Create makes.
+const (
+	tagDeployment = "cloudmaster:deployment"
+	tagMadeBy     = "cloudmaster:made-by"
+	madeBySetup   = "setup"
+)
+
+// usEast1 is the one region that must not be named as a bucket's location.
+const usEast1 = "us-east-1"
+
+// Create makes a bucket that is private, encrypted, and closed to public access, and tags
+// it with the deployment. One that is there and ours is brought to the same.
+func Create(ctx context.Context, cfg aws.Config, bucket, deployment string) error {
+	client := newClient(cfg)
+	in := &s3.CreateBucketInput{Bucket: &bucket, ObjectOwnership: types.ObjectOwnershipBucketOwnerEnforced}
+	if cfg.Region != usEast1 {
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(cfg.Region)}
+	}
+	_, err := client.CreateBucket(ctx, in)
+	switch code := awsconf.Code(err); {
+	case err == nil, code == "BucketAlreadyOwnedByYou":
+	case code == "BucketAlreadyExists":
+		return fmt.Errorf("create bucket %s: another account owns a bucket of this name, name another one (aws://REGION?bucket=NAME): %w", bucket, classify(err))
+	default:
+		return fmt.Errorf("create bucket %s: %w", bucket, classify(err))
+	}
+	if err := protect(ctx, client, bucket, deployment); err != nil {
+		return fmt.Errorf("create bucket %s: %w", bucket, err)
+	}
+	return nil
+}
+
+func protect(ctx context.Context, client *s3.Client, bucket, deployment string) error {
+	yes := aws.Bool(true)
+	_, public := client.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
+		Bucket: &bucket,
+		PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
+			BlockPublicAcls: yes, BlockPublicPolicy: yes, IgnorePublicAcls: yes, RestrictPublicBuckets: yes,
+		},
+	})
+	_, encrypted := client.PutBucketEncryption(ctx, &s3.PutBucketEncryptionInput{
+		Bucket: &bucket,
+		ServerSideEncryptionConfiguration: &types.ServerSideEncryptionConfiguration{Rules: []types.ServerSideEncryptionRule{{
+			ApplyServerSideEncryptionByDefault: &types.ServerSideEncryptionByDefault{SSEAlgorithm: types.ServerSideEncryptionAes256},
+		}}},
+	})
+	_, tagged := client.PutBucketTagging(ctx, &s3.PutBucketTaggingInput{
+		Bucket: &bucket,
+		Tagging: &types.Tagging{TagSet: []types.Tag{
+			{Key: aws.String(tagDeployment), Value: aws.String(deployment)}, {Key: aws.String(tagMadeBy), Value: aws.String(madeBySetup)},
+		}},
+	})
+	return errors.Join(classify(public), classify(encrypted), classify(tagged))
+}

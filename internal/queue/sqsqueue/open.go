@@ -1,0 +1,197 @@
+package sqsqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"cloudmaster/internal/queue"
+)
+
+// SQS's own limits. Source: Amazon SQS Developer Guide, "Amazon SQS message quotas".
+const (
+	maxVisibility   = 12 * time.Hour
+	maxRetention    = 14 * 24 * time.Hour
+	minRetention    = time.Minute
+	maxDeliveries   = 1000
+	maxMessageBytes = 1 << 20
+)
+
+// The tags on what Ensure creates.
+const (
+	tagDeployment = "cloudmaster:deployment"
+	tagMadeBy     = "cloudmaster:made-by"
+	madeBySetup   = "setup"
+)
+
+// Options of Open and Ensure; the zero value works.
+type Options struct {
+	Deployment string // written as a tag on queues that Ensure creates
+}
+
+// Open opens an existing queue; queue.ErrNotFound if there is none.
+func Open(ctx context.Context, cfg aws.Config, name string, _ Options) (*Queue, error) {
+	client := sqs.NewFromConfig(cfg)
+	url, err := find(ctx, client, name)
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, err)
+	}
+	attrs, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(url), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameVisibilityTimeout},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, classify(err))
+	}
+	seconds, err := strconv.Atoi(attrs.Attributes[string(types.QueueAttributeNameVisibilityTimeout)])
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: visibility timeout: %w", name, err)
+	}
+	return &Queue{client: client, name: name, url: url, visibility: time.Duration(seconds) * time.Second}, nil
+}
+
+func find(ctx context.Context, client *sqs.Client, name string) (string, error) {
+	out, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String(name)})
+	if err != nil {
+		return "", classify(err)
+	}
+	return aws.ToString(out.QueueUrl), nil
+}
+
+// Ensure opens a queue, and creates it and its dead letters where they are missing. Of queues
+// that exist, only attributes that differ are written: whoever may not create or change
+// queues can open those that are as they should be.
+func Ensure(ctx context.Context, cfg aws.Config, name string, limits queue.Limits, opts Options) (*Queue, error) {
+	want, err := attributes(limits)
+	if err != nil {
+		return nil, fmt.Errorf("create queue %s: %w", name, err)
+	}
+	client := sqs.NewFromConfig(cfg)
+	dead := common(maxRetention)
+	deadURL, err := ensure(ctx, client, queue.DeadLetters(name), dead, opts)
+	if err != nil {
+		return nil, err
+	}
+	arn, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(deadURL), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameQueueArn},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create queue %s: read the dead letters' ARN: %w", name, classify(err))
+	}
+	redrive, err := json.Marshal(map[string]any{
+		"deadLetterTargetArn": arn.Attributes[string(types.QueueAttributeNameQueueArn)], "maxReceiveCount": deliveries(limits),
+	})
+	if err != nil {
+		return nil, err
+	}
+	want[string(types.QueueAttributeNameRedrivePolicy)] = string(redrive)
+	if _, err := ensure(ctx, client, name, want, opts); err != nil {
+		return nil, err
+	}
+	return Open(ctx, cfg, name, opts)
+}
+
+func deliveries(l queue.Limits) int {
+	if l.Deliveries == 0 {
+		return queue.DefaultDeliveries
+	}
+	return l.Deliveries
+}
+
+// attributes are those of a queue with the limits, or what SQS cannot do of them.
+func attributes(l queue.Limits) (map[string]string, error) {
+	visibility, retention := l.Visibility, l.Retention
+	if visibility == 0 {
+		visibility = queue.DefaultVisibility
+	}
+	if retention == 0 {
+		retention = maxRetention
+	}
+	var errs []error
+	if visibility < 0 || visibility > maxVisibility {
+		errs = append(errs, fmt.Errorf("visibility timeout is %s, SQS has 0 to %s", visibility, maxVisibility))
+	}
+	if retention < minRetention || retention > maxRetention {
+		errs = append(errs, fmt.Errorf("retention is %s, SQS has %s to %s", retention, minRetention, maxRetention))
+	}
+	if n := deliveries(l); n < 1 || n > maxDeliveries {
+		errs = append(errs, fmt.Errorf("deliveries are %d, SQS has 1 to %d", n, maxDeliveries))
+	}
+	attrs := common(retention)
+	attrs[string(types.QueueAttributeNameVisibilityTimeout)] = seconds(visibility)
+	return attrs, errors.Join(errs...)
+}
+
+func common(retention time.Duration) map[string]string {
+	return map[string]string{
+		string(types.QueueAttributeNameMessageRetentionPeriod): seconds(retention),
+		string(types.QueueAttributeNameMaximumMessageSize):     strconv.Itoa(maxMessageBytes),
+		string(types.QueueAttributeNameSqsManagedSseEnabled):   "true",
+	}
+}
+
+// seconds rounds up: SQS knows whole ones only.
+func seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
+
+// ensure creates a queue or brings its attributes to those wanted, and returns its URL.
+func ensure(ctx context.Context, client *sqs.Client, name string, want map[string]string, opts Options) (string, error) {
+	url, err := find(ctx, client, name)
+	if errors.Is(err, queue.ErrNotFound) {
+		return create(ctx, client, name, want, opts)
+	}
+	if err != nil {
+		return "", fmt.Errorf("open queue %s: %w", name, err)
+	}
+	have, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(url), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		return "", fmt.Errorf("read attributes of queue %s: %w", name, classify(err))
+	}
+	differ := maps.Clone(want)
+	maps.DeleteFunc(differ, func(key, value string) bool { return same(key, have.Attributes[key], value) })
+	if len(differ) == 0 {
+		return url, nil
+	}
+	_, err = client.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: aws.String(url), Attributes: differ})
+	if err != nil {
+		return "", fmt.Errorf("set attributes of queue %s: %w", name, classify(err))
+	}
+	return url, nil
+}
+
+// same compares values of an attribute. A redrive policy is JSON, whose numbers SQS may
+// write as text.
+func same(key, a, b string) bool {
+	if key != string(types.QueueAttributeNameRedrivePolicy) {
+		return a == b
+	}
+	return a != "" && policy(a) == policy(b)
+}
+
+func policy(doc string) string {
+	var p map[string]any
+	if err := json.Unmarshal([]byte(doc), &p); err != nil {
+		return doc
+	}
+	return fmt.Sprint(p["deadLetterTargetArn"], " ", p["maxReceiveCount"])
+}
+
+func create(ctx context.Context, client *sqs.Client, name string, attrs map[string]string, opts Options) (string, error) {
+	out, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{
+		QueueName: aws.String(name), Attributes: attrs,
+		Tags: map[string]string{tagDeployment: opts.Deployment, tagMadeBy: madeBySetup},
+	})
+	if err != nil {
+		return "", fmt.Errorf("create queue %s: %w", name, classify(err))
+	}
+	return aws.ToString(out.QueueUrl), nil
+}
