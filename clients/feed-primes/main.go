@@ -10,13 +10,14 @@ import (
 
 	"cloudmaster/clients/feed-primes/internal/app"
 	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsqueues"
 	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/daemon"
 )
 
 func main() {
 	program := app.Program{
-		Openers:  backend.Openers{"nats": natsbackend.Open},
+		Openers:  backend.Openers{"nats": natsbackend.Open, "aws": awsqueues.Open},
 		Stdin:    os.Stdin,
 		Terminal: terminal,
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsbackend"
 	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/services/allocator/internal/app"
@@ -21,5 +22,5 @@ import (
 func main() { os.Exit(daemon.Main(app.Name, run)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	return app.Run(ctx, args, stdout, stderr, backend.Openers{"nats": natsbackend.Open})
+	return app.Run(ctx, args, stdout, stderr, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open})
 }

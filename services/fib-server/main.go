@@ -6,12 +6,13 @@ import (
 	"os"
 
 	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsqueues"
 	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/services/fib-server/internal/app"
 )
 
 func main() {
-	program := app.Program{Openers: backend.Openers{"nats": natsbackend.Open}}
+	program := app.Program{Openers: backend.Openers{"nats": natsbackend.Open, "aws": awsqueues.Open}}
 	os.Exit(daemon.Main(app.Name, program.Run))
 }

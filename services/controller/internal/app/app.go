@@ -16,6 +16,7 @@ import (
 
 	"cloudmaster/internal/agent"
 	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsbackend"
 	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/daemon"
@@ -56,7 +57,7 @@ func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Lo
 			return err
 		}
 	}
-	back, err := backend.Open(ctx, address, backend.Openers{"nats": natsbackend.Open}, backend.Options{
+	back, err := backend.Open(ctx, address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
 		Deployment: cfg.Deployment, Client: "controller", Log: log, Count: c.count,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/agent"
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
@@ -70,12 +72,12 @@ func (d *document) validate(c *Config) error {
 
 // validateBackend checks the addresses of the broker, and those that we listen on.
 func (d *document) validateBackend(c *Config, complain complainFunc) {
-	if c.Backend != Embedded && !address(c.Backend) {
-		complain([]string{"backend"}, "%q is neither %s nor an address as nats://HOST:4222", backend.Redacted(c.Backend), Embedded)
+	if why := address(c.Backend); c.Backend != Embedded && why != "" {
+		complain([]string{"backend"}, "%q is neither %s nor %s", backend.Redacted(c.Backend), Embedded, why)
 	}
 	switch {
-	case c.WorkerBackend != "" && !address(c.WorkerBackend):
-		complain([]string{"worker_backend"}, "%q is not an address as nats://HOST:4222", backend.Redacted(c.WorkerBackend))
+	case c.WorkerBackend != "" && address(c.WorkerBackend) != "":
+		complain([]string{"worker_backend"}, "%q is not %s", backend.Redacted(c.WorkerBackend), address(c.WorkerBackend))
 	case strings.Contains(cmp.Or(c.WorkerBackend, c.Backend), "@"):
 		complain([]string{"worker_backend"}, "instances would be told the credentials of the broker in their user data: name an address without")
 	}
@@ -92,9 +94,19 @@ func (d *document) validateBackend(c *Config, complain complainFunc) {
 	}
 }
 
-// address reports whether a backend can be at it.
-func address(text string) bool {
-	return strings.HasPrefix(text, "nats://") && len(text) > len("nats://")
+// address returns "" if a backend can be at the address, else what it should be.
+func address(text string) string {
+	if strings.HasPrefix(text, "nats://") && len(text) > len("nats://") {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "aws" {
+		return "an address as nats://HOST:4222 or aws://eu-west-1"
+	}
+	if _, err := awsconf.ParseAddress(u); err != nil {
+		return "an address as aws://eu-west-1: " + err.Error()
+	}
+	return ""
 }
 
 func hostPort(text string) bool {
