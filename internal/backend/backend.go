@@ -79,7 +79,7 @@ func (o Openers) hint() string {
 	if len(known) == 0 {
 		return "this program speaks to no backend"
 	}
-	return fmt.Sprintf("this program speaks %s, as in %s://HOST", strings.Join(known, ", "), known[0])
+	return fmt.Sprintf("this program speaks %s, as in nats://HOST:4222 or aws://eu-west-1", strings.Join(known, ", "))
 }
 
 // Redacted makes an address safe for logs: it hides all in front of the last "@" but the scheme. url.URL's own
