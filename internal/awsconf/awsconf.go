@@ -8,11 +8,9 @@
 package awsconf
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -35,7 +33,6 @@ type Options struct {
 	// Client is the program's name. It is part of the user agent, and names the
 	// one who was denied in errors.
 	Client string
-	Log    *slog.Logger // nil discards
 	// Count is called once for each request, each try of a retried call included; may be nil.
 	Count func(service, operation string, err error)
 }
@@ -61,7 +58,6 @@ const (
 
 // Load returns the configuration that every AWS client of this process is made from.
 func Load(ctx context.Context, opts Options) (aws.Config, error) {
-	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	loaders := []func(*config.LoadOptions) error{
 		config.WithRetryer(newRetryer),
 		config.WithHTTPClient(newHTTPClient()),

@@ -130,10 +130,10 @@ func TestRetriesAreBounded(t *testing.T) {
 	}
 }
 
-func TestDeniedNamesThePolicy(t *testing.T) {
+func TestDeniedNamesActionAndProgram(t *testing.T) {
 	cfg := load(t, service(t, "AccessDenied"), nil)
 	_, err := awsconf.Account(t.Context(), cfg)
-	if want := "sts:GetCallerIdentity is denied"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
+	if want := "sts:GetCallerIdentity is denied to primes-worker:"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want it denied with %q", err, want)
 	}
 }

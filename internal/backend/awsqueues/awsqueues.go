@@ -47,7 +47,7 @@ func Load(ctx context.Context, address *url.URL, opts backend.Options) (awsconf.
 		return awsconf.Config{}, at, err
 	}
 	cfg, err := awsconf.Load(ctx, awsconf.Options{
-		Region: at.Region, Endpoint: at.Endpoint, Client: opts.Client, Log: opts.Log, Count: opts.Count,
+		Region: at.Region, Endpoint: at.Endpoint, Client: opts.Client, Count: opts.Count,
 	})
 	return cfg, at, err
 }

@@ -11,10 +11,13 @@ import (
 	"cloudmaster/internal/blob"
 )
 
+// codeNoKey tells a missing object from a missing bucket.
+const codeNoKey = "NoSuchKey"
+
 // codes are S3's error codes that mean one of the port's errors. Those that all services
 // share (denied, throttled) are in awsconf.
 var codes = map[string]error{
-	"NoSuchKey":                  blob.ErrNotFound,
+	codeNoKey:                    blob.ErrNotFound,
 	"NoSuchBucket":               blob.ErrNotFound,
 	"NotFound":                   blob.ErrNotFound, // of HEAD, which has no body
 	"PreconditionFailed":         blob.ErrConflict,

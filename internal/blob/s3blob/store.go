@@ -12,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/blob"
 )
 
@@ -45,7 +47,9 @@ func Open(ctx context.Context, cfg aws.Config, bucket string, opts Options) (*St
 	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket, ExpectedBucketOwner: s.owner})
 	switch err = classify(err); {
 	case errors.Is(err, blob.ErrDenied):
-		return nil, fmt.Errorf("open bucket %s: it belongs to another account than %s, or we may not use it: %w", bucket, opts.Account, err)
+		return nil, fmt.Errorf("open bucket %s: it belongs to another account, or we may not use it: %w", bucket, err)
+	case status(err) == http.StatusMovedPermanently:
+		return nil, fmt.Errorf("open bucket %s: it is in another region than %s: %w", bucket, cfg.Region, err)
 	case err != nil:
 		return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
 	}
@@ -103,7 +107,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, last blob.Vers
 	}
 	out, err := s.client.PutObject(ctx, in)
 	err = classify(err)
-	if in.IfMatch != nil && errors.Is(err, blob.ErrNotFound) {
+	if in.IfMatch != nil && awsconf.Code(err) == codeNoKey {
 		err = fmt.Errorf("%w: %v", blob.ErrConflict, err) //nolint:errorlint // there is no object: that is a conflict, and nothing else
 	}
 	if err != nil {
@@ -118,8 +122,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: &key, ExpectedBucketOwner: s.owner})
-	if err = classify(err); err != nil && !errors.Is(err, blob.ErrNotFound) {
-		return fmt.Errorf("delete %s: %w", key, err)
+	if err != nil && awsconf.Code(err) != codeNoKey {
+		return fmt.Errorf("delete %s: %w", key, classify(err))
 	}
 	return nil
 }

@@ -67,10 +67,12 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger) (*Lease, e
 		l.version = old.Version
 	}
 	if err := l.write(ctx, now); err != nil {
-		if errors.Is(err, blob.ErrConflict) {
-			return nil, fmt.Errorf("%w: it took the lease at this moment", ErrHeld)
+		if !errors.Is(err, blob.ErrConflict) {
+			return nil, fmt.Errorf("acquire lease: %w", err)
 		}
-		return nil, fmt.Errorf("acquire lease: %w", err)
+		if err := l.reread(ctx); err != nil {
+			return nil, fmt.Errorf("acquire lease: %w", err)
+		}
 	}
 	return l, nil
 }
@@ -161,12 +163,22 @@ func (l *Lease) renew(ctx context.Context) error {
 }
 
 // conflict finds out whether the lease was lost, or whether a renewal of ours
-// was written whose answer did not reach us.
+// was written whose answer did not reach us. A store that does not say takes nothing away.
 func (l *Lease) conflict(ctx context.Context) error {
-	now, err := l.store.Get(ctx, Key, "")
-	if err != nil {
+	err := l.reread(ctx)
+	if err != nil && !errors.Is(err, ErrHeld) {
 		l.log.WarnContext(ctx, "lease could not be read", "error", err)
 		return nil
+	}
+	return err
+}
+
+// reread takes the version of the lease in the store if it is ours: the store may have
+// written what it did not confirm. Otherwise ErrHeld, which names the holder.
+func (l *Lease) reread(ctx context.Context) error {
+	now, err := l.store.Get(ctx, Key, "")
+	if err != nil {
+		return err
 	}
 	var h Holder
 	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID && h.Since.Equal(l.holder.Since) {

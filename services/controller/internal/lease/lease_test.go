@@ -195,3 +195,26 @@ func TestStoreAway(t *testing.T) {
 		}
 	})
 }
+
+// twice does what the AWS SDK does when the answer to a write is lost: it sends it again.
+type twice struct{ *memblob.Store }
+
+func (s twice) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
+	if _, err := s.Store.Put(ctx, key, data, last); err != nil {
+		return "", err
+	}
+	return s.Store.Put(ctx, key, data, last)
+}
+
+func TestAcquireWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	s := twice{memblob.New()}
+	held, err := lease.Acquire(t.Context(), s, slog.New(slog.DiscardHandler))
+	if err != nil || held == nil {
+		t.Fatalf("got %v, want the lease, which is in the store", err)
+	}
+	s.FailAfter(memblob.OpGet, 1, errors.New("away")) // the first read finds a lease, the second is after the conflict
+	if held, err = lease.Acquire(t.Context(), s, slog.New(slog.DiscardHandler)); err == nil || held != nil {
+		t.Errorf("got a lease and %v, want an error while nobody knows whose it is", err)
+	}
+}
