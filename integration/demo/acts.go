@@ -34,7 +34,7 @@ func (d *director) feed(ctx context.Context, jobs ...string) error {
 
 // the jobs of the first act: the one that the documentation shows, and seven that
 // take long enough for the pool to grow.
-var jobs = []string{"1|6573", "2|150000000", "3|150000000", "4|150000000", "5|150000000", "6|150000000", "7|150000000", "8|150000000"}
+var jobs = []string{"1|6573", "2|400000000", "3|400000000", "4|400000000", "5|400000000", "6|400000000", "7|400000000", "8|400000000"}
 
 func (d *director) primesStartUp(ctx context.Context) error {
 	d.narrate("8 jobs for an empty pool of primes workers")
