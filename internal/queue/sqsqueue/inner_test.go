@@ -100,6 +100,18 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for name, opens := range map[string]bool{"a b": false, "": false, strings.Repeat("x", 81): false, strings.Repeat("x", 80): true} {
+		if nameForm.MatchString(name) != opens {
+			t.Errorf("%q: got the opposite of %t", name, opens)
+		}
+		if _, err := Ensure(t.Context(), aws.Config{}, name, queue.Limits{}, Options{}); err == nil || !strings.Contains(err.Error(), "is not a name for SQS") {
+			t.Errorf("ensure %q: got %v, want its name refused, or that of its dead letters", name, err)
+		}
+	}
+}
+
 func TestFailedEntries(t *testing.T) {
 	t.Parallel()
 	entries := []types.BatchResultErrorEntry{
@@ -112,5 +124,9 @@ func TestFailedEntries(t *testing.T) {
 	entries = append(entries, types.BatchResultErrorEntry{Code: aws.String("InternalError"), Message: aws.String("broken")})
 	if err := failed(entries, stale); err == nil || !strings.Contains(err.Error(), "broken") || strings.Contains(err.Error(), "expired") {
 		t.Errorf("got %v, want the one that matters", err)
+	}
+	entries = []types.BatchResultErrorEntry{{Code: aws.String("RequestThrottled")}, {Code: aws.String("AccessDenied")}}
+	if err := failed(entries, nil); !errors.Is(err, queue.ErrThrottled) || !errors.Is(err, queue.ErrDenied) {
+		t.Errorf("got %v, want %v and %v", err, queue.ErrThrottled, queue.ErrDenied)
 	}
 }

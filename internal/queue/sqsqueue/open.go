@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -58,7 +59,13 @@ func Open(ctx context.Context, cfg aws.Config, name string, _ Options) (*Queue, 
 	return &Queue{client: client, name: name, url: url, visibility: time.Duration(seconds) * time.Second}, nil
 }
 
+// nameForm is what SQS takes as a name.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
+
 func find(ctx context.Context, client *sqs.Client, name string) (string, error) {
+	if !nameForm.MatchString(name) {
+		return "", fmt.Errorf("%q is not a name for SQS: 1 to 80 of A-Z a-z 0-9 _ and -", name)
+	}
 	out, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String(name)})
 	if err != nil {
 		return "", classify(err)
@@ -71,6 +78,9 @@ func find(ctx context.Context, client *sqs.Client, name string) (string, error) 
 // queues can open those that are as they should be.
 func Ensure(ctx context.Context, cfg aws.Config, name string, limits queue.Limits, opts Options) (*Queue, error) {
 	want, err := attributes(limits)
+	if !nameForm.MatchString(queue.DeadLetters(name)) || name == "" {
+		err = errors.Join(err, fmt.Errorf("%q is not a name for SQS: with the dead letters' %q, 1 to 80 of A-Z a-z 0-9 _ and -", name, queue.DeadLetters(name)))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create queue %s: %w", name, err)
 	}

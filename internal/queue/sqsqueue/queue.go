@@ -16,8 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
 	"golang.org/x/sync/errgroup"
 
+	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 )
@@ -92,6 +94,7 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 	}
 	until := time.Now().Add(wait)
 	for {
+		asked := time.Now()
 		got, err := q.receive(ctx, min(most, batchEntries), min(max(0, time.Until(until)), longestPoll))
 		switch {
 		case err != nil:
@@ -100,6 +103,10 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 			return append(got, q.more(ctx, most-batchEntries)...), nil
 		case len(got) > 0, time.Until(until) < time.Second/2:
 			return got, nil
+		}
+		// What answers a long poll at once must not be asked without a pause.
+		if !backoff.Wait(ctx, time.Second-time.Since(asked)) {
+			return nil, fmt.Errorf("receive from %s: %w", q.name, context.Cause(ctx))
 		}
 	}
 }
@@ -241,11 +248,7 @@ func failed(entries []types.BatchResultErrorEntry, harmless func(code, text stri
 		if harmless != nil && harmless(code, text) {
 			continue
 		}
-		err := fmt.Errorf("%s: %s", code, text)
-		if known := codes[code]; known != nil {
-			err = fmt.Errorf("%w: %w", known, err)
-		}
-		errs = append(errs, err)
+		errs = append(errs, classify(&smithy.GenericAPIError{Code: code, Message: text}))
 	}
 	return errors.Join(errs...)
 }
