@@ -18,8 +18,10 @@ import (
 )
 
 var (
-	simSeeds = flag.Uint64("sim.seeds", 20, "how many random simulations to run")
-	simSeed  = flag.Uint64("sim.seed", 0, "run the simulation with this seed only")
+	simSeeds = flag.Uint64("sim.seeds", 20, "how many simulations to run")
+	// The same ones each time, so that a red run means a change; at night, others: go test -sim.random -sim.seeds 500.
+	simRandom = flag.Bool("sim.random", false, "run simulations that nobody has run before")
+	simSeed   = flag.Uint64("sim.seed", 0, "run the simulation with this seed only")
 )
 
 // TestSimulation runs pools through random load, faults and restarts. The tap checks the
@@ -29,8 +31,12 @@ func TestSimulation(t *testing.T) {
 	seeds := []uint64{*simSeed}
 	if *simSeed == 0 {
 		seeds = seeds[:0]
-		for range *simSeeds {
-			seeds = append(seeds, rand.Uint64()>>1)
+		for n := range *simSeeds {
+			seed := n + 1
+			if *simRandom {
+				seed = rand.Uint64() >> 1
+			}
+			seeds = append(seeds, seed)
 		}
 	}
 	for _, seed := range seeds {
