@@ -47,6 +47,7 @@ const (
 	TagPool       = "cloudmaster:pool"
 	TagState      = "cloudmaster:state"       // a pool.State's name
 	TagStateSince = "cloudmaster:state-since" // RFC 3339, UTC
+	TagLaunch     = "cloudmaster:launch"      // the token of the launch that the instance came of
 )
 
 // Phase is the cloud's own view of an instance's life. The zero value is invalid.

@@ -35,9 +35,9 @@ const (
 	Idle Activity = "idle"
 )
 
-// Message is what a status queue carries: a Status or a Log.
+// Message is what a status queue carries: a Status, a Log or a Hint.
 type Message interface {
-	// From returns the instance that sent it.
+	// From returns the instance that sent it; empty if none did.
 	From() pool.InstanceID
 	isMessage()
 }
@@ -75,10 +75,11 @@ func (s *Status) Busy() bool {
 	return s.Activity == Busy || s.Activity == "" && s.Load > 0
 }
 
-// wire is the JSON object of both kinds.
+// wire is the JSON object of all kinds.
 type wire struct {
 	Type       string    `json:"type"`
 	InstanceID string    `json:"instance_id"`
+	Queue      string    `json:"queue,omitempty"`
 	State      string    `json:"state,omitempty"`
 	Status     string    `json:"status,omitempty"`
 	Load       *float64  `json:"load_estimate,omitempty"`
@@ -127,17 +128,19 @@ func encode(w wire) ([]byte, error) {
 	return body, nil
 }
 
-// message turns what any parser has read into a Status or a Log.
+// message turns what any parser has read into a Status, a Log or a Hint.
 func (w *wire) message() (Message, error) {
 	switch w.Type {
 	case typeStatus:
 		return w.toStatus()
 	case typeLog:
 		return w.toLog()
+	case typeHint:
+		return w.toHint()
 	case "":
 		return nil, errors.New("type is missing")
 	}
-	return nil, fmt.Errorf("type is %s, not status or log", quote(w.Type))
+	return nil, fmt.Errorf("type is %s, not status, log or hint", quote(w.Type))
 }
 
 func (w *wire) toStatus() (Message, error) {
@@ -182,12 +185,18 @@ func (s *Status) check() error {
 const maxID = 128
 
 func checkSender(id pool.InstanceID, at time.Time) error {
-	at = at.UTC() // the year that is written
 	switch {
 	case id == "":
 		return errors.New("instance_id is missing")
 	case len(id) > maxID || strings.ContainsFunc(string(id), unfit):
 		return fmt.Errorf("instance_id is %s, not a name of up to %d bytes", quote(string(id)), maxID)
+	}
+	return checkTime(at)
+}
+
+func checkTime(at time.Time) error {
+	at = at.UTC() // the year that is written
+	switch {
 	case at.IsZero():
 		return errors.New("timestamp is missing")
 	case at.Year() < 1 || at.Year() > 9999:

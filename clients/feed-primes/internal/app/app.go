@@ -41,7 +41,10 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.feed(ctx, set, q, stdout, stderr), b.Close())
+	h := newHinter(set, b, q, daemon.Logger(stderr, set.flags))
+	err = p.feed(ctx, set, q, h, stdout, stderr)
+	h.finish(ctx)
+	return errors.Join(err, b.Close())
 }
 
 // errTimeout is why we stopped waiting for the broker.
@@ -76,7 +79,7 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 }
 
 // feed sends what the settings ask for.
-func (p Program) feed(ctx context.Context, set settings, q queue.Queue, stdout, stderr io.Writer) error {
+func (p Program) feed(ctx context.Context, set settings, q queue.Queue, h *hinter, stdout, stderr io.Writer) error {
 	seed := set.seed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -90,7 +93,10 @@ func (p Program) feed(ctx context.Context, set settings, q queue.Queue, stdout, 
 		}))
 	}
 	tell, done := p.display(set, stdout, stderr)
-	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: tell}, sources...)
+	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: func(jobs []message.Job) {
+		h.sent(ctx)
+		tell(jobs)
+	}}, sources...)
 	done()
 	switch {
 	case err != nil:

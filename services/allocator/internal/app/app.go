@@ -86,7 +86,9 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 		if err != nil {
 			return nil, err
 		}
-		requests, err := request.New(a.link.opener(p.Queue), request.Options{Interval: settings.Request})
+		requests, err := request.New(a.link.opener(p.Queue), request.Options{
+			Interval: settings.Request, Queue: p.Queue, Hints: a.link.hints(p.Status), Log: opts.Log,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -213,6 +215,14 @@ func (l *link) opener(queue string) request.OpenFunc {
 		}
 		return b.Queue(ctx, queue)
 	}
+}
+
+// hints opens the queue that hints go to; nil if there is none.
+func (l *link) hints(queue string) request.OpenFunc {
+	if queue == "" {
+		return nil
+	}
+	return l.opener(queue)
 }
 
 func (l *link) close() error {

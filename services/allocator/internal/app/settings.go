@@ -16,6 +16,7 @@ import (
 	"cloudmaster/internal/activeset"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/allocator/internal/allocate"
 	"cloudmaster/services/allocator/internal/refresh"
@@ -38,6 +39,7 @@ type Settings struct {
 type PoolSettings struct {
 	Name       pool.Name
 	Queue      string  // work queue
+	Status     string  // status queue, for hints; empty: none are sent
 	ClientLoad float64 // what one client adds to an instance's load
 }
 
@@ -108,10 +110,11 @@ func (f *flags) finishPools() error {
 			errs = append(errs, fmt.Errorf("pool %q: it is given twice", name))
 			continue
 		}
+		status := message.HintQueue(queue)
 		if !named {
-			queue = workQueue(name, f.Deployment)
+			queue, status = queueName(name, "work", f.Deployment), queueName(name, "status", f.Deployment)
 		}
-		f.Pools = append(f.Pools, PoolSettings{Name: pool.Name(name), Queue: queue})
+		f.Pools = append(f.Pools, PoolSettings{Name: pool.Name(name), Queue: queue, Status: status})
 	}
 	return errors.Join(errs...)
 }
@@ -127,11 +130,12 @@ func checkName(name string) error {
 	return blob.CheckKey(activeset.Key(pool.Name(name)))
 }
 
-func workQueue(name, deployment string) string {
+// queueName is the name that the controller gives a pool's queue.
+func queueName(name, use, deployment string) string {
 	if deployment == "" {
-		return name + "-work"
+		return name + "-" + use
 	}
-	return name + "-work-" + deployment
+	return name + "-" + use + "-" + deployment
 }
 
 // finishLoads gives every pool the load without a name, and then those that name one.

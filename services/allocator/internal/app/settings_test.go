@@ -21,7 +21,7 @@ func defaults() app.Settings {
 	return app.Settings{
 		Listen: "127.0.0.1:20809", Backend: "nats://127.0.0.1:4222",
 		Refresh: time.Second, Request: time.Minute, Forget: 3 * time.Minute,
-		Pools: []app.PoolSettings{{Name: "fib", Queue: "fib-work", ClientLoad: 0.1}},
+		Pools: []app.PoolSettings{{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.1}},
 	}
 }
 
@@ -35,22 +35,25 @@ func TestParse(t *testing.T) {
 		args   string
 		change func(s *app.Settings)
 	}{
-		"defaults":     {"--pool fib", func(*app.Settings) {}},
-		"deployment":   {"--pool fib --deployment demo", func(s *app.Settings) { s.Deployment, s.Pools[0].Queue = "demo", "fib-work-demo" }},
-		"queue named":  {"--pool fib=q --deployment demo", func(s *app.Settings) { s.Deployment, s.Pools[0].Queue = "demo", "q" }},
-		"addresses":    {"--pool fib --listen :80 --backend nats://b:1", func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" }},
-		"times":        {"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s", func(s *app.Settings) { s.Refresh, s.Request, s.Forget = 3*time.Second, 4*time.Second, 5*time.Second }},
-		"load for all": {"--pool fib --client-load 0.2", func(s *app.Settings) { s.Pools[0].ClientLoad = 0.2 }},
+		"defaults": {"--pool fib", func(*app.Settings) {}},
+		"deployment": {"--pool fib --deployment demo", func(s *app.Settings) {
+			s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "fib-work-demo", "fib-status-demo"
+		}},
+		"queue named":         {"--pool fib=q --deployment demo", func(s *app.Settings) { s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "q", "" }},
+		"queue named as ours": {"--pool fib=web-work-x", func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Status = "web-work-x", "web-status-x" }},
+		"addresses":           {"--pool fib --listen :80 --backend nats://b:1", func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" }},
+		"times":               {"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s", func(s *app.Settings) { s.Refresh, s.Request, s.Forget = 3*time.Second, 4*time.Second, 5*time.Second }},
+		"load for all":        {"--pool fib --client-load 0.2", func(s *app.Settings) { s.Pools[0].ClientLoad = 0.2 }},
 		"load for one pool": {"--pool fib,web --client-load fib=0.3,0.2", func(s *app.Settings) {
 			s.Pools[0].ClientLoad = 0.3
-			s.Pools = append(s.Pools, app.PoolSettings{Name: "web", Queue: "web-work", ClientLoad: 0.2})
+			s.Pools = append(s.Pools, app.PoolSettings{Name: "web", Queue: "web-work", Status: "web-status", ClientLoad: 0.2})
 		}},
 		"proxies": {"--pool fib --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::/8", func(s *app.Settings) {
 			s.Proxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 		}},
 		"file": {"--config " + file, func(s *app.Settings) {
 			s.Refresh = 2 * time.Second
-			s.Pools = []app.PoolSettings{{Name: "fib", Queue: "fib-work", ClientLoad: 0.5}, {Name: "primes", Queue: "jobs", ClientLoad: 0.5}}
+			s.Pools = []app.PoolSettings{{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.5}, {Name: "primes", Queue: "jobs", ClientLoad: 0.5}}
 		}},
 	}
 	for name, c := range cases {

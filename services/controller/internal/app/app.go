@@ -83,7 +83,7 @@ func (c *controller) serve(ctx context.Context, back backend.Backend, address st
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	held, err := lease.Acquire(ctx, blobs, c.log)
+	held, err := lease.Acquire(ctx, blobs, c.log, lease.Options{TTL: c.cfg.LeaseTTL()})
 	if err != nil {
 		return err
 	}

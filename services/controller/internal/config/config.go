@@ -3,6 +3,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"cloudmaster/internal/cloud/processcloud"
@@ -64,6 +65,7 @@ type Pool struct {
 	StartLimit        int           `mapstructure:"start_limit"`
 	StopLimit         int           `mapstructure:"stop_limit"`
 	PolicyInterval    time.Duration `mapstructure:"policy_interval"`
+	PollInterval      time.Duration `mapstructure:"poll_interval"`
 	MinimumLifetime   time.Duration `mapstructure:"minimum_lifetime"`
 	MinimumActiveTime time.Duration `mapstructure:"minimum_active_time"`
 	WatchdogInterval  time.Duration `mapstructure:"watchdog_interval"`
@@ -103,6 +105,15 @@ const (
 	activeSetS3   = "s3" // the old name of blob
 )
 
+// LeaseTTL is how long the controller's lease holds without renewal. On AWS every renewal
+// is paid for; elsewhere a successor need not wait so long.
+func (c *Config) LeaseTTL() time.Duration {
+	if strings.HasPrefix(c.Backend, "aws://") {
+		return 3 * time.Minute
+	}
+	return 15 * time.Second
+}
+
 // defaults of the top level.
 func defaults() *Config {
 	return &Config{
@@ -116,7 +127,7 @@ func defaults() *Config {
 // poolDefaults are those of docs/policies.md and docs/formats.md.
 func poolDefaults() Pool {
 	return Pool{
-		Policy: "fixed", Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute,
+		Policy: "fixed", Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
 		WatchdogInterval: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, IdleThreshold: 1,

@@ -38,7 +38,7 @@ func TestDefaults(t *testing.T) {
 	p := cfg.Pools["primes"]
 	want := config.Pool{
 		Name: "primes", Policy: "job", Image: "worker", Cloud: "local",
-		Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute,
+		Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
 		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1,
@@ -78,6 +78,19 @@ func TestDefaultsSectionAndPool(t *testing.T) {
 	}
 	if p.Settings["max_n"] != 5 {
 		t.Errorf("got settings %v", p.Settings)
+	}
+}
+
+// TestLeaseTTL: where a renewal costs money there are few.
+func TestLeaseTTL(t *testing.T) {
+	t.Parallel()
+	for backend, want := range map[string]time.Duration{
+		config.Embedded: 15 * time.Second, "nats://a:4222": 15 * time.Second,
+		"aws://eu-west-1": 3 * time.Minute, "aws://eu-west-1?bucket=aws": 3 * time.Minute,
+	} {
+		if got := (&config.Config{Backend: backend}).LeaseTTL(); got != want {
+			t.Errorf("%s: got %s, want %s", backend, got, want)
+		}
 	}
 }
 
@@ -170,6 +183,7 @@ func TestComplaints(t *testing.T) {
 		"minimum above maximum":   {pool: "minimum_number_of_instances: 5", want: []string{"pools.primes: minimum_number_of_instances is 5, more than maximum_number_of_instances, 2"}},
 		"negative limits":         {pool: "start_limit: -1, stop_limit: -2", want: []string{"start_limit is -1", "stop_limit is -2"}},
 		"bare duration":           {pool: "policy_interval: 5", want: []string{"c.yaml:5: pools.primes.policy_interval: 5 is not a duration, as 5s or 10m"}},
+		"poll interval too short": {pool: "poll_interval: 500ms", want: []string{"c.yaml:5: pools.primes.poll_interval: 500ms is less than 1s"}},
 		"bad number":              {pool: "start_limit: many", want: []string{"pools.primes.start_limit: many is not a whole number"}},
 		"bad float":               {pool: "policy: resource, target_upper_load: .nan", want: []string{"target_upper_load is NaN"}},
 		"loads crossed":           {pool: "policy: resource, target_upper_load: 0.2", want: []string{"target_lower_load is 0.25, not below target_upper_load, 0.2"}},

@@ -179,6 +179,7 @@ func (d *document) validateTimes(p *Pool, complain complainFunc) {
 		value, least time.Duration
 	}{
 		{"policy_interval", p.PolicyInterval, time.Second},
+		{"poll_interval", p.PollInterval, time.Second},
 		{"status_interval", p.StatusInterval, 100 * time.Millisecond},
 		{"report_interval", p.ReportInterval, time.Second},
 		{"visibility_timeout", p.VisibilityTimeout, time.Second},

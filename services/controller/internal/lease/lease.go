@@ -4,6 +4,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,18 +14,23 @@ import (
 	"syscall"
 	"time"
 
+	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/blob"
 )
 
 // Key is the lease's key in the store.
 const Key = "controller/lease"
 
-const (
-	// TTL is how long a lease holds without renewal.
-	TTL = 15 * time.Second
-	// Renewal is how often the holder renews it.
-	Renewal = 5 * time.Second
-)
+// DefaultTTL is how long a lease holds without renewal where Options say nothing else.
+const DefaultTTL = 15 * time.Second
+
+// mostWait bounds one write of the lease, and the pause after one that failed.
+const mostWait = 5 * time.Second
+
+// Options of a Lease; the zero value works.
+type Options struct {
+	TTL time.Duration // how long it holds without renewal; 0 means DefaultTTL. It is renewed three times in that
+}
 
 // ErrHeld means that another controller holds the lease. The error it is wrapped in names it.
 var ErrHeld = errors.New("another controller rules this deployment")
@@ -36,25 +42,45 @@ type Holder struct {
 	Namespace string    `json:"pid_namespace"` // where PID means something; containers may share a host name
 	Since     time.Time `json:"since"`
 	RenewedAt time.Time `json:"renewed_at"`
+	// TTLSeconds is the holder's own: whoever finds the lease judges it by that. 0 means DefaultTTL.
+	TTLSeconds float64 `json:"ttl_seconds,omitempty"`
 }
+
+// ttl is how long the lease holds from when it was renewed.
+func (h *Holder) ttl() time.Duration {
+	if !(h.TTLSeconds > 0 && h.TTLSeconds <= mostTTL.Seconds()) { // so that NaN is neither
+		return DefaultTTL
+	}
+	return time.Duration(h.TTLSeconds * float64(time.Second))
+}
+
+// mostTTL is more than anybody can mean.
+const mostTTL = time.Hour
 
 // Lease is a held lease.
 type Lease struct {
 	store   blob.Store
 	log     *slog.Logger
+	ttl     time.Duration
 	holder  Holder
 	version blob.Version
 }
 
 // Acquire takes the lease, or returns ErrHeld. A lease that has run out, or whose
 // holder was a process of this host that is gone, is free.
-func Acquire(ctx context.Context, store blob.Store, log *slog.Logger) (*Lease, error) {
+func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Options) (*Lease, error) {
+	ttl := cmp.Or(opts.TTL, DefaultTTL)
+	if ttl < 0 || ttl > mostTTL {
+		return nil, fmt.Errorf("acquire lease: its time is %s, not above 0 and at most %s", ttl, mostTTL)
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("acquire lease: %w", err)
 	}
 	now := time.Now().UTC()
-	l := &Lease{store: store, log: log, holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace(), Since: now}}
+	l := &Lease{store: store, log: log, ttl: ttl, holder: Holder{
+		Host: host, PID: os.Getpid(), Namespace: namespace(), Since: now, TTLSeconds: ttl.Seconds(),
+	}}
 	old, err := store.Get(ctx, Key, "")
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
@@ -87,7 +113,7 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 	if h.RenewedAt.IsZero() {
 		return nil // given back
 	}
-	if now.Sub(h.RenewedAt) > TTL {
+	if now.Sub(h.RenewedAt) > h.ttl() {
 		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid", h.PID, "renewed_at", h.RenewedAt)
 		return nil
 	}
@@ -134,32 +160,32 @@ func (l *Lease) write(ctx context.Context, now time.Time) error {
 // another controller has taken the lease, because ours was not renewed in time.
 // A store that cannot be reached is no reason to stop: nobody else can take the lease there.
 func (l *Lease) Run(ctx context.Context) error {
-	tick := time.NewTicker(Renewal)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			l.release(ctx)
-			return nil
-		case <-tick.C:
-		}
-		if err := l.renew(ctx); err != nil {
+	for pause := l.ttl / 3; backoff.Wait(ctx, pause); {
+		renewed, err := l.renew(ctx)
+		if err != nil {
 			return err
 		}
+		pause = l.ttl / 3
+		if !renewed {
+			pause = min(pause, mostWait)
+		}
 	}
+	l.release(ctx)
+	return nil
 }
 
-func (l *Lease) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, Renewal)
+// renew reports whether it has renewed the lease. An error means that it is lost.
+func (l *Lease) renew(ctx context.Context) (bool, error) {
+	bounded, cancel := context.WithTimeout(ctx, mostWait)
 	defer cancel()
-	err := l.write(ctx, time.Now())
+	err := l.write(bounded, time.Now())
 	if errors.Is(err, blob.ErrConflict) {
-		return l.conflict(ctx)
+		return false, l.conflict(bounded)
 	}
 	if err != nil && ctx.Err() == nil {
 		l.log.WarnContext(ctx, "lease could not be renewed", "error", err)
 	}
-	return nil
+	return err == nil, nil
 }
 
 // conflict finds out whether the lease was lost, or whether a renewal of ours
@@ -190,7 +216,7 @@ func (l *Lease) reread(ctx context.Context) error {
 
 // release gives the lease back so that the next controller need not wait.
 func (l *Lease) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Renewal)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mostWait)
 	defer cancel()
 	if err := l.write(ctx, time.Time{}); err != nil {
 		l.log.WarnContext(ctx, "lease could not be given back", "error", err)

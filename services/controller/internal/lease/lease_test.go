@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// renewal is how often a lease is renewed by default.
+const renewal = lease.DefaultTTL / 3
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -76,7 +80,10 @@ func TestAcquire(t *testing.T) {
 		free   bool
 	}{
 		"another host":              {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
-		"another host, run out":     {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.TTL - time.Second)}, true},
+		"another host, run out":     {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true},
+		"longer than ours":          {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false},
+		"longer than ours, run out": {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true},
+		"of a time that is absurd":  {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true},
 		"given back":                {lease.Holder{Host: "elsewhere", PID: 7}, true},
 		"this host, alive":          {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
 		"this host, dead":           {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
@@ -88,7 +95,7 @@ func TestAcquire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := held(t, c.holder)
-			_, err := lease.Acquire(t.Context(), store, quiet)
+			_, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
 			if got := err == nil; got != c.free {
 				t.Fatalf("got %v, want free: %v", err, c.free)
 			}
@@ -108,13 +115,13 @@ func TestAcquire(t *testing.T) {
 func TestAcquireFirstAndDamaged(t *testing.T) {
 	t.Parallel()
 	store := memblob.New()
-	if _, err := lease.Acquire(t.Context(), store, quiet); err != nil {
+	if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Put(t.Context(), lease.Key, []byte("{"), blob.Any); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lease.Acquire(t.Context(), store, quiet); err != nil {
+	if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err != nil {
 		t.Errorf("damaged lease: %v", err)
 	}
 }
@@ -123,16 +130,16 @@ func TestRenewAndRelease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memblob.New()
-		l, err := lease.Acquire(t.Context(), store, quiet)
+		l, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- l.Run(ctx) }()
-		time.Sleep(10 * lease.TTL)
-		if age := time.Since(holder(t, store).RenewedAt); age > lease.Renewal {
-			t.Errorf("got a lease of age %s, want it renewed every %s", age, lease.Renewal)
+		time.Sleep(10 * lease.DefaultTTL)
+		if age := time.Since(holder(t, store).RenewedAt); age > renewal {
+			t.Errorf("got a lease of age %s, want it renewed every %s", age, renewal)
 		}
 		cancel()
 		if err := <-ended; err != nil {
@@ -148,7 +155,7 @@ func TestLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memblob.New()
-		l, err := lease.Acquire(t.Context(), store, quiet)
+		l, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +180,7 @@ func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memblob.New()
-		l, err := lease.Acquire(t.Context(), store, quiet)
+		l, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,12 +188,12 @@ func TestStoreAway(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- l.Run(ctx) }()
 		store.NextLost(memblob.OpPut, errors.New("answer lost"))
-		time.Sleep(3 * lease.Renewal)
+		time.Sleep(3 * renewal)
 		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
-		time.Sleep(10 * lease.TTL)
+		time.Sleep(10 * lease.DefaultTTL)
 		store.Heal()
-		time.Sleep(2 * lease.Renewal)
-		if age := time.Since(holder(t, store).RenewedAt); age > lease.Renewal {
+		time.Sleep(2 * renewal)
+		if age := time.Since(holder(t, store).RenewedAt); age > renewal {
 			t.Errorf("got a lease of age %s after the store came back", age)
 		}
 		cancel()
@@ -209,12 +216,67 @@ func (s twice) Put(ctx context.Context, key string, data []byte, last blob.Versi
 func TestAcquireWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := twice{memblob.New()}
-	held, err := lease.Acquire(t.Context(), s, slog.New(slog.DiscardHandler))
+	held, err := lease.Acquire(t.Context(), s, quiet, lease.Options{})
 	if err != nil || held == nil {
 		t.Fatalf("got %v, want the lease, which is in the store", err)
 	}
 	s.FailAfter(memblob.OpGet, 1, errors.New("away")) // the first read finds a lease, the second is after the conflict
-	if held, err = lease.Acquire(t.Context(), s, slog.New(slog.DiscardHandler)); err == nil || held != nil {
+	if held, err = lease.Acquire(t.Context(), s, quiet, lease.Options{}); err == nil || held != nil {
 		t.Errorf("got a lease and %v, want an error while nobody knows whose it is", err)
 	}
+}
+
+// TestRenewalsAreFew: a long lease is renewed once a minute, and after a failure sooner.
+func TestRenewalsAreFew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &countedStore{Store: memblob.New()}
+		l, err := lease.Acquire(t.Context(), store, quiet, lease.Options{TTL: 3 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := holder(t, store.Store); h.TTLSeconds != 180 {
+			t.Errorf("got %+v, want it to hold 180 seconds", h)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		before := store.puts.Load()
+		time.Sleep(time.Hour + time.Second)
+		if got := store.puts.Load() - before; got != 60 {
+			t.Errorf("got %d renewals in an hour, want 60", got)
+		}
+		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
+		time.Sleep(time.Minute + time.Second)
+		store.Heal()
+		time.Sleep(10 * time.Second)
+		if age := time.Since(holder(t, store.Store).RenewedAt); age > 10*time.Second {
+			t.Errorf("got a lease of age %s after a failure, want it renewed within seconds", age)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAcquireRefusesAbsurdTimes(t *testing.T) {
+	t.Parallel()
+	for _, ttl := range []time.Duration{-1, 2 * time.Hour} {
+		if _, err := lease.Acquire(t.Context(), memblob.New(), quiet, lease.Options{TTL: ttl}); err == nil || !strings.Contains(err.Error(), ttl.String()) {
+			t.Errorf("%s: got %v, want it refused", ttl, err)
+		}
+	}
+}
+
+// countedStore counts what is written.
+type countedStore struct {
+	*memblob.Store
+	puts atomic.Int64
+}
+
+// Put implements blob.Store.
+func (s *countedStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
+	s.puts.Add(1)
+	return s.Store.Put(ctx, key, data, last)
 }

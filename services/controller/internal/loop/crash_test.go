@@ -113,7 +113,7 @@ func (s *scenario) run(t *testing.T, n int, after bool) (calls int) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, s.cfg, bootsIn(2*time.Second))
 		defer b.close()
-		b.audit = 30 * time.Second
+		b.audit, b.listLag = 30*time.Second, 10*time.Second // so that launches are in the journal
 		b.startController()
 		if s.setUp != nil {
 			s.setUp(b)

@@ -31,7 +31,7 @@ import (
 func base() config.Pool {
 	return config.Pool{
 		Name: "test", Image: "image", Cloud: "mem",
-		Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute,
+		Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, IdleThreshold: 1,
 		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
@@ -73,7 +73,11 @@ type bench struct {
 	workers fleet
 
 	audit      time.Duration // of the inventory
-	controller *controller   // the one that runs; nil if none does
+	late       time.Duration // how far lists are behind
+	listLag    time.Duration // that controllers reckon with; 0 means roster.DefaultListLag
+	mute       bool          // the work queue cannot tell of messages, as SQS
+	metrics    *prometheus.Registry
+	controller *controller // the one that runs; nil if none does
 	events     *events
 	log        *lockedBuffer
 }
@@ -109,6 +113,7 @@ func newBench(t *testing.T, cfg config.Pool, tweaks ...func(*memcloud.Options)) 
 	for _, tweak := range tweaks {
 		tweak(&opts)
 	}
+	b.late = opts.ListLag
 	account, err := memcloud.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -128,13 +133,18 @@ func (b *bench) close() {
 func (b *bench) startController() {
 	b.t.Helper()
 	inv := inventory.New("mem", b.audit, b.logger())
+	b.metrics = prometheus.NewRegistry()
 	through := tapCloud{b.tap, b.account.Cloud("test")}
-	l, err := loop.New(b.cfg, loop.Deps{
+	deps := loop.Deps{
 		Cloud: through, Inventory: inv, Work: tapQueue{b.tap, "work", b.work}, Status: tapQueue{b.tap, "status", b.status},
-		Store:    tapStore{b.tap, b.store},
+		Store: tapStore{b.tap, b.store}, ListLag: b.listLag,
 		UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
-		Report:   b.events, Metrics: loop.NewMetrics(prometheus.NewRegistry()), Log: b.logger(),
-	})
+		Report:   b.events, Metrics: loop.NewMetrics(b.metrics), Log: b.logger(),
+	}
+	if b.mute {
+		deps.Work = struct{ queue.Queue }{tapQueue{b.tap, "work", b.work}}
+	}
+	l, err := loop.New(b.cfg, deps)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -105,6 +105,11 @@ func (l *Loop) hear(ctx context.Context, body []byte) bool {
 		l.log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", err, "body", message.Excerpt(body))
 		return false
 	}
+	if _, ok := m.(message.Hint); ok {
+		l.metrics.heard("hint")
+		l.poll.hinted.Store(true)
+		return true
+	}
 	outcome := l.roster.Hear(m, time.Now())
 	l.metrics.heard(outcome.String())
 	if said, ok := m.(message.Log); ok {
@@ -123,7 +128,7 @@ func (l *Loop) hear(ctx context.Context, body []byte) bool {
 const lookAgain = 1500 * time.Millisecond
 
 // watchWork wakes the loop when messages arrive on the work queue, where the
-// queue can tell. Elsewhere the policy interval is what there is.
+// queue can tell. Elsewhere there are the poll interval and hints.
 func (l *Loop) watchWork(ctx context.Context) error {
 	w, ok := l.deps.Work.(queue.Watcher)
 	if !ok {

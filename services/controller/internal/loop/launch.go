@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,9 +37,14 @@ func (l *Loop) launchInstances(ctx context.Context, n, paid int) error {
 		return nil
 	case now.Before(l.launch.notBefore):
 		return l.launch.err
+	case l.held(ctx):
+		return nil
 	}
 	if err := l.intend(n, now); err != nil {
 		return err
+	}
+	if err := l.journal.write(ctx, entry{Token: l.launch.token, Count: l.launch.count, At: now.UTC()}); err != nil {
+		return l.unwritten(err)
 	}
 	launched, err := l.callLaunch(ctx)
 	l.roster.Launched(launched, time.Now())
@@ -79,20 +83,30 @@ func (l *Loop) intend(n int, now time.Time) error {
 		return fmt.Errorf("launch %d instances: there are %d yet, the most is %d", count, there, l.cfg.Maximum)
 	}
 	if !open {
-		l.launch = intent{token: rand.Text(), at: now, count: n, failures: l.launch.failures}
+		l.launch = intent{token: l.journal.token(), at: now, count: n, failures: l.launch.failures}
 	}
-	l.launch.asked = now
 	return nil
 }
 
+// unwritten puts a launch off that is not in the journal. One that the cloud was not asked
+// for yet is forgotten, so that it is not taken for one without an answer.
+func (l *Loop) unwritten(err error) error {
+	err = fmt.Errorf("launch %d instances: %w", l.launch.count, err)
+	if l.launch.asked.IsZero() {
+		l.launch.token = ""
+	}
+	return err
+}
+
 func (l *Loop) callLaunch(ctx context.Context) ([]cloud.Instance, error) {
+	l.launch.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	return l.deps.Cloud.Launch(ctx, cloud.Spec{
 		Token: l.launch.token, Count: l.launch.count, Image: l.cfg.Image, UserData: l.deps.UserData,
 		Tags: map[string]string{
 			cloud.TagPool: string(l.cfg.Name), cloud.TagState: pool.Startup.String(),
-			cloud.TagStateSince: l.launch.at.UTC().Format(time.RFC3339Nano),
+			cloud.TagStateSince: l.launch.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.launch.token,
 		},
 	})
 }

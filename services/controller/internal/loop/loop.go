@@ -3,7 +3,8 @@
 //
 // A pass runs when something has happened (a status message, messages on the work
 // queue, a changed inventory), when something is due (a limit refills, a drain ends), and at the latest
-// every policy interval. Passes of one pool never overlap.
+// every policy interval. A work queue that cannot tell of messages is looked at every poll
+// interval, and when a hint on the status queue says so. Passes of one pool never overlap.
 //
 // Every pass starts from what the cloud lists. Acts are ordered and idempotent, so
 // that a crash between any two of them leaves a state that the next pass, of this or another
@@ -61,7 +62,7 @@ type workQueue interface {
 	Backlog(ctx context.Context) (pool.Backlog, error)
 }
 
-// store is where the active set is published.
+// store is where the active set is published and the launch journal kept.
 type store interface {
 	Get(ctx context.Context, key string, have blob.Version) (blob.Object, error)
 	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
@@ -74,7 +75,7 @@ type Deps struct {
 	Work      workQueue
 	Status    receiver
 	Store     store
-	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag
+	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag. A few seconds need no launch journal
 	UserData  func(pool.InstanceID) ([]byte, error)
 	Report    report.Reporter
 	Metrics   *Metrics
@@ -91,6 +92,8 @@ type Loop struct {
 	metrics *poolMetrics
 	roster  *roster.Roster
 	set     publisher
+	journal journal
+	poll    poll
 	wake    chan struct{}
 
 	// What follows belongs to the goroutine that runs passes.
@@ -101,6 +104,7 @@ type Loop struct {
 	launch    intent
 	summary   summaryState
 	breaker   bool
+	heldUntil time.Time // launches wait for what a predecessor has launched; zero: the present pass holds none back
 	lastWords string    // of the newest decision, to log changes only
 	lastError string    // of the newest pass that failed, to log changes only
 	due       time.Time // when the next pass is due without anything happening
@@ -121,6 +125,8 @@ func New(cfg config.Pool, deps Deps) (*Loop, error) {
 		wake:    make(chan struct{}, 1),
 	}
 	l.set = newPublisher(cfg, deps.Store)
+	l.journal = newJournal(cfg.Name, deps.Store, deps.ListLag)
+	l.poll.on, l.poll.interval = !watches(deps.Work), cfg.PollInterval
 	l.budget = newBudget(cfg.StartLimit, cfg.StopLimit, cfg.PolicyInterval)
 	return l, nil
 }
@@ -216,19 +222,26 @@ func (l *Loop) pass(ctx context.Context) {
 
 // step is one pass at the given time.
 func (l *Loop) step(ctx context.Context, now time.Time) error {
-	l.due = now.Add(l.cfg.PolicyInterval)
+	l.due, l.heldUntil = now.Add(l.cfg.PolicyInterval), time.Time{}
 	s, ok, observed := l.observe(ctx, now)
 	if !ok {
 		return observed
 	}
 	left := l.budget.left(now)
 	d, verdict := l.judge.Decide(&s, left)
+	if shrinks := len(d.ShutDown)+len(d.Stop) > 0; shrinks && !l.poll.fresh { // never on what may be over
+		observed = errors.Join(observed, l.readWork(ctx, now, true))
+		s = l.snapshot(now)
+		d, verdict = l.judge.Decide(&s, left)
+	}
 	l.explain(ctx, &d, verdict)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	acted := l.act(ctx, &s, &d, verdict.Hung)
-	settled := l.requests.settle(ctx, l.deps.Work, &d, acted == nil)
+	held := l.requests.count()
+	settled := l.requests.settle(ctx, l.deps.Work, &d, acted == nil && l.heldUntil.IsZero())
+	l.poll.ended(held - l.requests.count())
 	published := l.publish(ctx, nil)
 	l.tell(ctx, now)
 	l.schedule(&d, left, now)
@@ -278,6 +291,9 @@ func (l *Loop) schedule(d *pool.Decision, left pool.Budget, now time.Time) {
 		}
 	}
 	sooner(l.launch.notBefore)
+	sooner(l.heldUntil)
+	sooner(l.poll.due())
+	sooner(l.poll.again)
 	sooner(l.requests.extendAt)
 	sooner(l.set.due)
 	sooner(l.summary.due)

@@ -33,31 +33,38 @@ func (l *Loop) observe(ctx context.Context, now time.Time) (pool.Snapshot, bool,
 	errs = append(errs, l.takeOver(ctx, now), l.repair(ctx, now))
 	l.activateReady(now)
 	errs = append(errs, l.retag(ctx))
-	errs = append(errs, l.readWork(ctx, now))
+	errs = append(errs, l.readWork(ctx, now, false))
+	return l.snapshot(now), true, errors.Join(errs...)
+}
+
+// snapshot is what is known now.
+func (l *Loop) snapshot(now time.Time) pool.Snapshot {
 	l.heard = l.roster.Heard()
 	s := pool.Snapshot{
 		Now: now, Pool: l.cfg.Name, Backlog: l.backlog, Requests: l.requests.count(),
-		Instances: l.roster.Instances(now), Stale: listing.Err != nil || l.roster.Deaf(),
+		Instances: l.roster.Instances(now), Stale: l.deps.Inventory.Latest().Err != nil || l.roster.Deaf(),
 	}
 	l.metrics.observed(&s)
-	return s, true, errors.Join(errs...)
+	return s
 }
 
 // takeOver learns, once, what a controller before us has done: from the instances
-// what it has started lately, from the active set what they said to it.
+// what it has started lately, from the launch journal what lists may not show yet, from
+// the active set what they said to it.
 func (l *Loop) takeOver(ctx context.Context, now time.Time) error {
 	l.budget.seed(l.roster.Instances(now))
+	unread := l.journal.load(ctx, now)
 	if l.set.known {
-		return nil
+		return unread
 	}
 	old, err := l.set.load(ctx)
 	if err != nil && !errors.Is(err, blob.ErrNotFound) {
-		return err
+		return errors.Join(unread, err)
 	}
 	if err == nil {
 		l.roster.Seed(old, now)
 	}
-	return nil
+	return unread
 }
 
 // repair tells instances to end that should have ended.
@@ -99,24 +106,4 @@ func (l *Loop) tag(ctx context.Context, t *roster.Tagging) error {
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	return l.deps.Cloud.Tag(ctx, t.Tags(), t.IDs...)
-}
-
-// readWork reads the depth of the work queue and, where its messages are requests
-// for a server, takes them. An error makes the backlog unknown.
-func (l *Loop) readWork(ctx context.Context, now time.Time) error {
-	l.backlog = pool.Backlog{}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	b, err := l.deps.Work.Backlog(ctx)
-	if err != nil {
-		return fmt.Errorf("read backlog: %w", err)
-	}
-	b.Known = true
-	if l.cfg.Requests() {
-		if err := l.requests.take(ctx, l.deps.Work, b.Visible > 0, now); err != nil {
-			return err // there may be more than we know of
-		}
-	}
-	l.backlog = b
-	return nil
 }

@@ -160,10 +160,14 @@ func TestADamagedSetIsReplaced(t *testing.T) {
 	})
 }
 
-// TestStoreDown: who cannot leave the set is not drained or ended; all else goes on.
+// TestStoreDown: who cannot leave the set is not drained or ended; all else goes on
+// where lists are current.
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	bubble(t, fibPool(), func(b *bench) {
+		b.stopController()
+		b.listLag = time.Second
+		b.startController()
 		b.send(8)
 		b.grow(2)
 		b.tap.breakDown("store", errAway)

@@ -57,8 +57,7 @@ type sim struct {
 	*bench
 
 	rng  *rand.Rand
-	lag  time.Duration // of lists
-	lost int           // workers that vanished or hung, perhaps in the middle of a job
+	lost int // workers that vanished or hung, perhaps in the middle of a job
 	sent int
 }
 
@@ -71,8 +70,7 @@ func simulate(t *testing.T, seed uint64, policy string) {
 		o.TerminateDelay = time.Duration(rng.IntN(10)) * time.Second
 		o.Latency = time.Duration(rng.IntN(3)) * 100 * time.Millisecond
 		if rng.IntN(3) == 0 {
-			s.lag = time.Duration(rng.IntN(20)) * time.Second
-			o.ListLag = s.lag
+			o.ListLag = time.Duration(rng.IntN(20)) * time.Second
 		}
 	})
 	defer s.close()
@@ -139,9 +137,8 @@ func (s *sim) step() {
 		s.account.SetCapacity(s.rng.IntN(6))
 	case n < 80:
 		s.stopController()
-		// A launch that lists do not show yet is known to nobody but the controller that made it.
-		// The lease that the next one has to wait for is there for that, too.
-		s.pass(s.lag + time.Duration(s.rng.IntN(20_000))*time.Millisecond)
+		// A launch that lists do not show yet is known from the journal.
+		s.pass(time.Duration(s.rng.IntN(3)*s.rng.IntN(10_000)) * time.Millisecond)
 		s.startController()
 	case n < 90:
 		s.makeTrouble()

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
@@ -21,6 +22,7 @@ type fleet struct {
 	all   map[pool.InstanceID]*worker
 	done  map[string]int // how often each job was done
 	stuck bool           // those that boot from now on never report
+	held  bool           // they take no jobs for now
 }
 
 // worker is what runs on one instance.
@@ -75,6 +77,19 @@ func (f *fleet) setStuck(stuck bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stuck = stuck
+}
+
+// hold says whether workers leave jobs where they are. They report as before.
+func (f *fleet) hold(held bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = held
+}
+
+func (f *fleet) isHeld() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
 }
 
 // load sets the load of a server.
@@ -146,6 +161,10 @@ func (w *worker) takeJobs(ctx context.Context, f *fleet) {
 		if w.b.workers.isMute(w.id) {
 			<-ctx.Done()
 			return
+		}
+		if f.isHeld() {
+			backoff.Wait(ctx, w.b.cfg.StatusInterval)
+			continue
 		}
 		batch, err := w.b.work.Receive(ctx, 1, w.b.cfg.StatusInterval)
 		if err != nil || len(batch) == 0 {

@@ -1,0 +1,62 @@
+package message_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cloudmaster/internal/message"
+)
+
+const goldenHint = `{"type":"hint","queue":"primes-work-demo","timestamp":"2026-11-22T10:00:00Z"}`
+
+func TestHint(t *testing.T) {
+	t.Parallel()
+	want := message.Hint{Queue: "primes-work-demo", Timestamp: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}
+	body, err := message.EncodeHint(want)
+	if err != nil || string(body) != goldenHint {
+		t.Errorf("got %s, %v, want %s", body, err, goldenHint)
+	}
+	got, err := message.ParseStd([]byte(goldenHint))
+	if err != nil || got != want || got.From() != "" {
+		t.Errorf("got %+v, %v, want %+v from nobody", got, err, want)
+	}
+}
+
+func TestHintRefused(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	for want, h := range map[string]message.Hint{
+		"queue is missing":          {Timestamp: at},
+		`queue is "a b", not a`:     {Queue: "a b", Timestamp: at},
+		"timestamp is missing":      {Queue: "q"},
+		"not a name of up to 128":   {Queue: strings.Repeat("q", 129), Timestamp: at},
+		"timestamp is in the year ": {Queue: "q", Timestamp: at.AddDate(9000, 0, 0)},
+	} {
+		if body, err := message.EncodeHint(h); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: got %s, %v, want %q", h, body, err, want)
+		}
+	}
+	if m, err := message.ParseStd([]byte(`{"type":"hint","timestamp":"2026-11-22T10:00:00Z"}`)); err == nil {
+		t.Errorf("got %+v, want it refused", m)
+	}
+}
+
+func TestHintQueue(t *testing.T) {
+	t.Parallel()
+	for work, want := range map[string]string{
+		"primes-work":      "primes-status",
+		"primes-work-demo": "primes-status-demo",
+		"my-primes-work-a": "my-primes-status-a",
+		"jobs":             "",
+		"primes-workers":   "",
+		"homework-demo":    "",
+		"work-demo":        "",
+		"a-work-work-demo": "",
+		"":                 "",
+	} {
+		if got := message.HintQueue(work); got != want {
+			t.Errorf("%q: got %q, want %q", work, got, want)
+		}
+	}
+}
