@@ -35,6 +35,10 @@ type UserData struct {
 	Queues         Queues          `yaml:"queues"`
 	StatusInterval time.Duration   `yaml:"status_interval,omitempty"`
 	Settings       map[string]any  `yaml:"settings,omitempty"` // the service's own
+
+	// Host is the name or address that clients reach the instance by. It is no part of the
+	// document: Identify has it from the cloud's metadata, and leaves it empty elsewhere.
+	Host string `yaml:"-"`
 }
 
 // Queues are the names of the queues an instance uses.
@@ -100,10 +104,15 @@ func (u *UserData) missing(needID bool) []string {
 	return keys
 }
 
-// Identify finds out who this instance is. ErrNoUserData if nobody has told it.
-func Identify(_ context.Context) (UserData, error) {
+// Identify finds out who this instance is: from the environment or else, on a cloud's
+// machine, from its metadata, which may take half a minute. m may be nil: there is none.
+// ErrNoUserData if nobody has told it.
+func Identify(ctx context.Context, m Metadata) (UserData, error) {
 	doc, ok := os.LookupEnv(EnvUserData)
-	if !ok {
+	switch {
+	case !ok && m != nil && m.OnEC2():
+		return identifyByMetadata(ctx, m)
+	case !ok:
 		return UserData{}, fmt.Errorf("%w (%s is not set)", ErrNoUserData, EnvUserData)
 	}
 	u, err := decode([]byte(doc), true)

@@ -110,7 +110,7 @@ func TestDecodeUserDataRefuses(t *testing.T) {
 
 func TestIdentify(t *testing.T) {
 	t.Setenv(agent.EnvUserData, goldenUserData)
-	got, err := agent.Identify(t.Context())
+	got, err := agent.Identify(t.Context(), nil)
 	if diff := cmp.Diff(sampleUserData(), got); err != nil || diff != "" {
 		t.Errorf("got error %v and (-want +got):\n%s", err, diff)
 	}
@@ -125,7 +125,7 @@ func TestIdentifyRefuses(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(agent.EnvUserData, c.doc)
-			_, err := agent.Identify(t.Context())
+			_, err := agent.Identify(t.Context(), nil)
 			wantError(t, err, c.want)
 			if errors.Is(err, agent.ErrNoUserData) {
 				t.Error("got ErrNoUserData, want another: there is user data, if bad")
@@ -139,7 +139,7 @@ func TestIdentifyWithoutUserData(t *testing.T) {
 	if err := os.Unsetenv(agent.EnvUserData); err != nil {
 		t.Fatal(err)
 	}
-	_, err := agent.Identify(t.Context())
+	_, err := agent.Identify(t.Context(), nil)
 	if !errors.Is(err, agent.ErrNoUserData) {
 		t.Errorf("got %v, want ErrNoUserData", err)
 	}

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("ADDR", l.Addr().String())
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true") // the tests may themselves run on EC2
 			return l.Close()
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ask": ask, "exits": exits},

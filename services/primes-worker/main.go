@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/backend/awsqueues"
 	"cloudmaster/internal/backend/natsbackend"
@@ -13,6 +14,9 @@ import (
 )
 
 func main() {
-	program := app.Program{Openers: backend.Openers{"nats": natsbackend.Open, "aws": awsqueues.Open}}
+	program := app.Program{
+		Openers:  backend.Openers{"nats": natsbackend.Open, "aws": awsqueues.Open},
+		Metadata: awsconf.NewMetadata(awsconf.MetadataOptions{}),
+	}
 	os.Exit(daemon.Main(app.Name, program.Run))
 }

@@ -18,5 +18,9 @@ func TestScript(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true") // the tests may themselves run on EC2
+			return nil
+		},
 	})
 }

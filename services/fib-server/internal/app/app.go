@@ -29,7 +29,8 @@ const Name = "fib-server"
 
 // Program is fib-server with what main decides.
 type Program struct {
-	Openers backend.Openers // the message brokers it can speak to
+	Openers  backend.Openers // the message brokers it can speak to
+	Metadata agent.Metadata  // what the cloud tells its machines; nil where there is none
 }
 
 // reporter tells the controller about this instance.
@@ -41,10 +42,12 @@ type reporter interface {
 
 // Run serves until ctx ends and the clients are gone.
 func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	me, err := agent.Identify(ctx)
-	managed := err == nil
-	if err != nil && !errors.Is(err, agent.ErrNoUserData) {
-		return err
+	if _, err := parse(args, stdout, agent.UserData{}); errors.Is(err, daemon.ErrDone) {
+		return err // help needs no identity; what is wrong with args comes again below
+	}
+	me, unknown := agent.Identify(ctx, p.Metadata)
+	if unknown != nil && !errors.Is(unknown, agent.ErrNoUserData) {
+		return unknown
 	}
 	set, err := parse(args, stdout, me)
 	if err != nil {
@@ -55,21 +58,23 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	if err != nil {
 		return fmt.Errorf("%w: free the address or choose another with --listen", err)
 	}
-	advertised := advertise(set.advertise, l.Addr())
+	advertised := advertise(set.advertise, me.Host, l.Addr())
 	log.InfoContext(ctx, "serving clients", append([]any{
 		"address", l.Addr().String(), "advertised", advertised, "version", daemon.Version(),
 	}, set.attrs()...)...)
 
 	registry := daemon.NewRegistry()
 	var tell reporter = nobody{}
-	if managed {
+	if unknown == nil {
 		log = log.With("pool", string(me.Pool), "instance_id", string(me.InstanceID))
 		status := newStatusQueue(p.Openers, me, log, daemon.NewAPICalls(registry))
 		defer status.close(ctx)
 		tell = agent.New(status, me.InstanceID, agent.Options{Interval: set.statusInterval, Address: advertised, Log: log})
 	} else {
-		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller")
+		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller", "reason", unknown)
 	}
+	ctx, done := agent.UntilInterrupted(ctx, p.Metadata, log)
+	defer done()
 	return run(ctx, set, l, tell, registry, log)
 }
 

@@ -101,13 +101,16 @@ func (s *settings) attrs() []any {
 }
 
 // advertise returns the address that clients are sent to: the one that is set, or else
-// the listening one, for which an open host (":20808") becomes this machine's name. It
-// is empty, and left to the cloud, if the machine has none.
-func advertise(set string, listening net.Addr) string {
+// the listening one, with the host that the cloud knows this machine by. Without a cloud
+// an open host (":20808") becomes this machine's name; the address is empty, and left to
+// the cloud, if it has none.
+func advertise(set, host string, listening net.Addr) string {
 	tcp, ok := listening.(*net.TCPAddr)
 	switch {
 	case set != "":
 		return set
+	case ok && host != "": // a cloud's machine does not see its public address
+		return net.JoinHostPort(host, fmt.Sprint(tcp.Port))
 	case !ok || !tcp.IP.IsUnspecified():
 		return listening.String()
 	}

@@ -36,16 +36,17 @@ const queueRetry = time.Second
 
 // Program is primes-worker with what main decides.
 type Program struct {
-	Openers backend.Openers // the message brokers it can speak to
+	Openers  backend.Openers // the message brokers it can speak to
+	Metadata agent.Metadata  // what the cloud tells its machines; nil where there is none
 }
 
 // Run works until ctx ends and the current job is finished or handed back.
 func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	me, unknown := agent.Identify(ctx)
-	set, err := parse(args, stdout, me)
-	if errors.Is(err, daemon.ErrDone) {
-		return err
+	if _, err := parse(args, stdout, agent.UserData{}); errors.Is(err, daemon.ErrDone) {
+		return err // help needs no identity; what is wrong with args comes again below
 	}
+	me, unknown := agent.Identify(ctx, p.Metadata)
+	set, err := parse(args, stdout, me)
 	if unknown != nil && !errors.Is(unknown, agent.ErrNoUserData) {
 		return unknown
 	}
@@ -57,6 +58,8 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	}
 	a := &app{settings: set, registry: daemon.NewRegistry()}
 	a.log = daemon.Logger(stderr, set.flags).With("pool", string(me.Pool), "instance_id", set.instanceID)
+	ctx, done := agent.UntilInterrupted(ctx, p.Metadata, a.log)
+	defer done()
 	return a.run(ctx, p.Openers, me.Deployment)
 }
 

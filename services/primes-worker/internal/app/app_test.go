@@ -151,12 +151,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // service is a worker at a backend in memory.
 type service struct {
 	me      agent.UserData
-	byHand  bool // without user data
+	byHand  bool // without user data in the environment
 	backend *membackend.Backend
 	open    func(ctx context.Context) error // before the backend is there; may be nil
 	log     *logs
 	cancel  context.CancelFunc
 	ended   chan error
+
+	metadata agent.Metadata // of the machine; nil where there is no cloud
 }
 
 func setup(t *testing.T) *service {
@@ -179,7 +181,7 @@ func (s *service) start(t *testing.T, args ...string) {
 		}
 		t.Setenv(agent.EnvUserData, string(doc))
 	}
-	program := app.Program{Openers: backend.Openers{"mem": func(ctx context.Context, _ *url.URL, _ backend.Options) (backend.Backend, error) {
+	program := app.Program{Metadata: s.metadata, Openers: backend.Openers{"mem": func(ctx context.Context, _ *url.URL, _ backend.Options) (backend.Backend, error) {
 		if s.open != nil {
 			if err := s.open(ctx); err != nil {
 				return nil, err
@@ -201,6 +203,12 @@ func (kept) Close() error { return nil }
 func (s *service) stop(t *testing.T) {
 	t.Helper()
 	s.cancel()
+	s.wantEnded(t)
+}
+
+// wantEnded waits for the end, which must be a good one.
+func (s *service) wantEnded(t *testing.T) {
+	t.Helper()
 	select {
 	case err := <-s.ended:
 		if err != nil && !errors.Is(err, daemon.ErrDone) {

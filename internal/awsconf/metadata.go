@@ -1,0 +1,198 @@
+package awsconf
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+const (
+	envMetadataEndpoint = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+	envMetadataDisabled = "AWS_EC2_METADATA_DISABLED"
+
+	metadataAttempts    = 3
+	metadataTryTimeout  = 2 * time.Second
+	metadataCallTimeout = 5 * time.Second // for all tries of a call, and the token
+)
+
+// MetadataOptions of NewMetadata; the zero value works.
+type MetadataOptions struct {
+	DMI fs.FS // what the firmware says of the machine; nil is /sys/class/dmi/id
+}
+
+// Metadata asks the EC2 instance that this process runs on about itself, by version 2 of
+// the instance metadata service only. The endpoint is AWS_EC2_METADATA_SERVICE_ENDPOINT,
+// as it was at NewMetadata, or else EC2's own. Every call ends within seconds.
+type Metadata struct {
+	client   *imds.Client
+	endpoint string // "" is EC2's own
+	dmi      fs.FS
+}
+
+// NewMetadata asks nothing yet.
+func NewMetadata(opts MetadataOptions) *Metadata {
+	if opts.DMI == nil {
+		opts.DMI = os.DirFS("/sys/class/dmi/id")
+	}
+	endpoint := os.Getenv(envMetadataEndpoint)
+	return &Metadata{
+		endpoint: endpoint,
+		dmi:      opts.DMI,
+		client: imds.New(imds.Options{
+			Endpoint:       endpoint,
+			EnableFallback: aws.FalseTernary, // IMDSv2 only
+			HTTPClient:     newMetadataHTTPClient(),
+			Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+				o.MaxAttempts = metadataAttempts
+			}),
+		}),
+	}
+}
+
+// newMetadataHTTPClient knows no proxy: it would answer for another machine. It keeps no
+// connections, for it is asked a few times at the start and then every few seconds.
+func newMetadataHTTPClient() *http.Client {
+	return &http.Client{
+		Timeout:       metadataTryTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext:       (&net.Dialer{Timeout: metadataTryTimeout}).DialContext,
+			DisableKeepAlives: true,
+		},
+	}
+}
+
+// OnEC2 reports, without asking the network, whether there is a metadata service: its
+// endpoint is set, or the firmware says that this is EC2. AWS_EC2_METADATA_DISABLED=true denies it.
+func (m *Metadata) OnEC2() bool {
+	switch {
+	case strings.EqualFold(os.Getenv(envMetadataDisabled), "true"):
+		return false
+	case m.endpoint != "":
+		return true
+	}
+	for _, name := range []string{"sys_vendor", "board_vendor"} {
+		if vendor, err := fs.ReadFile(m.dmi, name); err == nil && strings.TrimSpace(string(vendor)) == "Amazon EC2" {
+			return true
+		}
+	}
+	return false
+}
+
+// UserData returns what the instance was launched with; empty if there is none.
+func (m *Metadata) UserData(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataCallTimeout)
+	defer cancel()
+	out, err := m.client.GetUserData(ctx, nil)
+	if err != nil {
+		return nil, unlessAbsent("user-data", err)
+	}
+	return read("user-data", out.Content)
+}
+
+// InstanceID returns the instance's id.
+func (m *Metadata) InstanceID(ctx context.Context) (string, error) {
+	return m.must(ctx, "instance-id")
+}
+
+// Region returns the region that the instance runs in.
+func (m *Metadata) Region(ctx context.Context) (string, error) {
+	return m.must(ctx, "placement/region")
+}
+
+// Host returns the name or address under which clients reach the instance: the public
+// name, or the first there is of the public address, the private name and the private
+// address. Empty if it has none of them.
+func (m *Metadata) Host(ctx context.Context) (string, error) {
+	for _, path := range []string{"public-hostname", "public-ipv4", "local-hostname", "local-ipv4"} {
+		if host, err := m.get(ctx, path); err != nil || host != "" {
+			return host, err
+		}
+	}
+	return "", nil
+}
+
+// Interruption returns what EC2 is going to do with a spot instance, and when, as
+// "terminate at 2026-03-01T10:00:00Z"; empty as long as it leaves it alone.
+func (m *Metadata) Interruption(ctx context.Context) (string, error) {
+	const path = "spot/instance-action"
+	doc, err := m.get(ctx, path)
+	if err != nil || doc == "" {
+		return "", err
+	}
+	var notice struct {
+		Action string `json:"action"`
+		Time   string `json:"time"`
+	}
+	if err := json.Unmarshal([]byte(doc), &notice); err != nil {
+		return "", fmt.Errorf("EC2 metadata %s: %w", path, err)
+	}
+	if notice.Action == "" {
+		return "", fmt.Errorf("EC2 metadata %s: no action in %.200q", path, doc)
+	}
+	return notice.Action + " at " + notice.Time, nil
+}
+
+// must returns what every instance has.
+func (m *Metadata) must(ctx context.Context, path string) (string, error) {
+	value, err := m.get(ctx, path)
+	if err == nil && value == "" {
+		err = fmt.Errorf("EC2 metadata %s: the service does not know it", path)
+	}
+	return value, err
+}
+
+// get returns an item of the metadata; empty if there is none.
+func (m *Metadata) get(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataCallTimeout)
+	defer cancel()
+	out, err := m.client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+	if err != nil {
+		return "", unlessAbsent(path, err)
+	}
+	value, err := read(path, out.Content)
+	return strings.TrimSpace(string(value)), err
+}
+
+// read empties and closes an answer's body.
+func read(path string, body io.ReadCloser) ([]byte, error) {
+	value, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return nil, fmt.Errorf("EC2 metadata %s: %w", path, err)
+	}
+	return value, nil
+}
+
+// unlessAbsent is nil for an item that the service says it does not have. A token that it
+// does not have is no such thing: then nothing was asked.
+func unlessAbsent(path string, err error) error {
+	status, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if ok && status.HTTPStatusCode() == http.StatusNotFound && !ofToken(err) {
+		return nil
+	}
+	return fmt.Errorf("EC2 metadata %s: %w", path, err)
+}
+
+// ofToken reports whether a call failed for its token, which is a call within the call.
+func ofToken(err error) bool {
+	call, ok := errors.AsType[*smithy.OperationError](err)
+	if !ok {
+		return false
+	}
+	_, ok = errors.AsType[*smithy.OperationError](call.Err)
+	return ok
+}
