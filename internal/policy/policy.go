@@ -76,20 +76,24 @@ type Watchdog struct {
 	BreakerRatio float64       // more of the active instances silent than this: the fault is ours
 }
 
-// breakerLeast is how many instances must be active before their silence can be
-// ours. Those that never spoke say nothing about us: their image may be bad.
+// breakerLeast is how many instances there must be before the silence of the active ones can
+// be ours. Those that never spoke say nothing about us: their image may be bad.
 const breakerLeast = 4
+
+// probeAfter is how many times as long as makes an instance hung it must be silent to be
+// replaced while the breaker is open.
+const probeAfter = 3
 
 // Verdict is what the watchdog found.
 type Verdict struct {
 	Hung    []pool.InstanceID // to be replaced
 	Silent  int               // of the active instances, how many are silent
 	Active  int
-	Breaker bool // open: so many are silent that nothing is replaced
+	Breaker bool // open: so many are silent that at most one is replaced
 }
 
 // Inspect looks for hung instances among those that are counted or draining.
-// While the breaker is open or the inventory unknown, nothing is hung.
+// While the inventory is unknown nothing is hung, and while the breaker is open one at most.
 func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
 	v := Verdict{Active: s.Count(pool.Active)}
 	for i := range s.Instances {
@@ -101,14 +105,44 @@ func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
 			v.Silent++
 		}
 	}
-	v.Breaker = v.Active >= breakerLeast && float64(v.Silent) > w.BreakerRatio*float64(v.Active)
-	if v.Breaker || s.Stale { // what we cannot see is no proof
+	// Those on their way out count, or the breaker would close by what it lets go.
+	v.Breaker = s.Counted()+s.Count(pool.Stopping) >= breakerLeast && float64(v.Silent) > w.BreakerRatio*float64(v.Active)
+	switch {
+	case s.Stale: // what we cannot see is no proof
 		v.Hung = nil
+	case v.Breaker:
+		v.Hung = w.probe(s)
 	}
 	return v
 }
 
-func (w Watchdog) hung(now time.Time, i *pool.Instance) bool {
+// probe chooses the one that is replaced to find out whose fault the silence is. If what
+// takes its place is heard, the others are hung and follow. As long as one is
+// starting, that is being found out; if it is never heard, it is replaced again and again,
+// and no other: at most one worker falls victim to an outage of ours.
+func (w Watchdog) probe(s *pool.Snapshot) []pool.InstanceID {
+	starting := s.Count(pool.Startup) > 0
+	var best *pool.Instance
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		candidate := w.silent(s.Now, in, probeAfter)
+		if starting {
+			candidate = in.State == pool.Startup && w.hung(s.Now, in)
+		}
+		if candidate && (best == nil || in.HeardAt.Before(best.HeardAt)) {
+			best = in
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return []pool.InstanceID{best.ID}
+}
+
+func (w Watchdog) hung(now time.Time, i *pool.Instance) bool { return w.silent(now, i, 1) }
+
+// silent reports whether nothing was heard for more than so many times the deadline.
+func (w Watchdog) silent(now time.Time, i *pool.Instance, times int) bool {
 	deadline := w.Interval
 	switch i.State {
 	case pool.Startup:
@@ -117,6 +151,10 @@ func (w Watchdog) hung(now time.Time, i *pool.Instance) bool {
 	case pool.Unknown, pool.Stopping:
 		return false
 	}
+	if deadline > math.MaxInt64/probeAfter { // longer than anybody waits
+		return false
+	}
+	deadline *= time.Duration(times)
 	// Nobody is silent before being launched.
 	return deadline > 0 && now.Sub(i.HeardAt) > deadline && now.Sub(i.Launched) > deadline
 }
@@ -139,7 +177,7 @@ func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdic
 	if len(v.Hung) > 0 {
 		rest.Instances = slices.Clone(s.Instances)
 		for i := range rest.Instances {
-			if j.Watchdog.hung(s.Now, &rest.Instances[i]) {
+			if slices.Contains(v.Hung, rest.Instances[i].ID) {
 				rest.Instances[i].State = pool.Stopping
 			}
 		}

@@ -86,8 +86,9 @@ func TestWatchdog(t *testing.T) {
 			dog: usual, fleet: "starting/silent starting/silent starting/silent starting/silent idle",
 			want: policy.Verdict{Active: 1, Hung: ids("i-1", "i-2", "i-3", "i-4")},
 		},
-		"breaker: nothing is replaced while it is open": {
-			dog: usual, fleet: "idle/silent busy/silent idle/silent idle starting/silent", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
+		"breaker: nobody who has spoken is replaced while it is open": {
+			dog: usual, fleet: "idle/silent busy/silent idle/silent idle starting/silent",
+			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ids("i-5")},
 		},
 		"breaker: all of 3 are too few": {
 			dog: usual, fleet: "idle/silent idle/silent idle/silent",
@@ -99,6 +100,24 @@ func TestWatchdog(t *testing.T) {
 		"breaker: draining ones do not open it": {
 			dog: usual, fleet: "idle idle idle idle draining/silent draining/silent draining/silent draining/silent draining/silent",
 			want: policy.Verdict{Active: 4, Hung: ids("i-5", "i-6", "i-7", "i-8", "i-9")},
+		},
+		"breaker: starting ones count": {
+			dog: usual, fleet: "idle/silent idle/silent idle starting/young", want: policy.Verdict{Active: 3, Silent: 2, Breaker: true},
+		},
+		"probe: the one that is silent for longest": {
+			dog: usual, fleet: "idle/silent idle/lost idle/silent idle", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ids("i-2")},
+		},
+		"probe: the first of several": {
+			dog: usual, fleet: "busy/lost busy/lost busy/lost busy/lost", want: policy.Verdict{Active: 4, Silent: 4, Breaker: true, Hung: ids("i-1")},
+		},
+		"probe: not while one is starting": {
+			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/young", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true},
+		},
+		"probe: who never spoke is replaced, and nobody else": {
+			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/silent", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true, Hung: ids("i-4")},
+		},
+		"probe: not blindly": {
+			dog: usual, fleet: "idle/lost idle/lost idle/lost idle/lost", stale: true, want: policy.Verdict{Active: 4, Silent: 4, Breaker: true},
 		},
 		"breaker of another ratio": {
 			dog:   policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.2},
@@ -167,6 +186,9 @@ func TestJudge(t *testing.T) {
 		"breaker open: nor does the policy shrink, or the breaker would close": {
 			fleet: "idle/silent idle/silent idle/silent idle", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(0), want: "nothing",
 		},
+		"breaker open for long: one is replaced, and is no capacity": {
+			fleet: "busy/lost busy/lost busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one, backlog: visible(0), want: "launch 1, stop [i-1]",
+		},
 		"breaker open: growth goes on": {
 			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(10), want: "launch 1",
 		},
@@ -214,7 +236,7 @@ func TestJudgeSaysHowManyHung(t *testing.T) {
 func TestJudgeSaysThatTheBreakerIsOpen(t *testing.T) {
 	t.Parallel()
 	judge := policy.Judge{
-		Policy: policy.Fixed{}, Limits: pool.Limits{Maximum: 4}, Watchdog: policy.Watchdog{Interval: time.Minute, BreakerRatio: 0.5},
+		Policy: policy.Fixed{}, Limits: pool.Limits{Maximum: 4}, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
 	}
 	s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, "busy/silent busy/silent busy/silent idle")}
 	got, seen := judge.Decide(&s, pool.Budget{})

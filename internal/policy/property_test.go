@@ -65,6 +65,9 @@ func TestJudgeInvariants(t *testing.T) {
 // invariants are those of section 5 of the architecture that one decision can break.
 func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.Decision, v policy.Verdict) error {
 	after, gone := 0, 0
+	if v.Breaker && len(v.Hung) > 1 {
+		return fmt.Errorf("the breaker is open and %v are hung", v.Hung)
+	}
 	seen := make(map[pool.InstanceID]bool)
 	for _, id := range slices.Concat(d.Reactivate, d.ShutDown, d.Stop) {
 		if seen[id] {
@@ -82,7 +85,7 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 			return fmt.Errorf("%s is hung and not stopped", in.ID)
 		case stops && atWork && !hung:
 			return fmt.Errorf("%s is at work and stopped", in.ID)
-		case ends && (s.Stale || v.Breaker):
+		case ends && (s.Stale || v.Breaker && !hung):
 			return fmt.Errorf("%s ends and we are blind", in.ID)
 		case ends && in.State == pool.Stopping:
 			return fmt.Errorf("%s ends twice", in.ID)

@@ -33,6 +33,7 @@ var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 //	/fresh          became active, or began to drain, a minute ago
 //	/now            entered its state five seconds ago
 //	/silent         heard of 20 minutes ago
+//	/lost           heard of 40 minutes ago
 //	/stale          its status is older than its state
 func Fleet(tb testing.TB, words string) []pool.Instance {
 	tb.Helper()
@@ -114,6 +115,8 @@ func alter(i *pool.Instance, mark string) error {
 		i.StateSince = Now.Add(-5 * time.Second)
 	case "silent":
 		i.HeardAt = Now.Add(-20 * time.Minute)
+	case "lost":
+		i.HeardAt = Now.Add(-40 * time.Minute)
 	case "stale":
 		i.ReportedAt = i.StateSince.Add(-time.Second)
 	default:

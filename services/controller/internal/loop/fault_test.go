@@ -54,7 +54,7 @@ func TestBreaker(t *testing.T) {
 	bubble(t, fixedPool(4, 4), func(b *bench) {
 		b.grow(4)
 		b.workers.hang(first, second, "i-000003")
-		b.pass(time.Hour)
+		b.pass(29 * time.Minute)
 		b.wantLaunched(4)
 		if got := b.log.count("breaker changed"); got != 1 {
 			t.Errorf("got %d lines about the breaker, want 1", got)
@@ -69,6 +69,29 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("got %q reported, want that the breaker is closed", got)
 		}
 	})
+}
+
+// TestBreakerFindsOut whose fault the silence is: by replacing one instance.
+func TestBreakerFindsOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stuck    bool // nobody that is launched is heard either
+		replaced int  // of the four
+	}{"they hang": {false, 4}, "we cannot hear": {true, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, fixedPool(4, 4), func(b *bench) {
+				b.grow(4)
+				b.workers.hang(first, second, "i-000003", "i-000004")
+				b.workers.setStuck(c.stuck)
+				b.pass(6 * time.Hour)
+				kept := strings.Count(b.states(), ":active")
+				if c.stuck && kept != 3 || !c.stuck && b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
+					t.Errorf("got %s, want %d replaced", b.states(), c.replaced)
+				}
+			})
+		})
+	}
 }
 
 // TestStatusQueueDown: who cannot be heard is neither replaced nor stopped.
