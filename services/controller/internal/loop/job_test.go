@@ -1,6 +1,8 @@
 package loop_test
 
 import (
+	"crypto/rand"
+	"fmt"
 	"testing"
 	"time"
 
@@ -185,7 +187,13 @@ func TestUnknownBacklogHolds(t *testing.T) {
 	bubble(t, jobPool(), func(b *bench) {
 		b.send(4)
 		b.grow(2)
-		b.tap.breakDown("work.backlog", queue.ErrNotFound)
+		b.tap.failAtRandom(func(op string) (before, after error) {
+			if op != "work.backlog" {
+				return nil, nil
+			}
+			// As AWS has it: no two alike.
+			return fmt.Errorf("%w: StatusCode: 400, RequestID: %s, api error", queue.ErrNotFound, rand.Text()), nil
+		})
 		b.pass(time.Hour)
 		if got := b.count(pool.Active); got != 2 {
 			t.Errorf("got %d active after an hour of unknown backlog, want 2", got)

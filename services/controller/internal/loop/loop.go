@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"time"
 
 	"cloudmaster/internal/backoff"
@@ -210,8 +211,8 @@ func (l *Loop) pass(ctx context.Context) {
 	case ctx.Err() != nil:
 	default:
 		l.failures++
-		if err.Error() != l.lastError || l.failures%100 == 0 {
-			l.lastError = err.Error()
+		if text := lasting(err); text != l.lastError || l.failures%100 == 0 {
+			l.lastError = text
 			l.log.ErrorContext(ctx, "pass failed; the next one tries again", "error", err, "failures", l.failures)
 		}
 		if again := time.Now().Add(l.backoff()); again.Before(l.due) {
@@ -273,6 +274,12 @@ func (l *Loop) explain(ctx context.Context, d *pool.Decision, v policy.Verdict) 
 		slog.Int("launch", d.Launch), slog.Any("reactivate", d.Reactivate), slog.Any("shut_down", d.ShutDown), slog.Any("stop", d.Stop),
 		slog.Any("asked", d.Asked), slog.Any("clamps", d.Clamps), slog.Any("backlog", l.backlog), slog.Int("requests", l.requests.count()))
 }
+
+// callIDs are what AWS calls one request, and the host that answered it.
+var callIDs = regexp.MustCompile(`(Request|Host)ID: [^,]*`)
+
+// lasting is what an error says, without what is another at every repetition.
+func lasting(err error) string { return callIDs.ReplaceAllString(err.Error(), "") }
 
 // schedule moves the next pass forward to what is due before the policy interval is over.
 func (l *Loop) schedule(d *pool.Decision, left pool.Budget, now time.Time) {
