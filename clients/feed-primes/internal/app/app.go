@@ -42,6 +42,7 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 		return err
 	}
 	h := newHinter(set, b, q, daemon.Logger(stderr, set.flags))
+	h.prepare(ctx)
 	err = p.feed(ctx, set, q, h, stdout, stderr)
 	h.finish(ctx)
 	return errors.Join(err, b.Close())

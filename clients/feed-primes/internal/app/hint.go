@@ -38,6 +38,17 @@ func newHinter(set settings, b backend.Backend, work queue.Queue, log *slog.Logg
 	return h
 }
 
+// prepare opens the queue before there are jobs, so that the hint follows them at once.
+// If that fails it is tried again with the hint, which then says so.
+func (h *hinter) prepare(ctx context.Context) {
+	if h.status == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, hintTimeout)
+	defer cancel()
+	_ = h.open(ctx)
+}
+
 // sent notes that jobs were sent, and says so unless it has just done.
 func (h *hinter) sent(ctx context.Context) {
 	h.unsaid = true
@@ -65,13 +76,21 @@ func (h *hinter) say(ctx context.Context) {
 	}
 }
 
+func (h *hinter) open(ctx context.Context) error {
+	if h.queue != nil {
+		return nil
+	}
+	q, err := h.backend.Queue(ctx, h.status)
+	if err != nil {
+		return err
+	}
+	h.queue = q
+	return nil
+}
+
 func (h *hinter) send(ctx context.Context) error {
-	if h.queue == nil {
-		q, err := h.backend.Queue(ctx, h.status)
-		if err != nil {
-			return err
-		}
-		h.queue = q
+	if err := h.open(ctx); err != nil {
+		return err
 	}
 	body, err := message.EncodeHint(message.Hint{Queue: h.work, Timestamp: time.Now()})
 	if err != nil {
