@@ -66,7 +66,7 @@ func Load(ctx context.Context, opts Options) (aws.Config, error) {
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
 			o.Client = imds.New(imds.Options{EnableFallback: aws.FalseTernary}) // IMDSv2 only
 		}),
-		config.WithAPIOptions([]func(*middleware.Stack) error{count(opts.Count), explain(opts.Client)}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{plainBody, count(opts.Count), explain(opts.Client)}),
 	}
 	if opts.Region != "" {
 		loaders = append(loaders, config.WithRegion(opts.Region))

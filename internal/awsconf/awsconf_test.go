@@ -3,6 +3,7 @@ package awsconf_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -130,11 +131,15 @@ func TestRetriesAreBounded(t *testing.T) {
 	}
 }
 
-func TestDeniedNamesActionAndProgram(t *testing.T) {
+func TestDeniedNamesActionProgramAndPolicy(t *testing.T) {
 	cfg := load(t, service(t, "AccessDenied"), nil)
 	_, err := awsconf.Account(t.Context(), cfg)
-	if want := "sts:GetCallerIdentity is denied to primes-worker:"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
+	if want := "sts:GetCallerIdentity is denied to primes-worker; deploy/aws/primes-worker.json grants it:"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want it denied with %q", err, want)
+	}
+	_, err = awsconf.Account(t.Context(), load(t, service(t, "ExpiredToken"), nil))
+	if want := "its AWS credentials are wrong or have run out"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "deploy/aws") {
+		t.Errorf("got %v, want it denied with %q and no policy", err, want)
 	}
 }
 
@@ -151,5 +156,29 @@ func TestClasses(t *testing.T) {
 				t.Errorf("%q is of class %d: got %t, want %t", code, class, got, class == want)
 			}
 		}
+	}
+}
+
+// lookout is an HTTP client that shows requests before they are sent.
+type lookout func(*http.Request)
+
+// Do sends the request.
+func (l lookout) Do(req *http.Request) (*http.Response, error) {
+	l(req)
+	return http.DefaultClient.Do(req)
+}
+
+// TestBodiesAreRead: one that writes itself would be closed under its writing.
+func TestBodiesAreRead(t *testing.T) {
+	cfg := load(t, service(t, "Throttling"), nil)
+	tries := 0
+	cfg.HTTPClient = lookout(func(req *http.Request) {
+		tries++
+		if _, writes := req.Body.(io.WriterTo); writes || req.ContentLength <= 0 {
+			t.Errorf("got a body of type %T and length %d, want one that is only read", req.Body, req.ContentLength)
+		}
+	})
+	if _, err := awsconf.Account(t.Context(), cfg); err != nil || tries != 2 {
+		t.Errorf("got %v after %d tries, want success at the second", err, tries)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"regexp"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 var (
@@ -45,6 +47,27 @@ func count(f func(service, operation string, err error)) func(*middleware.Stack)
 	}
 }
 
+// plainBody hides how a body could write itself to the connection. The SDK closes a body as soon as an
+// answer begins; net/http then takes its own copying for failed and cuts the connection
+// within the answer, and what was done is done again: a launch, or a receive whose messages are
+// then in flight for nobody. A body that is only read is not closed under a write.
+// Source: aws-sdk-go-v2, issue 2737.
+func plainBody(stack *middleware.Stack) error {
+	return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("CloudMasterBody",
+		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			if req, ok := in.Request.(*smithyhttp.Request); ok {
+				if body, ok := req.GetStream().(io.ReadSeeker); ok {
+					plain, err := req.SetStream(struct{ io.ReadSeeker }{body})
+					if err != nil {
+						return middleware.FinalizeOutput{}, middleware.Metadata{}, fmt.Errorf("set the body of a request: %w", err)
+					}
+					in.Request = plain
+				}
+			}
+			return next.HandleFinalize(ctx, in)
+		}), middleware.Before)
+}
+
 // explain returns what adds the next step to errors that need an operator.
 func explain(client string) func(*middleware.Stack) error {
 	program, _, _ := strings.Cut(client, " ")
@@ -55,8 +78,7 @@ func explain(client string) func(*middleware.Stack) error {
 				switch {
 				case err == nil:
 				case Is(err, Denied) && program != "":
-					err = fmt.Errorf("%s:%s is denied to %s: %w",
-						strings.ToLower(awsmiddleware.GetServiceID(ctx)), awsmiddleware.GetOperationName(ctx), program, err)
+					err = explainDenied(program, awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx), err)
 				case unknownHost(err):
 					err = fmt.Errorf("%s has no host of this name in region %s; check the region: %w",
 						awsmiddleware.GetServiceID(ctx), awsmiddleware.GetRegion(ctx), err)
@@ -84,11 +106,16 @@ const (
 
 // denied are the codes of missing rights and of credentials that are no good.
 var denied = map[string]bool{
-	"AccessDenied": true, "AccessDeniedException": true, "UnauthorizedOperation": true, "AuthFailure": true,
-	"AuthorizationError": true, "InvalidClientTokenId": true, "UnrecognizedClientException": true,
-	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "InvalidAccessKeyId": true,
-	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true, "OptInRequired": true,
+	"AccessDenied": true, "AccessDeniedException": true, "UnauthorizedOperation": true,
+	"AuthorizationError": true, "OptInRequired": true,
 	"AllAccessDisabled": true, "AccountProblem": true, "KMS.AccessDeniedException": true, "Forbidden": true,
+}
+
+// unknownCredentials are the codes of credentials that no right would help.
+var unknownCredentials = map[string]bool{
+	"AuthFailure": true, "InvalidClientTokenId": true, "UnrecognizedClientException": true,
+	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "InvalidAccessKeyId": true,
+	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true,
 }
 
 // Is reports whether an error is of a class that all services share.
@@ -97,7 +124,7 @@ func Is(err error, class Class) bool { return class == classOf(err) }
 func classOf(err error) Class {
 	code := Code(err)
 	switch {
-	case denied[code]:
+	case denied[code], unknownCredentials[code]:
 		return Denied
 	case code != "" && retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary, throttledToo[code]:
 		return Throttled
