@@ -45,10 +45,7 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	bucket := b.bucket
-	if bucket == "" {
-		bucket = bucketName(b.opts.Deployment, account, b.cfg.Region)
-	}
+	bucket := Bucket(b.bucket, b.opts.Deployment, account, b.cfg.Region)
 	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
 		if err := s3blob.Create(ctx, b.cfg, bucket, b.opts.Deployment); err != nil {
@@ -62,8 +59,12 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	return s, nil
 }
 
-// bucketName is unique in the world, as it must be.
-func bucketName(deployment, account, region string) string {
+// Bucket returns the name of a deployment's bucket: as the address has it, or one that is
+// unique in the world, as it must be.
+func Bucket(named, deployment, account, region string) string {
+	if named != "" {
+		return named
+	}
 	parts := []string{"cloudmaster", deployment, account, region}
 	if deployment == "" {
 		parts = []string{"cloudmaster", account, region}

@@ -12,13 +12,6 @@ import (
 	"cloudmaster/internal/awsconf"
 )
 
-// The tags on what Create makes.
-const (
-	tagDeployment = "cloudmaster:deployment"
-	tagMadeBy     = "cloudmaster:made-by"
-	madeBySetup   = "setup"
-)
-
 // usEast1 is the one region that must not be named as a bucket's location.
 const usEast1 = "us-east-1"
 
@@ -38,13 +31,38 @@ func Create(ctx context.Context, cfg aws.Config, bucket, deployment string) erro
 	default:
 		return fmt.Errorf("create bucket %s: %w", bucket, classify(err))
 	}
-	if err := protect(ctx, client, bucket, deployment); err != nil {
+	made := err == nil
+	if err := tag(ctx, client, bucket, deployment); err != nil {
+		if made { // without our tags it would be nobody's for ever
+			_, undone := client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket})
+			err = errors.Join(err, classify(undone))
+		}
+		return fmt.Errorf("create bucket %s: tag it: %w", bucket, err)
+	}
+	if err := protect(ctx, client, bucket); err != nil {
 		return fmt.Errorf("create bucket %s: %w", bucket, err)
 	}
 	return nil
 }
 
-func protect(ctx context.Context, client *s3.Client, bucket, deployment string) error {
+func tag(ctx context.Context, client *s3.Client, bucket, deployment string) error {
+	var set []types.Tag
+	for key, value := range awsconf.SetupTags(deployment) {
+		set = append(set, types.Tag{Key: aws.String(key), Value: aws.String(value)})
+	}
+	_, err := client.PutBucketTagging(ctx, &s3.PutBucketTaggingInput{Bucket: &bucket, Tagging: &types.Tagging{TagSet: set}})
+	return classify(err)
+}
+
+// Protect closes a bucket to public access and has its objects encrypted.
+func Protect(ctx context.Context, cfg aws.Config, bucket string) error {
+	if err := protect(ctx, newClient(cfg), bucket); err != nil {
+		return fmt.Errorf("protect bucket %s: %w", bucket, err)
+	}
+	return nil
+}
+
+func protect(ctx context.Context, client *s3.Client, bucket string) error {
 	yes := aws.Bool(true)
 	_, public := client.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
 		Bucket: &bucket,
@@ -58,11 +76,5 @@ func protect(ctx context.Context, client *s3.Client, bucket, deployment string) 
 			ApplyServerSideEncryptionByDefault: &types.ServerSideEncryptionByDefault{SSEAlgorithm: types.ServerSideEncryptionAes256},
 		}}},
 	})
-	_, tagged := client.PutBucketTagging(ctx, &s3.PutBucketTaggingInput{
-		Bucket: &bucket,
-		Tagging: &types.Tagging{TagSet: []types.Tag{
-			{Key: aws.String(tagDeployment), Value: aws.String(deployment)}, {Key: aws.String(tagMadeBy), Value: aws.String(madeBySetup)},
-		}},
-	})
-	return errors.Join(classify(public), classify(encrypted), classify(tagged))
+	return errors.Join(classify(public), classify(encrypted))
 }

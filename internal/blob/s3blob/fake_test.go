@@ -217,3 +217,19 @@ func TestCreateForeignName(t *testing.T) {
 		t.Errorf("got %v after %d requests, want %v after one", err, len(f.seen), blob.ErrDenied)
 	}
 }
+
+func TestCreateLeavesNoBucketWithoutTags(t *testing.T) {
+	f := &fake{answers: []answer{{}, {status: 403, code: "AccessDenied"}}}
+	srv := httptest.NewServer(f)
+	defer srv.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	cfg, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1", Endpoint: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s3blob.Create(t.Context(), cfg, "b-1", "demo")
+	if !errors.Is(err, blob.ErrDenied) || len(f.seen) != 3 || f.seen[2].Method != http.MethodDelete {
+		t.Errorf("got %v after %d requests, want %v after the bucket was removed again", err, len(f.seen), blob.ErrDenied)
+	}
+}

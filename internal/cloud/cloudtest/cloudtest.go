@@ -9,6 +9,7 @@ package cloudtest
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -156,8 +157,15 @@ func (s *suite) list(t *testing.T, c cloud.Cloud) map[pool.InstanceID]cloud.Inst
 // listed waits until c lists exactly these instances as pending or running.
 func (s *suite) listed(t *testing.T, c cloud.Cloud, want ...cloud.Instance) {
 	t.Helper()
+	var all map[pool.InstanceID]cloud.Instance
+	defer func() {
+		if t.Failed() {
+			t.Logf("want %v listed, got %v", ids(want), all)
+		}
+	}()
 	s.Eventually(t, "exactly the launched instances are listed", func() bool {
 		got := s.list(t, c)
+		all = maps.Clone(got)
 		for _, inst := range want {
 			if seen, ok := got[inst.ID]; !ok || seen.Phase == cloud.Terminating {
 				return false

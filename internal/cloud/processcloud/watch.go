@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,6 +62,9 @@ func (c *Cloud) attach(rec *record) (*watcher, error) {
 		return nil, err
 	}
 	if err := process.WithHandle(func(uintptr) {}); err != nil {
+		if process.Signal(syscall.Signal(0)) == os.ErrProcessDone { //nolint:errorlint // as os documents it
+			return nil, os.ErrProcessDone // gone before it was found: there is nothing to have a handle of
+		}
 		return nil, err // os would signal by number
 	}
 	fd, err := unix.PidfdOpen(rec.PID, unix.PIDFD_NONBLOCK)

@@ -38,6 +38,9 @@ type Harness struct {
 	// ExactBacklog: messages that were released or whose visibility timeout is over all count as visible.
 	// Without it at least one does.
 	ExactBacklog bool
+	// CancelTakes: a receive that is cancelled while it waits may take a message away, until
+	// the visibility timeout is over: the broker does not notice that nobody listens any more.
+	CancelTakes bool
 	// InertReceipts: a receipt of an earlier delivery has no effect. Without it one may act
 	// on the message's newest delivery.
 	InertReceipts bool

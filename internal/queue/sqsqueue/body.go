@@ -3,6 +3,7 @@ package sqsqueue
 import (
 	"encoding/base64"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -38,6 +39,31 @@ func decode(text string, attrs map[string]types.MessageAttributeValue) ([]byte, 
 	}
 	// One = more than base64 needs, because SQS takes no empty body.
 	return base64.StdEncoding.DecodeString(text[:len(text)-1])
+}
+
+const (
+	// mostReason is enough for a sentence.
+	mostReason = 1 << 10
+	// attrsBytes are the names, types and values of a buried message's attributes, less the
+	// reason's text: they count into what SQS takes.
+	attrsBytes = len(attrEncoding+encodingBase64) + len(attrReason) + 2*len("String")
+)
+
+// fit makes a reason one that SQS takes, in at most so many bytes.
+func fit(reason string, most int) string {
+	reason = strings.Map(func(r rune) rune {
+		if allowed(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, strings.ToValidUTF8(reason, "\uFFFD"))
+	if most = min(most, mostReason); len(reason) <= most {
+		return reason
+	}
+	for most > 0 && !utf8.RuneStart(reason[most]) {
+		most--
+	}
+	return reason[:max(0, most)]
 }
 
 func attribute(value string) types.MessageAttributeValue {

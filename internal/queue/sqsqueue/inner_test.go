@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -128,5 +129,43 @@ func TestFailedEntries(t *testing.T) {
 	entries = []types.BatchResultErrorEntry{{Code: aws.String("RequestThrottled")}, {Code: aws.String("AccessDenied")}}
 	if err := failed(entries, nil); !errors.Is(err, queue.ErrThrottled) || !errors.Is(err, queue.ErrDenied) {
 		t.Errorf("got %v, want %v and %v", err, queue.ErrThrottled, queue.ErrDenied)
+	}
+}
+
+func TestReasonFits(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ä", 1000)
+	for name, c := range map[string]struct {
+		reason string
+		most   int
+		want   string
+	}{
+		"as it is":           {"N is too large", 100, "N is too large"},
+		"control characters": {"a\x00b\x1bc", 100, "a\uFFFDb\uFFFDc"},
+		"not UTF-8":          {"a\xffb", 100, "a\uFFFDb"},
+		"cut":                {"abc", 2, "ab"},
+		"cut at a letter":    {"aää", 4, "aä"},
+		"no room":            {"abc", 0, ""},
+		"less than none":     {"abc", -5, ""},
+		"a story":            {long, 1 << 20, long[:1024]},
+		"none":               {"", 100, ""},
+	} {
+		if got := fit(c.reason, c.most); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestKeysOfOthersAreLeft(t *testing.T) {
+	t.Parallel()
+	want := common(maxRetention)
+	have := maps.Clone(want)
+	have["SqsManagedSseEnabled"] = "false"
+	if got := differing(have, want); len(got) != 1 {
+		t.Errorf("without a key: got %v to change, want the encryption", got)
+	}
+	have["KmsMasterKeyId"] = "alias/mine"
+	if got := differing(have, want); len(got) != 0 {
+		t.Errorf("with a key: got %v to change, want nothing", got)
 	}
 }

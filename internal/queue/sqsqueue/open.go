@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/queue"
 )
 
@@ -25,13 +26,6 @@ const (
 	minRetention    = time.Minute
 	maxDeliveries   = 1000
 	maxMessageBytes = 1 << 20
-)
-
-// The tags on what Ensure creates.
-const (
-	tagDeployment = "cloudmaster:deployment"
-	tagMadeBy     = "cloudmaster:made-by"
-	madeBySetup   = "setup"
 )
 
 // Options of Open and Ensure; the zero value works.
@@ -77,16 +71,12 @@ func find(ctx context.Context, client *sqs.Client, name string) (string, error) 
 // that exist, only attributes that differ are written: whoever may not create or change
 // queues can open those that are as they should be.
 func Ensure(ctx context.Context, cfg aws.Config, name string, limits queue.Limits, opts Options) (*Queue, error) {
-	want, err := attributes(limits)
-	if !nameForm.MatchString(queue.DeadLetters(name)) || name == "" {
-		err = errors.Join(err, fmt.Errorf("%q is not a name for SQS: with the dead letters' %q, 1 to 80 of A-Z a-z 0-9 _ and -", name, queue.DeadLetters(name)))
-	}
+	want, err := wanted(name, limits)
 	if err != nil {
 		return nil, fmt.Errorf("create queue %s: %w", name, err)
 	}
 	client := sqs.NewFromConfig(cfg)
-	dead := common(maxRetention)
-	deadURL, err := ensure(ctx, client, queue.DeadLetters(name), dead, opts)
+	deadURL, err := ensure(ctx, client, queue.DeadLetters(name), common(maxRetention), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -96,17 +86,36 @@ func Ensure(ctx context.Context, cfg aws.Config, name string, limits queue.Limit
 	if err != nil {
 		return nil, fmt.Errorf("create queue %s: read the dead letters' ARN: %w", name, classify(err))
 	}
-	redrive, err := json.Marshal(map[string]any{
-		"deadLetterTargetArn": arn.Attributes[string(types.QueueAttributeNameQueueArn)], "maxReceiveCount": deliveries(limits),
-	})
-	if err != nil {
+	if want[attrRedrive], err = redrive(arn.Attributes[string(types.QueueAttributeNameQueueArn)], limits); err != nil {
 		return nil, err
 	}
-	want[string(types.QueueAttributeNameRedrivePolicy)] = string(redrive)
 	if _, err := ensure(ctx, client, name, want, opts); err != nil {
 		return nil, err
 	}
 	return Open(ctx, cfg, name, opts)
+}
+
+// EnsureDeadLetters does Ensure's part for the dead letters of the named queue alone.
+func EnsureDeadLetters(ctx context.Context, cfg aws.Config, name string, opts Options) error {
+	_, err := ensure(ctx, sqs.NewFromConfig(cfg), queue.DeadLetters(name), common(maxRetention), opts)
+	return err
+}
+
+// attrRedrive names a queue's dead letters, and when a message is one of them.
+const attrRedrive = string(types.QueueAttributeNameRedrivePolicy)
+
+// wanted are the attributes of a queue, less what names its dead letters.
+func wanted(name string, limits queue.Limits) (map[string]string, error) {
+	want, err := attributes(limits)
+	if !nameForm.MatchString(queue.DeadLetters(name)) || name == "" {
+		err = errors.Join(err, fmt.Errorf("%q is not a name for SQS: with the dead letters' %q, 1 to 80 of A-Z a-z 0-9 _ and -", name, queue.DeadLetters(name)))
+	}
+	return want, err
+}
+
+func redrive(deadARN string, limits queue.Limits) (string, error) {
+	doc, err := json.Marshal(map[string]any{"deadLetterTargetArn": deadARN, "maxReceiveCount": deliveries(limits)})
+	return string(doc), err
 }
 
 func deliveries(l queue.Limits) int {
@@ -166,8 +175,7 @@ func ensure(ctx context.Context, client *sqs.Client, name string, want map[strin
 	if err != nil {
 		return "", fmt.Errorf("read attributes of queue %s: %w", name, classify(err))
 	}
-	differ := maps.Clone(want)
-	maps.DeleteFunc(differ, func(key, value string) bool { return same(key, have.Attributes[key], value) })
+	differ := differing(have.Attributes, want)
 	if len(differ) == 0 {
 		return url, nil
 	}
@@ -178,10 +186,21 @@ func ensure(ctx context.Context, client *sqs.Client, name string, want map[strin
 	return url, nil
 }
 
+// differing are the wanted attributes that a queue does not have. One that is encrypted with a
+// key of its owner's is left so.
+func differing(have, want map[string]string) map[string]string {
+	differ := maps.Clone(want)
+	if have[string(types.QueueAttributeNameKmsMasterKeyId)] != "" {
+		delete(differ, string(types.QueueAttributeNameSqsManagedSseEnabled))
+	}
+	maps.DeleteFunc(differ, func(key, value string) bool { return same(key, have[key], value) })
+	return differ
+}
+
 // same compares values of an attribute. A redrive policy is JSON, whose numbers SQS may
 // write as text.
 func same(key, a, b string) bool {
-	if key != string(types.QueueAttributeNameRedrivePolicy) {
+	if key != attrRedrive {
 		return a == b
 	}
 	return a != "" && policy(a) == policy(b)
@@ -197,8 +216,7 @@ func policy(doc string) string {
 
 func create(ctx context.Context, client *sqs.Client, name string, attrs map[string]string, opts Options) (string, error) {
 	out, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{
-		QueueName: aws.String(name), Attributes: attrs,
-		Tags: map[string]string{tagDeployment: opts.Deployment, tagMadeBy: madeBySetup},
+		QueueName: aws.String(name), Attributes: attrs, Tags: awsconf.SetupTags(opts.Deployment),
 	})
 	if err != nil {
 		return "", fmt.Errorf("create queue %s: %w", name, classify(err))

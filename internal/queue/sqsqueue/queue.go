@@ -3,7 +3,8 @@
 // A standard queue delivers at least once and may store twice what was sent once,
 // if the answer to a send was lost and the SDK sent again; the port's promise
 // about retries is as good as that. Counts are SQS's approximations and may lag by
-// some seconds. Receipts outlive connections and processes.
+// some seconds. Receipts outlive connections and processes. A Receive that is cancelled may
+// have taken a message whose answer it does not see; that comes again after the visibility timeout.
 package sqsqueue
 
 import (
@@ -264,8 +265,8 @@ func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error 
 	if attrs == nil {
 		attrs = make(map[string]types.MessageAttributeValue)
 	}
-	if plain([]byte(reason)) { // SQS refuses an attribute without text
-		attrs[attrReason] = attribute(reason)
+	if why := fit(reason, maxMessageBytes-len(text)-attrsBytes); why != "" { // SQS refuses an attribute without text
+		attrs[attrReason] = attribute(why)
 	}
 	_, err = q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(url), MessageBody: aws.String(text), MessageAttributes: attrs})
 	if err != nil {

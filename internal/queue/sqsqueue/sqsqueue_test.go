@@ -74,9 +74,10 @@ func TestConformance(t *testing.T) {
 		Open: func(ctx context.Context, name string) (queue.Queue, error) {
 			return sqsqueue.Open(ctx, cfg, name, sqsqueue.Options{})
 		},
-		Remove:   func(t *testing.T, name string) { remove(t, sqs.NewFromConfig(cfg), name) },
-		Unit:     2 * time.Second,
-		Lag:      2 * time.Second,
-		TooLarge: 2 << 20,
+		Remove:      func(t *testing.T, name string) { remove(t, sqs.NewFromConfig(cfg), name) },
+		Unit:        2 * time.Second,
+		Lag:         2 * time.Second,
+		TooLarge:    2 << 20,
+		CancelTakes: true,
 	})
 }

@@ -1,0 +1,19 @@
+package awsconf
+
+// The tags on all that setup makes. They tell teardown what it may remove.
+const (
+	TagDeployment = "cloudmaster:deployment"
+	TagMadeBy     = "cloudmaster:made-by"
+	MadeBySetup   = "setup"
+)
+
+// SetupTags are the tags of what is made for a deployment.
+func SetupTags(deployment string) map[string]string {
+	return map[string]string{TagDeployment: deployment, TagMadeBy: MadeBySetup}
+}
+
+// Ours reports whether tags say that something was made for this deployment by setup.
+func Ours(tags map[string]string, deployment string) bool {
+	owner, tagged := tags[TagDeployment]
+	return tagged && owner == deployment && tags[TagMadeBy] == MadeBySetup
+}

@@ -1,0 +1,117 @@
+package ec2cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/cloud"
+)
+
+// codes are EC2's (and SSM's) error codes that mean one of the port's errors; the first that
+// fits counts, and * stands for any end. Those that all services share (denied,
+// throttled) are in awsconf. Source: Amazon EC2 API Reference, "Error codes".
+var codes = []struct {
+	code   string
+	answer error
+}{
+	{"InsufficientInstanceCapacity", cloud.ErrCapacity},
+	{"InsufficientHostCapacity", cloud.ErrCapacity},
+	{"InsufficientReservedInstanceCapacity", cloud.ErrCapacity},
+	{"InsufficientVolumeCapacity", cloud.ErrCapacity},
+	{"InsufficientAddressCapacity", cloud.ErrCapacity},
+	{"InsufficientFreeAddressesInSubnet", cloud.ErrCapacity},
+	{"InsufficientCapacity*", cloud.ErrCapacity},
+	{"InstanceLimitExceeded", cloud.ErrCapacity},
+	{"VcpuLimitExceeded", cloud.ErrCapacity},
+	{"VolumeLimitExceeded", cloud.ErrCapacity},
+	{"NetworkInterfaceLimitExceeded", cloud.ErrCapacity},
+	{"ReservationCapacityExceeded", cloud.ErrCapacity},
+	{"MaxSpotInstanceCountExceeded", cloud.ErrCapacity},
+	{"MaxSpotFleetRequestCountExceeded", cloud.ErrCapacity},
+	{"SpotMaxPriceTooLow", cloud.ErrCapacity},
+	{"Unsupported", cloud.ErrCapacity}, // most often: this availability zone lacks the instance type
+
+	{"IdempotentParameterMismatch", cloud.ErrConflict},
+	{"OperationNotPermitted", cloud.ErrDenied}, // the instance is protected from termination
+	{"Blocked", cloud.ErrDenied},               // the account is
+	{"PendingVerification", cloud.ErrDenied},   // so is the account
+
+	{"InvalidAMIID.Malformed", cloud.ErrInvalid},
+	{"InvalidAMIID.*", cloud.ErrNotFound},
+	{"InvalidInstanceID*", cloud.ErrNotFound},
+	{"InvalidID", cloud.ErrNotFound}, // CreateTags' word for it
+	{"InvalidSnapshot.NotFound", cloud.ErrNotFound},
+	{"InvalidSubnetID.NotFound", cloud.ErrNotFound},
+	{"InvalidGroup.NotFound", cloud.ErrNotFound},
+	{"InvalidSecurityGroupID.NotFound", cloud.ErrNotFound},
+	{"InvalidKeyPair.NotFound", cloud.ErrNotFound},
+	{"ParameterNotFound", cloud.ErrNotFound},        // SSM
+	{"ParameterVersionNotFound", cloud.ErrNotFound}, // SSM
+	{"InvalidParameter*", cloud.ErrInvalid},
+	{"InvalidUserData.*", cloud.ErrInvalid},
+	{"InvalidBlockDeviceMapping", cloud.ErrInvalid},
+	{"MissingParameter", cloud.ErrInvalid},
+	{"UnknownParameter", cloud.ErrInvalid},
+	{"UnsupportedOperation", cloud.ErrInvalid},
+	{"ValidationError", cloud.ErrInvalid},
+	{"ValidationException", cloud.ErrInvalid}, // SSM
+}
+
+// meaning returns the port's error that a call's error stands for; nil if it is none of them.
+func meaning(err error) error {
+	code := awsconf.Code(err)
+	for _, c := range codes {
+		start, open := strings.CutSuffix(c.code, "*")
+		if code == c.code || open && strings.HasPrefix(code, start) {
+			return c.answer
+		}
+	}
+	switch {
+	case awsconf.Is(err, awsconf.Throttled):
+		return cloud.ErrThrottled
+	case awsconf.Is(err, awsconf.Denied):
+		return cloud.ErrDenied
+	}
+	return nil
+}
+
+// classify adds the port's error to what a call returned. What has none stays as it
+// is: a fault of the way there, which leaves open whether the call took effect.
+func classify(err error) error {
+	if m := meaning(err); m != nil {
+		return fmt.Errorf("%w: %w", m, err)
+	}
+	return err
+}
+
+// settled reports whether a classified error says for certain that nothing was started.
+// Throttled does not: an earlier try of the same call may have got through.
+func settled(err error) bool {
+	for _, sure := range []error{cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid} {
+		if errors.Is(err, sure) {
+			return true
+		}
+	}
+	return false
+}
+
+// choosy is a retryer that passes capacity errors on at once. EC2 answers them with
+// status 500, which the SDK would ask again; the next subnet is the better question.
+type choosy struct{ aws.RetryerV2 }
+
+func (c choosy) IsErrorRetryable(err error) bool {
+	return !errors.Is(meaning(err), cloud.ErrCapacity) && c.RetryerV2.IsErrorRetryable(err)
+}
+
+// done returns the reason if ctx is over.
+func done(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package ec2cloud
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"cloudmaster/internal/cloud"
+)
+
+const (
+	parameterPrefix = "ssm:"
+	imageMemory     = time.Minute
+)
+
+var imageForm = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
+
+// resolved is what an image's name stood for.
+type resolved struct {
+	id   string
+	when time.Time
+}
+
+// image returns the id of the image that a spec names.
+func (c *Cloud) image(ctx context.Context, name string) (string, error) {
+	if imageForm.MatchString(name) {
+		return name, nil
+	}
+	c.mu.Lock()
+	known, ok := c.images[name]
+	c.mu.Unlock()
+	if ok && c.now().Sub(known.when) < imageMemory {
+		return known.id, nil
+	}
+	look := c.newest
+	if strings.HasPrefix(name, parameterPrefix) {
+		look = c.parameter
+	}
+	id, err := look(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.images[name] = resolved{id: id, when: c.now()}
+	return id, nil
+}
+
+// newest finds the youngest available image of a name.
+func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
+	pages := ec2.NewDescribeImagesPaginator(c.client, &ec2.DescribeImagesInput{
+		Owners:  c.opts.ImageOwners,
+		Filters: []types.Filter{filter("name", name), filter("state", "available")},
+	})
+	var best types.Image
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return "", fmt.Errorf("look for image %q: %w", name, classify(err))
+		}
+		for i := range page.Images { // the dates are ISO 8601 in UTC: their order is that of their text
+			if img := page.Images[i]; best.ImageId == nil || aws.ToString(img.CreationDate) > aws.ToString(best.CreationDate) {
+				best = img
+			}
+		}
+	}
+	if best.ImageId == nil {
+		return "", fmt.Errorf("%w: image %q: no available image of this name belongs to %s; build it with make ami in this region, or correct the pool's image",
+			cloud.ErrNotFound, name, strings.Join(c.opts.ImageOwners, ", "))
+	}
+	return *best.ImageId, nil
+}
+
+// parameter reads the id of an image from SSM.
+func (c *Cloud) parameter(ctx context.Context, name string) (string, error) {
+	out, err := c.params.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String(strings.TrimPrefix(name, parameterPrefix))})
+	if err != nil {
+		return "", fmt.Errorf("image %q: read the SSM parameter: %w; write the id of an image that make ami built to it, or correct the pool's image", name, classify(err))
+	}
+	var id string
+	if out.Parameter != nil {
+		id = aws.ToString(out.Parameter.Value)
+	}
+	if !imageForm.MatchString(id) {
+		return "", fmt.Errorf("%w: image %q: the SSM parameter holds %q, want an id as ami-0123456789abcdef0", cloud.ErrInvalid, name, id)
+	}
+	return id, nil
+}
+
+// groupIDs returns the ids of security groups that are given as ids or names, sorted: a
+// request that is sent again with its token must be the same.
+func (c *Cloud) groupIDs(ctx context.Context, groups []string) ([]string, error) {
+	var ids []string
+	for _, g := range groups {
+		id := g
+		if !groupForm.MatchString(g) {
+			var err error
+			if id, err = c.group(ctx, g); err != nil {
+				return nil, err
+			}
+		}
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+func (c *Cloud) group(ctx context.Context, name string) (string, error) {
+	c.mu.Lock()
+	id, ok := c.groups[name]
+	c.mu.Unlock()
+	if ok {
+		return id, nil
+	}
+	out, err := c.client.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{filter("group-name", name)}})
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look for security group %q: %w", name, classify(err))
+	case len(out.SecurityGroups) == 0:
+		return "", fmt.Errorf("%w: security group %q; run controller setup, or correct the pool's security groups", cloud.ErrNotFound, name)
+	case len(out.SecurityGroups) > 1:
+		return "", fmt.Errorf("%w: security group %q exists in %d VPCs; give the id of the one that is meant", cloud.ErrInvalid, name, len(out.SecurityGroups))
+	}
+	id = aws.ToString(out.SecurityGroups[0].GroupId)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.groups[name] = id
+	return id, nil
+}
+
+// forgetNames has all names looked up again.
+func (c *Cloud) forgetNames() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.images)
+	clear(c.groups)
+}

@@ -1,0 +1,104 @@
+package ec2cloud
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/pool"
+)
+
+const (
+	pageSize = 1000 // the most DescribeInstances gives at once
+	nameTag  = "Name"
+)
+
+// phases are EC2's states of instances. A stopped instance does no work and costs its
+// volume; nothing of ours stops instances, so it is on its way out.
+var phases = map[types.InstanceStateName]cloud.Phase{
+	types.InstanceStateNamePending:      cloud.Pending,
+	types.InstanceStateNameRunning:      cloud.Running,
+	types.InstanceStateNameShuttingDown: cloud.Terminating,
+	types.InstanceStateNameStopping:     cloud.Terminating,
+	types.InstanceStateNameStopped:      cloud.Terminating,
+	types.InstanceStateNameTerminated:   cloud.Terminating,
+}
+
+// listed are the states of instances that are in the list: all but terminated.
+var listed = []string{"pending", "running", "shutting-down", "stopping", "stopped"}
+
+// List implements cloud.Cloud.
+func (c *Cloud) List(ctx context.Context) ([]cloud.Instance, error) {
+	if err := done(ctx); err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	out, err := c.describe(ctx, filter("instance-state-name", listed...))
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	return out, nil
+}
+
+// describe returns all instances of the deployment that pass the filters as well.
+func (c *Cloud) describe(ctx context.Context, filters ...types.Filter) ([]cloud.Instance, error) {
+	pages := ec2.NewDescribeInstancesPaginator(c.client, &ec2.DescribeInstancesInput{
+		Filters:    append(filters, filter("tag:"+cloud.TagDeployment, c.deployment)),
+		MaxResults: aws.Int32(pageSize),
+	})
+	var out []cloud.Instance
+	have := make(map[pool.InstanceID]bool) // what changes while we page may come twice
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, classify(err)
+		}
+		for _, r := range page.Reservations {
+			for i := range r.Instances {
+				if inst := c.instance(&r.Instances[i]); !have[inst.ID] {
+					have[inst.ID] = true
+					out = append(out, inst)
+				}
+			}
+		}
+	}
+	c.saw(out)
+	return out, nil
+}
+
+// instance is EC2's instance in the port's words.
+func (c *Cloud) instance(in *types.Instance) cloud.Instance {
+	out := cloud.Instance{
+		ID: pool.InstanceID(aws.ToString(in.InstanceId)), Phase: cloud.Pending,
+		Image: aws.ToString(in.ImageId), Launched: aws.ToTime(in.LaunchTime),
+		Address: cmp.Or(aws.ToString(in.PublicDnsName), aws.ToString(in.PublicIpAddress),
+			aws.ToString(in.PrivateDnsName), aws.ToString(in.PrivateIpAddress)),
+		Tags: make(map[string]string, len(in.Tags)),
+	}
+	if in.State != nil {
+		out.Phase = cmp.Or(phases[in.State.Name], cloud.Terminating) // a state that is new to us is no promise of work
+	}
+	for _, t := range in.Tags {
+		if key := aws.ToString(t.Key); !strings.HasPrefix(key, "aws:") {
+			out.Tags[key] = aws.ToString(t.Value)
+		}
+	}
+	if out.Tags[nameTag] == c.name(out.Tags[cloud.TagPool]) { // for people who look at EC2's console
+		delete(out.Tags, nameTag)
+	}
+	return out
+}
+
+// name is what EC2's console calls the instances of a pool.
+func (c *Cloud) name(poolName string) string {
+	return strings.TrimSuffix("cloudmaster-"+c.deployment+"-"+poolName, "-")
+}
+
+func filter(name string, values ...string) types.Filter {
+	return types.Filter{Name: aws.String(name), Values: values}
+}

@@ -1,0 +1,113 @@
+package sqsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"cloudmaster/internal/queue"
+)
+
+// State is what is there under a queue's name, for who sets up and takes down.
+type State struct {
+	Name    string
+	Exists  bool
+	Tags    map[string]string
+	Differs []string // what Ensure would change, sorted: "VisibilityTimeout is 30, not 120"
+}
+
+// Inspect looks at a queue and its dead letters and changes nothing. Errors are what makes
+// it impossible to know, or impossible to have such a queue.
+func Inspect(ctx context.Context, cfg aws.Config, name string, limits queue.Limits) (dead, main State, err error) {
+	want, err := wanted(name, limits)
+	if err != nil {
+		return dead, main, fmt.Errorf("queue %s: %w", name, err)
+	}
+	client := sqs.NewFromConfig(cfg)
+	dead, have, err := inspect(ctx, client, queue.DeadLetters(name))
+	if err != nil {
+		return dead, main, err
+	}
+	arn := have[string(types.QueueAttributeNameQueueArn)]
+	if dead.Exists {
+		dead.Differs = differences(have, common(maxRetention))
+	}
+	main, have, err = inspect(ctx, client, name)
+	if err != nil || !main.Exists {
+		return dead, main, err
+	}
+	if !dead.Exists { // made anew, they have the address that their name gives them
+		arn = queue.DeadLetters(have[string(types.QueueAttributeNameQueueArn)])
+	}
+	if want[attrRedrive], err = redrive(arn, limits); err != nil {
+		return dead, main, err
+	}
+	main.Differs = differences(have, want)
+	return dead, main, nil
+}
+
+// inspect reads all that a queue says of itself.
+func inspect(ctx context.Context, client *sqs.Client, name string) (State, map[string]string, error) {
+	s := State{Name: name}
+	url, err := find(ctx, client, name)
+	if errors.Is(err, queue.ErrNotFound) {
+		return s, nil, nil
+	}
+	if err != nil {
+		return s, nil, fmt.Errorf("look at queue %s: %w", name, err)
+	}
+	attrs, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(url), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		return s, nil, fmt.Errorf("look at queue %s: %w", name, classify(err))
+	}
+	tags, err := client.ListQueueTags(ctx, &sqs.ListQueueTagsInput{QueueUrl: aws.String(url)})
+	if err != nil {
+		return s, nil, fmt.Errorf("look at queue %s: %w", name, classify(err))
+	}
+	s.Exists, s.Tags = true, tags.Tags
+	return s, attrs.Attributes, nil
+}
+
+// differences says what differs, in words.
+func differences(have, want map[string]string) []string {
+	var out []string
+	differ := differing(have, want)
+	for _, key := range slices.Sorted(maps.Keys(differ)) {
+		was, is := have[key], differ[key]
+		if key == attrRedrive {
+			was, is = policy(was), policy(is)
+		}
+		out = append(out, fmt.Sprintf("%s is %s, not %s", key, orNone(was), is))
+	}
+	return out
+}
+
+func orNone(value string) string {
+	if strings.TrimSpace(value) == "" {
+		return "not set"
+	}
+	return value
+}
+
+// Remove deletes the named queue with all that is in it. One that is not there is no error.
+func Remove(ctx context.Context, cfg aws.Config, name string) error {
+	client := sqs.NewFromConfig(cfg)
+	url, err := find(ctx, client, name)
+	if err == nil {
+		_, err = client.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: aws.String(url)})
+		err = classify(err)
+	}
+	if err != nil && !errors.Is(err, queue.ErrNotFound) {
+		return fmt.Errorf("remove queue %s: %w", name, err)
+	}
+	return nil
+}
