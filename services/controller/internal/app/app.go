@@ -162,26 +162,14 @@ func (c *controller) noticeStrays(ctx context.Context, cloudName string, v *inve
 
 // ensureQueues opens a pool's queues, creating those that are missing.
 func ensureQueues(ctx context.Context, back backend.Backend, p *config.Pool) (work, status queue.Queue, err error) {
-	limits := queue.Limits{Visibility: p.VisibilityTimeout, Deliveries: p.MaxDeliveries}
-	if p.Requests() {
-		limits.Deliveries = ownDeliveries // we take them, and hand them back when we stop
-	}
-	if work, err = back.Ensure(ctx, p.WorkQueue, limits); err != nil {
+	if work, err = back.Ensure(ctx, p.WorkQueue, p.WorkLimits()); err != nil {
 		return nil, nil, fmt.Errorf("pool %s: open work queue: %w", p.Name, err)
 	}
-	// Statuses are taken in whatever they hold; redelivery is only for a controller that died.
-	if status, err = back.Ensure(ctx, p.StatusQueue, queue.Limits{Deliveries: ownDeliveries, Retention: statusRetention}); err != nil {
+	if status, err = back.Ensure(ctx, p.StatusQueue, p.StatusLimits()); err != nil {
 		return nil, nil, fmt.Errorf("pool %s: open status queue: %w", p.Name, err)
 	}
 	return work, status, nil
 }
-
-// ownDeliveries is for what the controller itself receives: it may be restarted
-// often while messages wait, and none of them is to blame for it.
-const ownDeliveries = 1000
-
-// statusRetention bounds what a controller that is away for long finds waiting.
-const statusRetention = 4 * 24 * time.Hour
 
 // userData returns what tells a new instance of the pool who it is.
 func (c *controller) userData(p *config.Pool, address string) func(pool.InstanceID) ([]byte, error) {
@@ -245,14 +233,12 @@ func (c *controller) openClouds(ctx context.Context) (map[string]machines, map[s
 		if _, open := clouds[p.Cloud]; open {
 			continue
 		}
-		cfg := c.cfg.Clouds[p.Cloud]
-		v := inventory.New(pool.CloudName(p.Cloud), cfg.AuditInterval, c.log)
-		opened, err := openCloud(ctx, c.cfg, p.Cloud, c.log, v.Refresh)
+		v := inventory.New(pool.CloudName(p.Cloud), c.cfg.Clouds[p.Cloud].AuditInterval, c.log)
+		opened, err := c.openCloud(ctx, p.Cloud, v.Refresh)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open cloud %s: %w", p.Cloud, err)
 		}
 		c.closers = append(c.closers, opened.close)
-		opened.Cloud = countedCloud{Cloud: opened.Cloud, count: func(operation string, err error) { c.count(cfg.Type, operation, err) }}
 		clouds[p.Cloud] = opened
 		inventories[p.Cloud] = v
 	}

@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"time"
 
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
@@ -19,36 +20,63 @@ import (
 // machines is an opened cloud.
 type machines struct {
 	cloud.Cloud
-	listLag time.Duration // how far its lists may be behind
+	listLag time.Duration // how far its lists may be behind; 0: as the roster assumes
 	close   func() error
 }
 
 // openCloud opens one cloud by its type. changed is called when the cloud knows by
 // itself that an instance has ended.
-func openCloud(ctx context.Context, cfg *config.Config, name string, log *slog.Logger, changed func()) (machines, error) {
-	settings := cfg.Clouds[name]
+func (c *controller) openCloud(ctx context.Context, name string, changed func()) (machines, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	switch settings.Type {
+	switch kind := c.cfg.Clouds[name].Type; kind {
 	case config.ProcessCloud:
-		// Another controller with a broker of its own would not meet our lease, but would judge our instances.
-		lock, err := dirlock.Take(filepath.Join(settings.StateDir, cmp.Or(cfg.Deployment, "default")))
-		if err != nil {
-			return machines{}, fmt.Errorf("state_dir: %w", err)
-		}
-		c, err := processcloud.Open(ctx, cmp.Or(cfg.Deployment, "default"), processcloud.Options{
-			BinDir: settings.BinDir, StateDir: settings.StateDir, Host: settings.Host, Grace: settings.TerminateGrace,
-			Capacity: settings.Capacity, Log: log.With("cloud", name),
-			Exited: func(pool.InstanceID) { changed() },
-		})
-		if err != nil {
-			return machines{}, errors.Join(err, lock.Close())
-		}
-		closeBoth := func() error { return errors.Join(c.Close(), lock.Close()) }
-		// A list of processes is made from the processes: it is as late as the call takes.
-		return machines{Cloud: c, listLag: time.Second, close: closeBoth}, nil
+		return c.openProcesses(ctx, name, changed)
+	case config.EC2Cloud:
+		return c.openEC2(ctx, name)
+	default:
+		return machines{}, fmt.Errorf("there is no type of cloud %q", kind) // the configuration was checked
 	}
-	return machines{}, fmt.Errorf("there is no type of cloud %q", settings.Type) // the configuration was checked
+}
+
+func (c *controller) openProcesses(ctx context.Context, name string, changed func()) (machines, error) {
+	settings, deployment := c.cfg.Clouds[name], cmp.Or(c.cfg.Deployment, "default")
+	// Another controller with a broker of its own would not meet our lease, but would judge our instances.
+	lock, err := dirlock.Take(filepath.Join(settings.StateDir, deployment))
+	if err != nil {
+		return machines{}, fmt.Errorf("state_dir: %w", err)
+	}
+	processes, err := processcloud.Open(ctx, deployment, processcloud.Options{
+		BinDir: settings.BinDir, StateDir: settings.StateDir, Host: settings.Host, Grace: settings.TerminateGrace,
+		Capacity: settings.Capacity, Log: c.log.With("cloud", name),
+		Exited: func(pool.InstanceID) { changed() },
+	})
+	if err != nil {
+		return machines{}, errors.Join(err, lock.Close())
+	}
+	counted := countedCloud{Cloud: processes, count: func(operation string, err error) { c.count(settings.Type, operation, err) }}
+	closeBoth := func() error { return errors.Join(processes.Close(), lock.Close()) }
+	// A list of processes is made from the processes: it is as late as the call takes.
+	return machines{Cloud: counted, listLag: time.Second, close: closeBoth}, nil
+}
+
+// openEC2 opens EC2. Its calls are counted where the SDK makes them.
+func (c *controller) openEC2(ctx context.Context, name string) (machines, error) {
+	region, endpoint := c.cfg.Reach(name)
+	aws, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: "controller", Count: c.count})
+	if err != nil {
+		return machines{}, err
+	}
+	launches := make(map[pool.Name]ec2cloud.Launch)
+	for _, p := range c.cfg.Pools {
+		if p.Cloud == name {
+			launches[p.Name] = c.cfg.Launch(&p)
+		}
+	}
+	opened, err := ec2cloud.Open(ctx, aws, c.cfg.Deployment, ec2cloud.Options{
+		Pools: launches, ImageOwners: c.cfg.Clouds[name].ImageOwners, Log: c.log.With("cloud", name),
+	})
+	return machines{Cloud: opened, close: func() error { return nil }}, err
 }
 
 // countedCloud counts the calls to a cloud.

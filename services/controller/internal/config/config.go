@@ -3,7 +3,6 @@
 package config
 
 import (
-	"strings"
 	"time"
 
 	"cloudmaster/internal/cloud/processcloud"
@@ -38,19 +37,28 @@ type Broker struct {
 	StoreDir string `mapstructure:"store_dir"`
 }
 
-// Cloud configures one cloud.
+// Cloud configures one cloud: what all have, and what those of its type have.
 type Cloud struct {
-	Type           string        `mapstructure:"type"`
-	AuditInterval  time.Duration `mapstructure:"audit_instance_interval"`
+	Type          string        `mapstructure:"type"`
+	AuditInterval time.Duration `mapstructure:"audit_instance_interval"`
+	Process       `mapstructure:",squash"`
+	EC2           `mapstructure:",squash"`
+}
+
+// The types of cloud.
+const (
+	ProcessCloud = "process" // instances are local processes
+	EC2Cloud     = "ec2"
+)
+
+// Process is what a cloud of local processes has.
+type Process struct {
 	BinDir         string        `mapstructure:"bin_dir"`
 	StateDir       string        `mapstructure:"state_dir"`
 	Host           string        `mapstructure:"host"`
 	TerminateGrace time.Duration `mapstructure:"terminate_grace"`
 	Capacity       int           `mapstructure:"capacity"`
 }
-
-// ProcessCloud is the cloud type whose instances are local processes.
-const ProcessCloud = "process"
 
 // Pool configures one pool. Its keys, less image and cloud, may also stand under defaults.
 type Pool struct {
@@ -95,6 +103,8 @@ type Pool struct {
 	ActiveSetInterval time.Duration `mapstructure:"active_set_interval"`
 	ServicePort       int           `mapstructure:"service_port"`
 
+	Machine `mapstructure:",squash"` // over its cloud's; only on EC2
+
 	Settings map[string]any `mapstructure:"settings"` // the service's own, passed on in the user data
 }
 
@@ -104,15 +114,6 @@ const (
 	ActiveSetBlob = "blob"
 	activeSetS3   = "s3" // the old name of blob
 )
-
-// LeaseTTL is how long the controller's lease holds without renewal. On AWS every renewal
-// is paid for; elsewhere a successor need not wait so long.
-func (c *Config) LeaseTTL() time.Duration {
-	if strings.HasPrefix(c.Backend, "aws://") {
-		return 3 * time.Minute
-	}
-	return 15 * time.Second
-}
 
 // defaults of the top level.
 func defaults() *Config {
@@ -138,12 +139,15 @@ func poolDefaults() Pool {
 	}
 }
 
-// cloudDefaults are those of a cloud of local processes.
-func cloudDefaults() Cloud {
-	return Cloud{
-		Type: ProcessCloud, AuditInterval: 2 * time.Second, BinDir: processcloud.DefaultBinDir, StateDir: processcloud.DefaultStateDir,
-		Host: processcloud.DefaultHost, TerminateGrace: processcloud.DefaultGrace,
+// cloudDefaults are those of a cloud of the type; process if it is none.
+func cloudDefaults(kind string) Cloud {
+	if kind == EC2Cloud {
+		return Cloud{AuditInterval: time.Minute, EC2: EC2{Machine: Machine{Market: OnDemand}}}
 	}
+	return Cloud{Type: ProcessCloud, AuditInterval: 2 * time.Second, Process: Process{
+		BinDir: processcloud.DefaultBinDir, StateDir: processcloud.DefaultStateDir,
+		Host: processcloud.DefaultHost, TerminateGrace: processcloud.DefaultGrace,
+	}}
 }
 
 // Policies are the policies by the name that the configuration gives them. Add

@@ -271,8 +271,8 @@ func TestMissingFile(t *testing.T) {
 
 // TestShipped loads every configuration that the repository ships.
 func TestShipped(t *testing.T) {
-	files, err := filepath.Glob("../../../../deploy/local/*.yaml")
-	if err != nil || len(files) == 0 {
+	files, err := filepath.Glob("../../../../deploy/*/*.yaml")
+	if err != nil || len(files) < 2 {
 		t.Fatalf("found %v, %v", files, err)
 	}
 	t.Setenv("CLOUDMASTER_CLOUDS_LOCAL_BIN_DIR", programs(t, "primes-worker", "fib-server"))

@@ -118,7 +118,7 @@ func (d *document) checkKeys() error {
 	top := append(keysOf[Config](), "broker", keyClouds, keyPools, keyDefaults)
 	errs := []error{d.checkSection(d.root, nil, top)}
 	section := func(keys []string, path ...string) {
-		_, n := d.find(path)
+		n := d.find(path)
 		if n == nil || n.Tag == "!!null" {
 			return
 		}
@@ -127,7 +127,7 @@ func (d *document) checkKeys() error {
 	section(keysOf[Broker](), "broker")
 	section(without(keysOf[Pool](), "image", "cloud"), keyDefaults)
 	for _, name := range d.names(keyClouds) {
-		section(keysOf[Cloud](), keyClouds, name)
+		section(d.cloudKeys(name), keyClouds, name)
 	}
 	for _, name := range d.names(keyPools) {
 		section(keysOf[Pool](), keyPools, name)
@@ -135,18 +135,30 @@ func (d *document) checkKeys() error {
 	return errors.Join(errs...)
 }
 
+// cloudKeys are those that a cloud of the type that the file names may have.
+func (d *document) cloudKeys(name string) []string {
+	kind := d.find([]string{keyClouds, name, keyType})
+	foreign := keysOf[EC2]()
+	if kind != nil && kind.Value == EC2Cloud {
+		foreign = keysOf[Process]()
+	}
+	return without(keysOf[Cloud](), foreign...)
+}
+
 func without(keys []string, drop ...string) []string {
 	return slices.DeleteFunc(keys, func(k string) bool { return slices.Contains(drop, k) })
 }
 
-func (d *document) find(path []string) (k, v *yaml.Node) {
-	v = d.root
+// find returns what is at a path; nil if the file has nothing there.
+func (d *document) find(path []string) *yaml.Node {
+	n := d.root
 	for _, key := range path {
-		if k, v = child(v, key); k == nil {
-			return nil, nil
+		var k *yaml.Node
+		if k, n = child(n, key); k == nil {
+			return nil
 		}
 	}
-	return k, v
+	return n
 }
 
 func (d *document) checkSection(n *yaml.Node, path, known []string) error {

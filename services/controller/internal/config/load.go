@@ -23,6 +23,7 @@ const (
 	keyPools    = "pools"
 	keyDefaults = "defaults"
 	keySettings = "settings"
+	keyType     = "type"
 )
 
 // Load reads the file, the environment over it (CLOUDMASTER_DEPLOYMENT,
@@ -66,8 +67,10 @@ func (d *document) decode(from *sources) (cfg *Config, complaints error) {
 	errs = append(errs, d.into(&cfg.Broker, from.values("broker.", keysOf[Broker]()), "broker"))
 	cfg.Clouds, cfg.Pools = map[string]Cloud{}, map[string]Pool{}
 	for _, name := range d.names(keyClouds) {
-		c := cloudDefaults()
-		errs = append(errs, d.into(&c, from.values(keyClouds+"."+name+".", keysOf[Cloud]()), keyClouds, name))
+		values := from.values(keyClouds+"."+name+".", keysOf[Cloud]())
+		kind, _ := values[keyType].(string)
+		c := cloudDefaults(kind)
+		errs = append(errs, d.into(&c, values, keyClouds, name))
 		cfg.Clouds[name] = c
 	}
 	base := poolDefaults()
@@ -191,7 +194,7 @@ func (d *document) into(target any, values map[string]any, path ...string) error
 
 // kindOf says what a key's value should have been.
 func kindOf(target any, key string) string {
-	for f := range reflect.TypeOf(target).Elem().Fields() {
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(target).Elem()) {
 		if f.Tag.Get("mapstructure") != key {
 			continue
 		}
@@ -204,6 +207,8 @@ func kindOf(target any, key string) string {
 			return "not a number"
 		case f.Type.Kind() == reflect.Map:
 			return "not a mapping of keys to values, as {max_n: 5}"
+		case f.Type.Kind() == reflect.Slice:
+			return "not a list of words"
 		}
 		return "not " + f.Type.String()
 	}
@@ -213,10 +218,10 @@ func kindOf(target any, key string) string {
 // keysOf lists the keys of a section that hold a value, not a section of their own.
 func keysOf[T any]() []string {
 	var keys []string
-	for f := range reflect.TypeFor[T]().Fields() {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
 		key := f.Tag.Get("mapstructure")
 		section := f.Type.Kind() == reflect.Struct || f.Type.Kind() == reflect.Map && key != keySettings
-		if key != "-" && !section {
+		if key != "-" && !section && !f.Anonymous {
 			keys = append(keys, key)
 		}
 	}

@@ -72,12 +72,12 @@ func (d *document) validate(c *Config) error {
 
 // validateBackend checks the addresses of the broker, and those that we listen on.
 func (d *document) validateBackend(c *Config, complain complainFunc) {
-	if why := address(c.Backend); c.Backend != Embedded && why != "" {
+	if why := backendAddress(c.Backend); c.Backend != Embedded && why != "" {
 		complain([]string{"backend"}, "%q is neither %s nor %s", backend.Redacted(c.Backend), Embedded, why)
 	}
 	switch {
-	case c.WorkerBackend != "" && address(c.WorkerBackend) != "":
-		complain([]string{"worker_backend"}, "%q is not %s", backend.Redacted(c.WorkerBackend), address(c.WorkerBackend))
+	case c.WorkerBackend != "" && backendAddress(c.WorkerBackend) != "":
+		complain([]string{"worker_backend"}, "%q is not %s", backend.Redacted(c.WorkerBackend), backendAddress(c.WorkerBackend))
 	case strings.Contains(cmp.Or(c.WorkerBackend, c.Backend), "@"):
 		complain([]string{"worker_backend"}, "instances would be told the credentials of the broker in their user data: name an address without")
 	}
@@ -94,8 +94,11 @@ func (d *document) validateBackend(c *Config, complain complainFunc) {
 	}
 }
 
-// address returns "" if a backend can be at the address, else what it should be.
-func address(text string) string {
+// awsForm begins what is said of an address on AWS that is wrong.
+const awsForm = "an address as aws://eu-west-1"
+
+// backendAddress returns "" if a backend can be at the address, else what it should be.
+func backendAddress(text string) string {
 	if strings.HasPrefix(text, "nats://") && len(text) > len("nats://") {
 		return ""
 	}
@@ -104,7 +107,7 @@ func address(text string) string {
 		return "an address as nats://HOST:4222 or aws://eu-west-1"
 	}
 	if _, err := awsconf.ParseAddress(u); err != nil {
-		return "an address as aws://eu-west-1: " + err.Error()
+		return awsForm + ": " + err.Error()
 	}
 	return ""
 }
@@ -125,8 +128,12 @@ func (d *document) validateCloud(key string, c Cloud, complain complainFunc) {
 	if !name.MatchString(key) {
 		complain([]string{keyClouds, key}, "%q is %s", key, nameRule)
 	}
-	if c.Type != ProcessCloud {
-		complain(at("type"), "%q is not a type of cloud: it is %s", c.Type, ProcessCloud)
+	switch c.Type {
+	case ProcessCloud:
+	case EC2Cloud:
+		d.validateEC2(key, &c, complain)
+	default:
+		complain(at(keyType), "%q is not a type of cloud: there are %s and %s", c.Type, ProcessCloud, EC2Cloud)
 	}
 	if c.AuditInterval < time.Second {
 		complain(at("audit_instance_interval"), "%s is less than 1s", c.AuditInterval)
@@ -212,7 +219,12 @@ func (d *document) validateImage(c *Config, p *Pool, complain complainFunc) {
 		complain(at("cloud"), "there is no cloud %q: there are %s", p.Cloud, strings.Join(slices.Sorted(maps.Keys(c.Clouds)), ", "))
 		return
 	}
-	if p.Image == "" || where.Type != ProcessCloud {
+	if where.Type == EC2Cloud {
+		d.validateOnEC2(c, p, complain)
+		return
+	}
+	d.refuseMachine(p, complain)
+	if p.Image == "" {
 		return
 	}
 	if !program.MatchString(p.Image) {

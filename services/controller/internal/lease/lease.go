@@ -88,7 +88,7 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 		return nil, fmt.Errorf("acquire lease: %w", err)
 	default:
 		if err := l.refuse(ctx, old, now); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w, or give this one another deployment name", err)
 		}
 		l.version = old.Version
 	}
@@ -101,6 +101,23 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 		}
 	}
 	return l, nil
+}
+
+// Free returns ErrHeld, which names the holder, if a controller holds the lease. It takes nothing.
+func Free(ctx context.Context, store blob.Store) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("look at lease: %w", err)
+	}
+	found, err := store.Get(ctx, Key, "")
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at lease: %w", err)
+	}
+	l := &Lease{log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()}}
+	return l.refuse(ctx, found, time.Now())
 }
 
 // refuse returns ErrHeld if the old lease is in force.
@@ -121,7 +138,7 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		l.log.InfoContext(ctx, "taking over from a controller that has ended", "pid", h.PID)
 		return nil
 	}
-	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first, or give this one another deployment name",
+	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first",
 		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second))
 }
 

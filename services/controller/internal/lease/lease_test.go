@@ -95,6 +95,9 @@ func TestAcquire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := held(t, c.holder)
+			if err := lease.Free(t.Context(), store); errors.Is(err, lease.ErrHeld) == c.free {
+				t.Errorf("look at it: got %v, want free: %v", err, c.free)
+			}
 			_, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
 			if got := err == nil; got != c.free {
 				t.Fatalf("got %v, want free: %v", err, c.free)

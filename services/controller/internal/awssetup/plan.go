@@ -1,0 +1,111 @@
+package awssetup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// verb is what a plan does with a thing.
+type verb string
+
+const (
+	create verb = "create"
+	change verb = "change"
+	keep   verb = "keep"
+	use    verb = "use"
+	remove verb = "remove"
+	leave  verb = "leave"
+)
+
+// past is how a verb is reported when it is done.
+var past = map[verb]string{create: "created", change: "changed", remove: "removed"}
+
+// The kinds of things.
+const (
+	kindQueue   = "queue"
+	kindBucket  = "bucket"
+	kindGroup   = "security group"
+	kindRole    = "role"
+	kindProfile = "instance profile"
+)
+
+// notOurs is said of what is there and does not carry our tags.
+const notOurs = "not made by setup"
+
+// thing is one line of a plan.
+type thing struct {
+	verb       verb
+	kind, name string
+	note       string                      // what differs, or why it is left alone
+	do         func(context.Context) error // nil if nothing is done
+}
+
+// String is the line.
+func (t thing) String() string {
+	line := fmt.Sprintf("%s %s %s", t.verb, t.kind, t.name)
+	switch {
+	case t.note == "":
+		return line
+	case t.do == nil:
+		return line + " (" + t.note + ")"
+	}
+	return line + ": " + t.note
+}
+
+// plan is what there is to do, in order, and what stands against it.
+type plan struct {
+	things   []thing
+	refusals []error
+}
+
+func (p *plan) add(t thing) { p.things = append(p.things, t) }
+
+// refuse notes what has to be put right by hand.
+func (p *plan) refuse(format string, args ...any) {
+	p.refusals = append(p.refusals, fmt.Errorf(format, args...))
+}
+
+func (p *plan) print(out io.Writer) {
+	for _, t := range p.things {
+		fmt.Fprintln(out, t)
+	}
+}
+
+// refused returns all that stands against the plan.
+func (p *plan) refused() error {
+	if len(p.refusals) == 0 {
+		return nil
+	}
+	return fmt.Errorf("this cannot work, and nothing was changed:\n%w", errors.Join(p.refusals...))
+}
+
+// work is the number of things that something is done with.
+func (p *plan) work() int {
+	n := 0
+	for _, t := range p.things {
+		if t.do != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// carryOut does what is to be done, and stops at the first failure: later things may need
+// the one that failed. command is what goes on from there.
+func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) error {
+	done, all := 0, p.work()
+	for _, t := range p.things {
+		if t.do == nil {
+			continue
+		}
+		if err := t.do(ctx); err != nil {
+			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\nPut that right and run %s again: it goes on from there",
+				t.verb, t.kind, t.name, done, all, err, command)
+		}
+		done++
+		fmt.Fprintf(out, "%s %s %s\n", past[t.verb], t.kind, t.name)
+	}
+	return nil
+}

@@ -1,0 +1,385 @@
+package awssetup
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/lease"
+)
+
+// Document is an IAM policy.
+type Document struct {
+	Version   string      `json:"Version"`
+	Statement []Statement `json:"Statement"`
+}
+
+// Statement grants actions on resources.
+type Statement struct {
+	Sid       string                       `json:"Sid,omitempty"`
+	Effect    string                       `json:"Effect"`
+	Principal map[string]string            `json:"Principal,omitempty"`
+	Action    []string                     `json:"Action"`
+	Resource  []string                     `json:"Resource,omitempty"`
+	Condition map[string]map[string]string `json:"Condition,omitempty"`
+}
+
+// Encode writes the document as its file has it.
+func (d Document) Encode() ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(d)
+	return out.Bytes(), err
+}
+
+// compact writes the document as IAM counts its length.
+func (d Document) compact() string {
+	doc, _ := json.Marshal(d) // strings alone cannot fail
+	return string(doc)
+}
+
+// Policies builds the policies of the programs of one deployment.
+type Policies struct {
+	cfg                               *config.Config
+	partition, region, account, owner string // owner is what instances carry as their deployment
+	bucket                            string // its ARN
+}
+
+// NewPolicies returns those of a configuration in an account. region is the backend's.
+func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
+	p := &Policies{cfg: cfg, partition: partition(region), region: region, account: account, owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment)}
+	p.bucket = "arn:" + p.partition + ":s3:::" + bucket
+	return p
+}
+
+// Named returns the policy of a program (controller, allocator, feed-primes, setup) or of the
+// instances of a pool; false if there is none of this name.
+func (p *Policies) Named(name string) (Document, bool) {
+	programs := map[string]func() Document{"controller": p.Controller, "allocator": p.Allocator, "feed-primes": p.Feeder, "setup": p.Setup}
+	if build, ok := programs[name]; ok {
+		return build(), true
+	}
+	if pl, ok := p.cfg.Pools[name]; ok {
+		return p.Instance(&pl), true
+	}
+	return Document{}, false
+}
+
+// partition is the part of AWS that a region belongs to.
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+// Actions that go together.
+var (
+	openQueue  = []string{"sqs:GetQueueUrl", "sqs:GetQueueAttributes"}
+	sendTo     = append(slices.Clone(openQueue), "sqs:SendMessage")
+	takeFrom   = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage"}
+	workOff    = append(slices.Clone(takeFrom), "sqs:ChangeMessageVisibility")
+	everything = []string{"*"}
+)
+
+// Instance is the policy of a pool's instances: of workers that take jobs, or of servers
+// whose requests the controller takes.
+func (p *Policies) Instance(pl *config.Pool) Document {
+	if !p.cfg.OnAWS() {
+		return document()
+	}
+	report := allow("Report", sendTo, p.queue(pl.StatusQueue))
+	if pl.Requests() {
+		return document(report)
+	}
+	return document(
+		allow("WorkOffJobs", slices.Concat(openQueue, workOff), p.queue(pl.WorkQueue)),
+		allow("BuryJobs", []string{"sqs:GetQueueUrl", "sqs:SendMessage"}, p.queue(queue.DeadLetters(pl.WorkQueue))),
+		report,
+	)
+}
+
+// Controller is the controller's policy.
+func (p *Policies) Controller() Document {
+	var s []Statement
+	if p.cfg.OnAWS() {
+		s = append(s, p.controlQueues()...)
+		s = append(s,
+			whoAmI(),
+			allow("FindBucket", []string{"s3:ListBucket"}, p.bucket),
+			allow("KeepState", []string{"s3:GetObject", "s3:PutObject"}, p.bucket+"/controller/*", p.bucket+"/active-set/*"),
+		)
+	}
+	if len(onEC2(p.cfg)) > 0 {
+		s = append(s, p.controlInstances()...)
+	}
+	return document(s...)
+}
+
+func (p *Policies) controlQueues() []Statement {
+	var all, status, requests []string
+	for _, pl := range pools(p.cfg) {
+		all = append(all, p.withDead(pl)...)
+		status = append(status, p.queue(pl.StatusQueue))
+		if pl.Requests() {
+			requests = append(requests, p.queue(pl.WorkQueue))
+		}
+	}
+	s := []Statement{allow("WatchQueues", openQueue, all...), allow("Hear", takeFrom, status...)}
+	if len(requests) > 0 {
+		s = append(s, allow("TakeRequests", workOff, requests...))
+	}
+	return s
+}
+
+func (p *Policies) controlInstances() []Statement {
+	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
+	instances := p.ec2("instance")
+	s := []Statement{
+		allow("SeeInstances", []string{"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"}, everything...),
+		allow("LaunchTagged", []string{"ec2:RunInstances"}, slices.Concat(instances, p.ec2("volume"))...).
+			when(equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)),
+		allow("LaunchWith", []string{"ec2:RunInstances"},
+			slices.Concat(p.images(), p.ec2("key-pair", "network-interface", "security-group", "spot-instances-request", "subnet"))...),
+		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances, p.ec2("volume"))...).
+			when(equals("ec2:CreateAction", "RunInstances")),
+		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
+		allow("EndOurs", []string{"ec2:TerminateInstances"}, instances...).when(ours),
+		allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...),
+	}
+	return append(s, allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()))
+}
+
+// Allocator is the policy of the allocator of the pools that clients ask servers of.
+func (p *Policies) Allocator() Document {
+	var sets, requests []string
+	for _, pl := range pools(p.cfg) {
+		if pl.Requests() {
+			sets = append(sets, p.bucket+"/"+activeset.Key(pl.Name))
+			requests = append(requests, p.queue(pl.WorkQueue), p.queue(pl.StatusQueue))
+		}
+	}
+	if !p.cfg.OnAWS() || len(sets) == 0 {
+		return document()
+	}
+	return document(
+		whoAmI(),
+		allow("FindBucket", []string{"s3:ListBucket"}, p.bucket),
+		allow("ReadActiveSets", []string{"s3:GetObject"}, sets...),
+		allow("RequestServers", sendTo, requests...),
+	)
+}
+
+// Feeder is the policy of who sends jobs, and hints that there are some.
+func (p *Policies) Feeder() Document {
+	var queues []string
+	for _, pl := range pools(p.cfg) {
+		if !pl.Requests() {
+			queues = append(queues, p.queue(pl.WorkQueue), p.queue(pl.StatusQueue))
+		}
+	}
+	if !p.cfg.OnAWS() || len(queues) == 0 {
+		return document()
+	}
+	return document(allow("SendJobs", sendTo, queues...))
+}
+
+// Setup is the policy of who sets up and takes down.
+func (p *Policies) Setup() Document {
+	s := []Statement{whoAmI()}
+	if p.cfg.OnAWS() {
+		s = append(s, p.setupBackend()...)
+	}
+	if len(onEC2(p.cfg)) > 0 {
+		s = append(s, p.setupGroups()...)
+		s = append(s, p.setupRoles()...)
+	}
+	return document(s...)
+}
+
+func (p *Policies) setupBackend() []Statement {
+	var all []string
+	for _, pl := range pools(p.cfg) {
+		all = append(all, p.withDead(pl)...)
+	}
+	return []Statement{
+		allow("MakeQueues", slices.Concat(openQueue, []string{
+			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
+		}), all...),
+		allow("MakeBucket", []string{
+			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging", "s3:GetEncryptionConfiguration",
+			"s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
+		}, p.bucket),
+		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
+		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
+	}
+}
+
+func (p *Policies) setupGroups() []Statement {
+	tag := awsconf.TagDeployment
+	return []Statement{
+		allow("SeeNetwork", []string{"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"}, everything...),
+		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
+		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
+		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).when(equals("ec2:CreateAction", "CreateSecurityGroup")),
+		allow("ChangeOurGroups", []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress"}, p.ec2("security-group")...).
+			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
+	}
+}
+
+func (p *Policies) setupRoles() []Statement {
+	roles, profiles := p.iam("role/"+prefix(p.cfg)+"*"), p.iam("instance-profile/"+prefix(p.cfg)+"*")
+	tag := awsconf.TagDeployment
+	return []Statement{
+		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"}, p.iam("role/*"), p.iam("instance-profile/*")),
+		allow("SeeRoles", []string{"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"}, roles, profiles),
+		allow("MakeRoles", []string{"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole"}, roles, profiles).
+			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
+		allow("ChangeOurRoles", []string{
+			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
+			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
+		}, roles, profiles).when(equals("aws:ResourceTag/"+tag, p.cfg.Deployment)),
+		allow("GiveRoles", []string{"iam:PassRole"}, roles).when(p.toEC2()),
+	}
+}
+
+// prefix begins the names of all that setup makes for pools of the deployment.
+func prefix(cfg *config.Config) string { return cfg.Owned("") }
+
+// trust lets EC2, and nobody else, give a role to instances.
+func (p *Policies) trust() Document {
+	return document(Statement{Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()}})
+}
+
+// ec2Service is EC2 as somebody who takes roles.
+func (p *Policies) ec2Service() string {
+	if p.partition == "aws-cn" {
+		return "ec2.amazonaws.com.cn"
+	}
+	return "ec2.amazonaws.com"
+}
+
+// toEC2 is the condition that a role is given to EC2.
+func (p *Policies) toEC2() map[string]map[string]string {
+	return equals("iam:PassedToService", p.ec2Service())
+}
+
+// queue returns a queue's ARN.
+func (p *Policies) queue(name string) string {
+	return "arn:" + p.partition + ":sqs:" + p.region + ":" + p.account + ":" + name
+}
+
+// withDead are the ARNs of a pool's queues, each with its dead letters.
+func (p *Policies) withDead(pl *config.Pool) []string {
+	var out []string
+	for _, n := range needs(pl) {
+		out = append(out, p.queue(n.name), p.queue(queue.DeadLetters(n.name)))
+	}
+	return out
+}
+
+func (p *Policies) iam(resource string) string {
+	return "arn:" + p.partition + ":iam::" + p.account + ":" + resource
+}
+
+// ec2 are the ARNs of all things of some kinds in the regions with instances.
+func (p *Policies) ec2(kinds ...string) []string {
+	var out []string
+	for _, region := range p.regions() {
+		for _, kind := range kinds {
+			out = append(out, "arn:"+p.partition+":ec2:"+region+":"+p.account+":"+kind+"/*")
+		}
+	}
+	return out
+}
+
+// images may belong to anybody; their ARNs name no account.
+func (p *Policies) images() []string {
+	var out []string
+	for _, region := range p.regions() {
+		out = append(out, "arn:"+p.partition+":ec2:"+region+"::image/*")
+	}
+	return out
+}
+
+// parameters are those that pools name as their images, and all below /cloudmaster/, so
+// that an image can be given a name there without another policy.
+func (p *Policies) parameters() []string {
+	var out []string
+	for _, region := range p.regions() {
+		base := "arn:" + p.partition + ":ssm:" + region + ":"
+		names := map[string]bool{base + p.account + ":parameter/cloudmaster/*": true}
+		for _, pl := range pools(p.cfg) {
+			path, named := strings.CutPrefix(pl.Image, "ssm:")
+			switch path = strings.TrimPrefix(path, "/"); {
+			case !named:
+			case strings.HasPrefix(path, "aws/"): // AWS's own belong to no account
+				names[base+":parameter/"+path] = true
+			default:
+				names[base+p.account+":parameter/"+path] = true
+			}
+		}
+		out = append(out, slices.Sorted(maps.Keys(names))...)
+	}
+	return out
+}
+
+// regions with instances, each once, in the order of the clouds' names.
+func (p *Policies) regions() []string {
+	var out []string
+	for _, name := range onEC2(p.cfg) {
+		region, _ := p.cfg.Reach(name)
+		if region = cmp.Or(region, p.region); !slices.Contains(out, region) {
+			out = append(out, region)
+		}
+	}
+	return out
+}
+
+// roles are those that pools' instances get. A profile that is not setup's is taken to
+// have a role of its own name, as the console makes them.
+func (p *Policies) roles() []string {
+	var out []string
+	for _, pl := range pools(p.cfg) {
+		if p.cfg.Clouds[pl.Cloud].Type != config.EC2Cloud {
+			continue
+		}
+		profile := p.cfg.Launch(pl).InstanceProfile
+		out = append(out, p.iam("role/"+profile[strings.LastIndexByte(profile, '/')+1:]))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func document(s ...Statement) Document { return Document{Version: "2012-10-17", Statement: s} }
+
+func allow(sid string, actions []string, resources ...string) Statement {
+	actions = slices.Sorted(slices.Values(actions))
+	return Statement{Sid: sid, Effect: "Allow", Action: actions, Resource: resources}
+}
+
+// when restricts a statement.
+func (s Statement) when(c map[string]map[string]string) Statement {
+	s.Condition = c
+	return s
+}
+
+func equals(key, value string) map[string]map[string]string {
+	return map[string]map[string]string{"StringEquals": {key: value}}
+}
+
+// whoAmI needs no right; it is here so that nobody has to know that.
+func whoAmI() Statement { return allow("WhoAmI", []string{"sts:GetCallerIdentity"}, everything...) }

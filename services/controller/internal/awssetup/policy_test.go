@@ -1,0 +1,178 @@
+package awssetup_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"cloudmaster/services/controller/internal/awssetup"
+	"cloudmaster/services/controller/internal/config"
+)
+
+var update = flag.Bool("update", false, "rewrite deploy/aws/*.json")
+
+const (
+	deployAWS = "../../../../deploy/aws"
+	account   = "123456789012"
+	region    = "eu-west-1"
+)
+
+// sample is the deployment that the files under deploy/aws are for.
+func sample(t *testing.T) *config.Config {
+	t.Helper()
+	cfg, err := config.Load(filepath.Join(deployAWS, "cloudmaster.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// documents are the sample's policies by the names of their files.
+func documents(t *testing.T) map[string]awssetup.Document {
+	t.Helper()
+	cfg := sample(t)
+	p := awssetup.NewPolicies(cfg, account, region, "cloudmaster-sample-"+account+"-"+region)
+	docs := make(map[string]awssetup.Document)
+	for file, name := range map[string]string{
+		"controller": "controller", "primes-worker": "primes", "fib-server": "fib",
+		"allocator": "allocator", "feed-primes": "feed-primes", "setup": "setup",
+	} {
+		doc, ok := p.Named(name)
+		if !ok {
+			t.Fatalf("there is no policy %s", name)
+		}
+		docs[file] = doc
+	}
+	return docs
+}
+
+func TestPolicyFiles(t *testing.T) {
+	t.Parallel()
+	for name, doc := range documents(t) {
+		want, err := doc.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(deployAWS, name+".json")
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run PolicyFiles -update", file, err)
+		}
+	}
+}
+
+// mayBeAll are actions that know no resource.
+func mayBeAll(action string) bool {
+	return strings.HasPrefix(action, "ec2:Describe") || action == "sts:GetCallerIdentity"
+}
+
+func TestStatementsNameWhatTheyGrant(t *testing.T) {
+	t.Parallel()
+	for name, doc := range documents(t) {
+		sids := make(map[string]bool)
+		for _, s := range doc.Statement {
+			if s.Effect != "Allow" || len(s.Action) == 0 || len(s.Resource) == 0 || s.Sid == "" || sids[s.Sid] {
+				t.Errorf("%s: %+v: want it to allow, to have a name of its own, actions and resources", name, s)
+			}
+			sids[s.Sid] = true
+			for _, a := range s.Action {
+				if strings.Contains(a, "*") {
+					t.Errorf("%s: %s: action %s, want each by its name", name, s.Sid, a)
+				}
+				if slices.Contains(s.Resource, "*") != mayBeAll(a) {
+					t.Errorf("%s: %s: %s on %v, want * if and only if it knows no resource", name, s.Sid, a, s.Resource)
+				}
+			}
+			for _, r := range s.Resource {
+				ours := strings.Contains(r, "sample") && (strings.Contains(r, ":"+account+":") || strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
+				if !ours && !wide[s.Sid] {
+					t.Errorf("%s: %s: %s, want it to be of the deployment alone", name, s.Sid, r)
+				}
+			}
+		}
+	}
+}
+
+// wide are statements whose resources no name tells apart. Those that change something are
+// bound to the deployment's tag, or are what instances are launched with.
+var wide = map[string]bool{
+	"WhoAmI": true, "SeeInstances": true, "SeeNetwork": true, "ListRoles": true, "ReadImageNames": true,
+	"LaunchTagged": true, "LaunchWith": true, "TagAtLaunch": true, "TagOurs": true, "EndOurs": true,
+	"MakeGroups": true, "MakeGroupsInVPC": true, "TagNewGroups": true, "ChangeOurGroups": true,
+}
+
+func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
+	t.Parallel()
+	for program, conditions := range map[string]map[string][2]string{
+		"controller": {
+			"LaunchTagged": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
+			"TagOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
+			"GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+		},
+		"setup": {
+			"MakeGroups": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
+			"ChangeOurGroups": {"ec2:ResourceTag/cloudmaster:deployment", "sample"}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
+			"MakeRoles": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+		},
+	} {
+		got := make(map[string]awssetup.Statement)
+		for _, s := range documents(t)[program].Statement {
+			got[s.Sid] = s
+		}
+		for sid, want := range conditions {
+			if c := got[sid].Condition["StringEquals"]; len(c) != 1 || c[want[0]] != want[1] {
+				t.Errorf("%s: %s: got condition %v, want %s = %s", program, sid, got[sid].Condition, want[0], want[1])
+			}
+		}
+	}
+}
+
+func TestPoliciesOfOtherConfigurations(t *testing.T) {
+	t.Parallel()
+	build := func(text string) *awssetup.Policies {
+		cfg, err := config.Parse("c.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return awssetup.NewPolicies(cfg, account, "cn-north-1", "b")
+	}
+	resources := func(d awssetup.Document, sid string) []string {
+		for _, s := range d.Statement {
+			if s.Sid == sid {
+				return s.Resource
+			}
+		}
+		return nil
+	}
+	p := build(`deployment: d
+backend: aws://cn-north-1
+clouds: {c: {type: ec2}, far: {type: ec2, region: cn-northwest-1}}
+pools:
+  a: {image: "ssm:/images/a", cloud: c, instance_profile: "arn:aws-cn:iam::123456789012:instance-profile/path/mine"}
+  b: {image: "ssm:/aws/service/x", cloud: c}
+`).Controller()
+	for sid, want := range map[string][]string{
+		"EndOurs":   {"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*", "arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*"},
+		"GiveRoles": {"arn:aws-cn:iam::123456789012:role/cloudmaster-d-b", "arn:aws-cn:iam::123456789012:role/mine"},
+		"ReadImageNames": {
+			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*", "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
+			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/cloudmaster/*", "arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-northwest-1::parameter/aws/service/x",
+		},
+	} {
+		if got := resources(p, sid); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", sid, got, want)
+		}
+	}
+	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: x, cloud: c}}\n")
+	if got := resources(nats.Controller(), "WatchQueues"); got != nil || resources(nats.Controller(), "EndOurs") == nil {
+		t.Errorf("with queues elsewhere: got rights on queues %q, want none, and rights on instances", got)
+	}
+}

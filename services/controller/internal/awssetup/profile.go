@@ -1,0 +1,250 @@
+package awssetup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/services/controller/internal/config"
+)
+
+// policyName is what setup calls the policy inside the roles that it makes.
+const policyName = "cloudmaster"
+
+// codeNoEntity is IAM's answer for what is not there.
+const codeNoEntity = "NoSuchEntity"
+
+// planProfile looks at role and instance profile of a pool, if they are those that setup makes.
+func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.Pool) error {
+	if !s.ownsProfile(pl) {
+		return nil
+	}
+	client, name := iam.NewFromConfig(at.aws), s.cfg.Owned(pl.Name)
+	profile, err := getProfile(ctx, client, name)
+	if err != nil {
+		return err
+	}
+	foreign := profile != nil && !awsconf.Ours(iamTags(profile.Tags), s.cfg.Deployment)
+	if foreign && len(profile.Roles) == 0 {
+		p.refuse("instance profile %s was not made by setup for this deployment, and has no role: put one into it, or name another one in instance_profile", name)
+		return nil
+	}
+	role, err := s.planRole(ctx, client, pl, foreign)
+	if err != nil {
+		return err
+	}
+	if role.verb != "" {
+		p.add(role)
+	}
+	t := thing{kind: kindProfile, name: name, verb: keep}
+	switch {
+	case profile == nil:
+		t.verb, t.do = create, func(ctx context.Context) error { return s.createProfile(ctx, client, name) }
+	case foreign:
+		t.verb, t.note = use, notOurs
+	case len(profile.Roles) != 1 || aws.ToString(profile.Roles[0].RoleName) != name:
+		t.verb, t.note = change, "its role is "+roleNames(profile.Roles)+", not "+name
+		t.do = func(ctx context.Context) error { return replaceRole(ctx, client, profile, name) }
+	}
+	p.add(t)
+	return nil
+}
+
+// planRole looks at a pool's role. One for a foreign profile is not made: nothing would use it.
+func (s *site) planRole(ctx context.Context, client *iam.Client, pl *config.Pool, foreignProfile bool) (thing, error) {
+	t := thing{kind: kindRole, name: s.cfg.Owned(pl.Name)}
+	role, err := getRole(ctx, client, t.name)
+	if err != nil {
+		return t, err
+	}
+	want := s.policies.Instance(pl)
+	switch {
+	case role == nil && foreignProfile:
+		return thing{}, nil
+	case role == nil:
+		t.verb, t.do = create, func(ctx context.Context) error { return s.createRole(ctx, client, pl, want) }
+		return t, nil
+	case !awsconf.Ours(iamTags(role.Tags), s.cfg.Deployment):
+		t.verb, t.note = use, notOurs
+		return t, nil
+	}
+	return s.compareRole(ctx, client, t, role, want)
+}
+
+// compareRole says what has to be done to a role of ours.
+func (s *site) compareRole(ctx context.Context, client *iam.Client, t thing, role *types.Role, want Document) (thing, error) {
+	have, err := getPolicy(ctx, client, t.name)
+	if err != nil {
+		return t, err
+	}
+	trust := s.policies.trust()
+	badTrust, badPolicy := !trust.equal(decoded(role.AssumeRolePolicyDocument)), !want.equal(have)
+	var notes []string
+	if badTrust {
+		notes = append(notes, "who may take it is not EC2 alone")
+	}
+	if badPolicy {
+		notes = append(notes, "its policy is not as it should be")
+	}
+	t.verb = keep
+	if len(notes) > 0 {
+		t.verb, t.note = change, strings.Join(notes, ", ")
+		t.do = func(ctx context.Context) error {
+			if badTrust {
+				in := &iam.UpdateAssumeRolePolicyInput{RoleName: &t.name, PolicyDocument: aws.String(trust.compact())}
+				if _, err := client.UpdateAssumeRolePolicy(ctx, in); err != nil {
+					return err
+				}
+			}
+			if badPolicy {
+				return putPolicy(ctx, client, t.name, want)
+			}
+			return nil
+		}
+	}
+	return t, nil
+}
+
+func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Pool, policy Document) error {
+	name := s.cfg.Owned(pl.Name)
+	_, err := client.CreateRole(ctx, &iam.CreateRoleInput{
+		RoleName: &name, AssumeRolePolicyDocument: aws.String(s.policies.trust().compact()),
+		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(),
+	})
+	if err != nil {
+		return err
+	}
+	return putPolicy(ctx, client, name, policy)
+}
+
+// putPolicy writes the role's policy. IAM takes none that grants nothing.
+func putPolicy(ctx context.Context, client *iam.Client, role string, policy Document) error {
+	if len(policy.Statement) == 0 {
+		_, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &role, PolicyName: aws.String(policyName)})
+		return unlessGone(err)
+	}
+	_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
+		RoleName: &role, PolicyName: aws.String(policyName), PolicyDocument: aws.String(policy.compact()),
+	})
+	return err
+}
+
+func (s *site) createProfile(ctx context.Context, client *iam.Client, name string) error {
+	if _, err := client.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList()}); err != nil {
+		return err
+	}
+	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: &name, RoleName: &name})
+	return err
+}
+
+// replaceRole makes the named role the profile's only one.
+func replaceRole(ctx context.Context, client *iam.Client, profile *types.InstanceProfile, name string) error {
+	if err := takeRolesOut(ctx, client, profile); err != nil {
+		return err
+	}
+	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: profile.InstanceProfileName, RoleName: &name})
+	return err
+}
+
+func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.InstanceProfile) error {
+	for i := range profile.Roles {
+		in := &iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName}
+		if _, err := client.RemoveRoleFromInstanceProfile(ctx, in); unlessGone(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// getProfile returns nil if there is none.
+func getProfile(ctx context.Context, client *iam.Client, name string) (*types.InstanceProfile, error) {
+	out, err := client.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name})
+	if err == nil {
+		return out.InstanceProfile, nil
+	}
+	if unlessGone(err) == nil {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("look for instance profile %s: %w", name, err)
+}
+
+// getRole returns nil if there is none.
+func getRole(ctx context.Context, client *iam.Client, name string) (*types.Role, error) {
+	out, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
+	if err == nil {
+		return out.Role, nil
+	}
+	if unlessGone(err) == nil {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("look for role %s: %w", name, err)
+}
+
+// getPolicy returns the document of our policy in a role; empty if there is none.
+func getPolicy(ctx context.Context, client *iam.Client, role string) (string, error) {
+	out, err := client.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &role, PolicyName: aws.String(policyName)})
+	if err == nil {
+		return decoded(out.PolicyDocument), nil
+	}
+	if unlessGone(err) == nil {
+		return "", nil
+	}
+	return "", fmt.Errorf("read the policy of role %s: %w", role, err)
+}
+
+// unlessGone drops the error that says that a thing is not there.
+func unlessGone(err error) error {
+	if awsconf.Code(err) == codeNoEntity {
+		return nil
+	}
+	return err
+}
+
+// decoded undoes how IAM gives documents.
+func decoded(doc *string) string {
+	text, err := url.PathUnescape(aws.ToString(doc))
+	if err != nil {
+		return aws.ToString(doc)
+	}
+	return text
+}
+
+// equal compares with a document as IAM has it: the same content, in whatever form.
+func (d Document) equal(text string) bool {
+	if len(d.Statement) == 0 || text == "" {
+		return len(d.Statement) == 0 && text == ""
+	}
+	var have, want any
+	return json.Unmarshal([]byte(text), &have) == nil && json.Unmarshal([]byte(d.compact()), &want) == nil && reflect.DeepEqual(have, want)
+}
+
+func roleNames(roles []types.Role) string {
+	var names []string
+	for i := range roles {
+		names = append(names, aws.ToString(roles[i].RoleName))
+	}
+	if len(names) == 0 {
+		return "missing"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (s *site) iamTagList() []types.Tag {
+	return tagList(s.cfg.Deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} })
+}
+
+func iamTags(tags []types.Tag) map[string]string {
+	out := make(map[string]string, len(tags))
+	for _, t := range tags {
+		out[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	return out
+}
