@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"cloudmaster/integration/program"
+	"cloudmaster/integration/sample"
 	"cloudmaster/internal/backoff"
 )
 
@@ -23,11 +25,11 @@ func (d *director) feed(ctx context.Context, jobs ...string) error {
 	if err != nil {
 		return err
 	}
-	if code := p.exitCode(); code != 0 {
+	if code := p.ExitCode(); code != 0 {
 		return fmt.Errorf("feed-primes ended with exit code %d", code)
 	}
 	return d.expect(ctx, fmt.Sprintf("feed-primes sends %d", len(jobs)), func() (string, bool) {
-		sent := p.output(0)
+		sent := p.Output(0)
 		return strings.Join(sent, ", "), len(sent) == len(jobs) && sent[0] == "sent "+jobs[0]
 	})
 }
@@ -48,22 +50,9 @@ func (d *director) primesStartUp(ctx context.Context) error {
 		return err
 	}
 	return d.expect(ctx, "8 jobs processed", func() (string, bool) {
-		n := len(d.processed())
+		n := len(sample.Processed(d.controller.Output(0)))
 		return fmt.Sprintf("%d jobs processed", n), n == len(jobs)
 	})
-}
-
-var processedLine = regexp.MustCompile(`Processed: (\d+) \d+ primes \((\d+)\)`)
-
-// processed returns the results by job.
-func (d *director) processed() map[string][]string {
-	results := make(map[string][]string)
-	for _, line := range d.controller.output(0) {
-		if m := processedLine.FindStringSubmatch(line); m != nil {
-			results[m[1]] = append(results[m[1]], m[2])
-		}
-	}
-	return results
 }
 
 var instancesLine = regexp.MustCompile(`primes Instances: (\d+) `)
@@ -72,7 +61,7 @@ func (d *director) primesGrowAndShrink(ctx context.Context) error {
 	d.narrate("the pool has grown while jobs were waiting; now it is idle and shrinks")
 	err := d.expect(ctx, "more than one instance at work", func() (string, bool) {
 		most := 0
-		for _, line := range d.controller.output(0) {
+		for _, line := range d.controller.Output(0) {
 			if m := instancesLine.FindStringSubmatch(line); m != nil {
 				n, _ := strconv.Atoi(m[1]) // digits, by the expression
 				most = max(most, n)
@@ -108,7 +97,7 @@ func (d *director) running(ctx context.Context, pool string) float64 {
 func (d *director) workingOn(ctx context.Context, after int, job string) (id string, err error) {
 	line := regexp.MustCompile(`primes (\S+) Processing: ` + job + ` `)
 	err = d.expect(ctx, "a worker takes job "+job, func() (string, bool) {
-		for _, text := range d.controller.output(after) {
+		for _, text := range d.controller.Output(after) {
 			if m := line.FindStringSubmatch(text); m != nil {
 				id = m[1]
 				return id + " takes it", true
@@ -121,7 +110,7 @@ func (d *director) workingOn(ctx context.Context, after int, job string) (id str
 
 func (d *director) workerKilled(ctx context.Context) error {
 	d.narrate("job 20 takes a few seconds; its worker is killed with SIGKILL in the middle")
-	mark := d.controller.mark()
+	mark := d.controller.Mark()
 	if err := d.feed(ctx, "20|400000000"); err != nil {
 		return err
 	}
@@ -136,14 +125,14 @@ func (d *director) workerKilled(ctx context.Context) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill %s: %w", victim, err)
 	}
-	if _, done := d.processed()["20"]; done {
+	if _, done := sample.Processed(d.controller.Output(0))["20"]; done {
 		return fmt.Errorf("job 20 was done before %s could be killed", victim)
 	}
 	if err := d.reported(ctx, "the dead instance is noticed", mark, "primes Instance "+victim+" is gone"); err != nil {
 		return err
 	}
 	if err := d.expect(ctx, "another instance finishes job 20", func() (string, bool) {
-		line, ok := contains(d.controller.output(mark), "Processed: 20 400000000 primes (8736028057)")
+		line, ok := program.Find(d.controller.Output(mark), "Processed: 20 400000000 primes (8736028057)")
 		return line, ok && !strings.Contains(line, victim)
 	}); err != nil {
 		return err
@@ -163,7 +152,7 @@ func (d *director) controllerKilled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mark := d.controller.mark()
+	mark := d.controller.Mark()
 	if err := d.feed(ctx, "30|200000000"); err != nil {
 		return err
 	}
@@ -171,11 +160,11 @@ func (d *director) controllerKilled(ctx context.Context) error {
 		return err
 	}
 	before := d.activeSet(ctx)
-	if err := d.controller.kill(); err != nil {
+	if err := d.controller.Kill(); err != nil {
 		return fmt.Errorf("kill the controller: %w", err)
 	}
 	old := d.controller
-	numbers := client.mark()
+	numbers := client.Mark()
 	if !backoff.Wait(ctx, outage) {
 		return context.Cause(ctx)
 	}
@@ -190,7 +179,7 @@ func (d *director) controllerKilled(ctx context.Context) error {
 		return err
 	}
 	d.narrate("everybody leaves; both pools return to nothing")
-	if err := client.stop(); err != nil {
+	if err := client.Stop(); err != nil {
 		return err
 	}
 	if err := d.expect(ctx, "both pools at 0", func() (string, bool) {
@@ -201,7 +190,7 @@ func (d *director) controllerKilled(ctx context.Context) error {
 	}
 	if err := d.expect(ctx, "nothing was launched since the restart", func() (string, bool) {
 		n := 0
-		for _, line := range d.controller.output(0) {
+		for _, line := range d.controller.Output(0) {
 			if strings.Contains(line, "Started instance") {
 				n++
 			}
@@ -215,7 +204,7 @@ func (d *director) controllerKilled(ctx context.Context) error {
 
 // unnoticed checks what the outage must not have changed: instances, the active
 // set, and what the client gets.
-func (d *director) unnoticed(ctx context.Context, client *process, numbers int, before map[string]float64) error {
+func (d *director) unnoticed(ctx context.Context, client *program.Process, numbers int, before map[string]float64) error {
 	if err := d.expect(ctx, "the active set is as before", func() (string, bool) {
 		now := d.activeSet(ctx)
 		return fmt.Sprintf("%d before, %d now", len(before), len(now)), len(now) == len(before) && slices.Equal(ids(now), ids(before))
@@ -223,21 +212,16 @@ func (d *director) unnoticed(ctx context.Context, client *process, numbers int, 
 		return err
 	}
 	return d.expect(ctx, "the client got its numbers all the time", func() (string, bool) {
-		got := client.output(0)
-		return fmt.Sprintf("%d numbers, %d since the kill", len(got), len(got)-numbers), len(got)-numbers >= 10 && fibonacci(got)
+		got := client.Output(0)
+		return fmt.Sprintf("%d numbers, %d since the kill", len(got), len(got)-numbers), len(got)-numbers >= 10 && sample.Fibonacci(got)
 	})
 }
 
 // doneOnce checks that no job was lost or done twice over the whole play, except
 // the one whose worker died.
-func (d *director) doneOnce(ctx context.Context, old *process) error {
+func (d *director) doneOnce(ctx context.Context, old *program.Process) error {
 	return d.expect(ctx, "every job has one result", func() (string, bool) {
-		results := d.processed()
-		for _, line := range old.output(0) {
-			if m := processedLine.FindStringSubmatch(line); m != nil {
-				results[m[1]] = append(results[m[1]], m[2])
-			}
-		}
+		results := sample.Processed(append(old.Output(0), d.controller.Output(0)...))
 		once := 0
 		for _, r := range results {
 			if len(r) == 1 {

@@ -4,69 +4,70 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 	"strings"
 	"time"
 
+	"cloudmaster/integration/program"
+	"cloudmaster/integration/sample"
 	"cloudmaster/internal/backoff"
 )
 
 const noServers = "no servers are running, try again in a minute"
 
 // client starts a fib-client that prints numbers until it is stopped.
-func (d *director) client(ctx context.Context) (*process, error) {
+func (d *director) client(ctx context.Context) (*program.Process, error) {
 	return d.run(ctx, "fib-client", "--allocator", "http://"+d.allocator, "--pool", "fib", "--interval", "200ms")
 }
 
 // clients starts n clients, one after the other, and waits until each has a number.
-func (d *director) clients(ctx context.Context, n int) ([]*process, error) {
-	var list []*process
+func (d *director) clients(ctx context.Context, n int) ([]*program.Process, error) {
+	var list []*program.Process
 	for range n {
 		p, err := d.client(ctx)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, p)
-		seen := until(ctx, patience, func() (string, bool) {
-			return "", p.ended() || len(p.output(0)) > 0
+		seen := program.Until(ctx, patience, func() (string, bool) {
+			return "", p.Ended() || len(p.Output(0)) > 0
 		})
-		if seen.err != nil || p.ended() {
-			return nil, fmt.Errorf("a fib-client got no number: %q", p.output(0))
+		if seen.Err != nil || p.Ended() {
+			return nil, fmt.Errorf("a fib-client got no number: %q", p.Output(0))
 		}
 	}
 	return list, nil
 }
 
 // connectedClient returns a client with a server, asking again until there is one.
-func (d *director) connectedClient(ctx context.Context) (*process, error) {
-	var client *process
+func (d *director) connectedClient(ctx context.Context) (*program.Process, error) {
+	var client *program.Process
 	err := d.expect(ctx, "a client finds a server", func() (string, bool) {
 		p, err := d.client(ctx)
 		if err != nil {
 			return err.Error(), false
 		}
-		seen := until(ctx, patience, func() (string, bool) { return "", p.ended() || len(p.output(0)) > 0 })
+		seen := program.Until(ctx, patience, func() (string, bool) { return "", p.Ended() || len(p.Output(0)) > 0 })
 		client = p
-		if seen.err == nil && fibonacci(p.output(0)) {
-			return "its first number is " + p.output(0)[0], true
+		if seen.Err == nil && sample.Fibonacci(p.Output(0)) {
+			return "its first number is " + p.Output(0)[0], true
 		}
 		backoff.Wait(ctx, time.Second) // as a person would, only less patient
-		return strings.Join(p.output(0), " "), false
+		return strings.Join(p.Output(0), " "), false
 	})
 	return client, err
 }
 
 func (d *director) fibStartUp(ctx context.Context) error {
 	d.narrate("a client asks for a fibonacci server; there is none")
-	mark := d.controller.mark()
+	mark := d.controller.Mark()
 	first, err := d.client(ctx)
 	if err != nil {
 		return err
 	}
-	code := first.exitCode()
+	code := first.ExitCode()
 	if err := d.expect(ctx, noServers+" (exit 1)", func() (string, bool) {
-		said := strings.Join(first.output(0), "\n")
+		said := strings.Join(first.Output(0), "\n")
 		return fmt.Sprintf("%s (exit %d)", said, code), said == noServers && code == 1
 	}); err != nil {
 		return err
@@ -82,9 +83,9 @@ func (d *director) fibStartUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	next.exitCode()
+	next.ExitCode()
 	return d.expect(ctx, "1 1 2 3 5 8", func() (string, bool) {
-		got := strings.Join(next.output(0), " ")
+		got := strings.Join(next.Output(0), " ")
 		return got, got == "1 1 2 3 5 8"
 	})
 }
@@ -101,13 +102,13 @@ func ids(set map[string]float64) []string { return slices.Sorted(maps.Keys(set))
 
 // cast is who plays in the fibonacci acts.
 type cast struct {
-	onFirst, onSecond []*process
+	onFirst, onSecond []*program.Process
 	first, second     string
 }
 
 func (d *director) fibGrow(ctx context.Context) error {
 	d.narrate("12 clients come: more than one server should carry")
-	mark := d.controller.mark()
+	mark := d.controller.Mark()
 	for id := range d.activeSet(ctx) {
 		d.cast.first = id
 	}
@@ -145,9 +146,9 @@ func (d *director) fibGrow(ctx context.Context) error {
 func near(a, b float64) bool { return a > b-0.05 && a < b+0.05 }
 
 // leave stops clients.
-func leave(clients []*process) error {
+func leave(clients []*program.Process) error {
 	for _, p := range clients {
-		if err := p.stop(); err != nil {
+		if err := p.Stop(); err != nil {
 			return err
 		}
 	}
@@ -156,14 +157,14 @@ func leave(clients []*process) error {
 
 func (d *director) fibShrink(ctx context.Context) error {
 	d.narrate("all but one client of each server leave")
-	mark := d.controller.mark()
+	mark := d.controller.Mark()
 	if err := leave(append(slices.Clone(d.cast.onFirst[1:]), d.cast.onSecond[1:]...)); err != nil {
 		return err
 	}
 	if err := d.reported(ctx, "a server is shut down", mark, "fib Shutting down instance "); err != nil {
 		return err
 	}
-	line, _ := contains(d.controller.output(mark), "fib Shutting down instance ")
+	line, _ := program.Find(d.controller.Output(mark), "fib Shutting down instance ")
 	drained := line[strings.LastIndex(line, " ")+1:]
 	if err := d.expect(ctx, "it leaves the active set", func() (string, bool) {
 		set := d.activeSet(ctx)
@@ -184,7 +185,7 @@ func (d *director) fibShrink(ctx context.Context) error {
 		return err
 	}
 	if err := d.expect(ctx, "none is launched instead", func() (string, bool) {
-		line, launched := contains(d.controller.output(mark), "fib Started instance")
+		line, launched := program.Find(d.controller.Output(mark), "fib Started instance")
 		return line, !launched
 	}); err != nil {
 		return err
@@ -198,14 +199,14 @@ func (d *director) stillServed(ctx context.Context, drained string) error {
 	if drained == d.cast.second {
 		client = d.cast.onSecond[0]
 	}
-	mark := client.mark()
+	mark := client.Mark()
 	return d.expect(ctx, "it serves the client it has", func() (string, bool) {
-		n := len(client.output(mark))
-		return fmt.Sprintf("%d more numbers", n), n >= 3 && fibonacci(client.output(0))
+		n := len(client.Output(mark))
+		return fmt.Sprintf("%d more numbers", n), n >= 3 && sample.Fibonacci(client.Output(0))
 	})
 }
 
-func (d *director) fibEnd(ctx context.Context, crowd []*process, mark int) error {
+func (d *director) fibEnd(ctx context.Context, crowd []*program.Process, mark int) error {
 	d.narrate("everybody leaves")
 	if err := leave(append(crowd, d.cast.onFirst[0], d.cast.onSecond[0])); err != nil {
 		return err
@@ -219,17 +220,4 @@ func (d *director) fibEnd(ctx context.Context, crowd []*process, mark int) error
 		n := d.running(ctx, "fib")
 		return fmt.Sprintf("%.0f servers", n), n == 0
 	})
-}
-
-// fibonacci reports whether the lines are the sequence from its beginning, without a gap.
-func fibonacci(lines []string) bool {
-	a, b := big.NewInt(0), big.NewInt(1)
-	for _, line := range lines {
-		if line != b.String() {
-			return false
-		}
-		a.Add(a, b)
-		a, b = b, a
-	}
-	return len(lines) > 0
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"cloudmaster/integration/program"
 )
 
 // row is one line of the table in the end.
@@ -85,10 +87,10 @@ const patience = 60 * time.Second
 // expect looks until it sees what is expected, and writes down what it saw. An act
 // that did not see it cannot go on.
 func (d *director) expect(ctx context.Context, expected string, look func() (string, bool)) error {
-	seen := until(ctx, patience, look)
-	d.rows = append(d.rows, row{act: d.act, expected: expected, seen: seen.text, ok: seen.err == nil})
-	if seen.err != nil {
-		return fmt.Errorf("expected %s, saw %q: %w", expected, seen.text, seen.err)
+	seen := program.Until(ctx, patience, look)
+	d.rows = append(d.rows, row{act: d.act, expected: expected, seen: seen.Text, ok: seen.Err == nil})
+	if seen.Err != nil {
+		return fmt.Errorf("expected %s, saw %q: %w", expected, seen.Text, seen.Err)
 	}
 	return nil
 }
@@ -96,7 +98,7 @@ func (d *director) expect(ctx context.Context, expected string, look func() (str
 // reported expects a line of the controller's report, after the mark, with all the parts.
 func (d *director) reported(ctx context.Context, expected string, after int, parts ...string) error {
 	return d.expect(ctx, expected, func() (string, bool) {
-		line, ok := contains(d.controller.output(after), parts...)
+		line, ok := program.Find(d.controller.Output(after), parts...)
 		return strings.TrimSpace(line), ok
 	})
 }

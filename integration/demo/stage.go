@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"cloudmaster/integration/program"
+	"cloudmaster/integration/sample"
 	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/internal/pool"
 )
@@ -36,8 +36,8 @@ type stage struct {
 	stderr     *os.File
 	lock       *os.File // held while we play
 	env        []string // of the controller, beside what the stage sets itself
-	controller *process
-	others     []*process
+	controller *program.Process
+	others     []*program.Process
 }
 
 // newStage prepares the directory and chooses addresses. With fixed addresses they are
@@ -114,7 +114,7 @@ func (s *stage) stderrLog() string          { return filepath.Join(s.dir, "stder
 
 // startController starts the controller, for the first time or again.
 func (s *stage) startController(ctx context.Context) error {
-	p, err := start(ctx, s.out, s.stderr, append([]string{
+	p, err := program.Start(ctx, s.out, s.stderr, append([]string{
 		"CLOUDMASTER_BROKER_LISTEN=" + s.broker,
 		"CLOUDMASTER_BROKER_STORE_DIR=" + s.store(),
 		"CLOUDMASTER_OPS_LISTEN=" + s.ops,
@@ -126,8 +126,8 @@ func (s *stage) startController(ctx context.Context) error {
 	}
 	s.controller = p
 	return s.ready(ctx, "controller", p, func() bool {
-		_, err := get(ctx, "http://"+s.ops+"/readyz")
-		return err == nil && p.mark() > 0 // its own first line: another controller may answer there
+		_, err := program.Get(ctx, "http://"+s.ops+"/readyz")
+		return err == nil && p.Mark() > 0 // its own first line: another controller may answer there
 	})
 }
 
@@ -138,14 +138,14 @@ func (s *stage) startAllocator(ctx context.Context) error {
 		return err
 	}
 	return s.ready(ctx, "allocator", p, func() bool {
-		_, err := get(ctx, "http://"+s.allocator+"/healthz")
+		_, err := program.Get(ctx, "http://"+s.allocator+"/healthz")
 		return err == nil
 	})
 }
 
 // run starts a program that the stage will stop in the end.
-func (s *stage) run(ctx context.Context, name string, args ...string) (*process, error) {
-	p, err := start(ctx, nil, s.stderr, nil, s.program(name), args...)
+func (s *stage) run(ctx context.Context, name string, args ...string) (*program.Process, error) {
+	p, err := program.Start(ctx, nil, s.stderr, nil, s.program(name), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -156,32 +156,15 @@ func (s *stage) run(ctx context.Context, name string, args ...string) (*process,
 const readyTimeout = 30 * time.Second
 
 // ready waits until a program is, or has ended.
-func (s *stage) ready(ctx context.Context, name string, p *process, is func() bool) error {
-	seen := until(ctx, readyTimeout, func() (string, bool) { return "", p.ended() || is() })
-	if p.ended() {
-		return fmt.Errorf("%s ended at once (exit %d): %s", name, p.exitCode(), s.lastWords())
+func (s *stage) ready(ctx context.Context, name string, p *program.Process, is func() bool) error {
+	seen := program.Until(ctx, readyTimeout, func() (string, bool) { return "", p.Ended() || is() })
+	if p.Ended() {
+		return fmt.Errorf("%s ended at once (exit %d): %s", name, p.ExitCode(), s.lastWords())
 	}
-	if seen.err != nil {
-		return fmt.Errorf("%s is not ready: %w; see %s", name, seen.err, s.stderr.Name())
+	if seen.Err != nil {
+		return fmt.Errorf("%s is not ready: %w; see %s", name, seen.Err, s.stderr.Name())
 	}
 	return nil
-}
-
-func get(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s", url, resp.Status)
-	}
-	return string(body), err
 }
 
 // lastWords returns the last line that a program wrote to its standard error.
@@ -196,42 +179,12 @@ func (s *stage) lastWords() string {
 
 // metric reads one value from the controller's metrics; false if it is not there.
 func (s *stage) metric(ctx context.Context, series string) (float64, bool) {
-	body, err := get(ctx, "http://"+s.ops+"/metrics")
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.SplitSeq(body, "\n") {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			v, err := strconv.ParseFloat(value, 64)
-			return v, err == nil
-		}
-	}
-	return 0, false
+	return program.Metric(ctx, "http://"+s.ops, series)
 }
 
-// member is an instance in the active set as the allocator sees it.
-type member struct {
-	ID   string  `json:"id"`
-	Load float64 `json:"load_estimate"`
-}
-
-// activeSet returns the fib pool's set by instance id.
+// activeSet returns the loads of the fib pool's set by instance id.
 func (s *stage) activeSet(ctx context.Context) map[string]float64 {
-	body, err := get(ctx, "http://"+s.allocator+"/v1/pools/fib")
-	if err != nil {
-		return nil
-	}
-	var set struct {
-		Instances []member `json:"instances"`
-	}
-	if json.Unmarshal([]byte(body), &set) != nil {
-		return nil
-	}
-	loads := make(map[string]float64)
-	for _, m := range set.Instances {
-		loads[m.ID] = m.Load
-	}
-	return loads
+	return sample.ActiveSet(ctx, "http://"+s.allocator, "fib")
 }
 
 // pid returns the process id of an instance.
@@ -255,12 +208,12 @@ func (s *stage) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, p := range s.others {
-		if !p.ended() {
-			errs = append(errs, p.stop())
+		if !p.Ended() {
+			errs = append(errs, p.Stop())
 		}
 	}
-	if s.controller != nil && !s.controller.ended() {
-		errs = append(errs, s.controller.stop())
+	if s.controller != nil && !s.controller.Ended() {
+		errs = append(errs, s.controller.Stop())
 	}
 	errs = append(errs, s.endInstances(ctx), s.stderr.Close(), s.lock.Close())
 	return errors.Join(errs...)
@@ -272,7 +225,7 @@ func (s *stage) endInstances(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	seen := until(ctx, stopTimeout, func() (string, bool) {
+	seen := program.Until(ctx, program.StopTimeout, func() (string, bool) {
 		list, err := c.List(ctx)
 		var ids []pool.InstanceID
 		for _, in := range list {
@@ -283,34 +236,5 @@ func (s *stage) endInstances(ctx context.Context) error {
 		}
 		return fmt.Sprintf("%d instances run", len(ids)), err == nil && len(ids) == 0
 	})
-	return seen.err
-}
-
-// sight is what an expectation has seen.
-type sight struct {
-	text string
-	err  error // why it was not what was expected
-}
-
-var errNotSeen = errors.New("not seen in time")
-
-// until looks again and again until the look is good, the time is over, or ctx ends.
-func until(ctx context.Context, timeout time.Duration, look func() (string, bool)) sight {
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		text, ok := look()
-		if ok {
-			return sight{text: text}
-		}
-		select {
-		case <-ctx.Done():
-			return sight{text: text, err: context.Cause(ctx)}
-		case <-deadline.C:
-			return sight{text: text, err: errNotSeen}
-		case <-tick.C:
-		}
-	}
+	return seen.Err
 }

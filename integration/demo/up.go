@@ -29,7 +29,7 @@ func up(ctx context.Context, opts options, out io.Writer) (err error) {
 	case <-ctx.Done():
 		fmt.Fprintln(out, "stopping")
 		return nil
-	case <-s.controller.done:
+	case <-s.controller.Done():
 		return fmt.Errorf("the controller ended: see %s", s.stderr.Name())
 	}
 }

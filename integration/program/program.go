@@ -1,4 +1,6 @@
-package main
+// Package program runs programs for plays and walk-throughs, keeps what they print, and
+// waits for what they do.
+package program
 
 import (
 	"bufio"
@@ -14,24 +16,24 @@ import (
 	"time"
 )
 
-// process is a running program whose output lines are kept.
-type process struct {
+// Process is a running program whose output lines are kept.
+type Process struct {
 	name string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and all output is read
 
 	mu    sync.Mutex
 	lines []string // guarded by mu; of standard output
-	err   error    // guarded by mu; how it ended
 }
 
-// start runs a program. Its standard output goes to echo as well, its standard error to a file.
-func start(ctx context.Context, echo io.Writer, errors *os.File, env []string, name string, args ...string) (*process, error) {
-	p := &process{name: name, done: make(chan struct{})}
+// Start runs a program. Its standard output goes to echo as well, unless that is nil, its standard
+// error to a file. env is added to the caller's environment. It outlives ctx: Stop or Kill end it.
+func Start(ctx context.Context, echo io.Writer, stderr *os.File, env []string, name string, args ...string) (*Process, error) {
+	p := &Process{name: name, done: make(chan struct{})}
 	// Not CommandContext: how the program ends is the play's business.
 	p.cmd = exec.Command(name, args...) //nolint:noctx // it outlives the call, and stop ends it
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stderr = errors
+	p.cmd.Stderr = stderr
 	// Ctrl-C is for us, not for it; but if we are killed it ends too.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := p.cmd.StdoutPipe()
@@ -48,7 +50,7 @@ func start(ctx context.Context, echo io.Writer, errors *os.File, env []string, n
 	return p, nil
 }
 
-func (p *process) read(out io.Reader, echo io.Writer) {
+func (p *Process) read(out io.Reader, echo io.Writer) {
 	defer close(p.done)
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
@@ -60,27 +62,25 @@ func (p *process) read(out io.Reader, echo io.Writer) {
 			fmt.Fprintln(echo, lines.Text())
 		}
 	}
-	err := p.cmd.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.err = err
+	_ = p.cmd.Wait() // ExitCode tells
 }
 
-// output returns the lines from the given one on.
-func (p *process) output(from int) []string {
+// Output returns the lines from the given one on.
+func (p *Process) Output(from int) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.lines[min(from, len(p.lines)):]...)
 }
 
-// mark returns how many lines there are now, to look only at later ones.
-func (p *process) mark() int {
+// Mark returns how many lines there are now, to look only at later ones.
+func (p *Process) Mark() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.lines)
 }
 
-func (p *process) ended() bool {
+// Ended reports whether it has.
+func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
 		return true
@@ -89,8 +89,11 @@ func (p *process) ended() bool {
 	}
 }
 
-// kill ends it without warning and waits until it has.
-func (p *process) kill() error {
+// Done is closed when it has ended and all its output is read.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Kill ends it without warning and waits until it has.
+func (p *Process) Kill() error {
 	err := p.cmd.Process.Kill()
 	<-p.done
 	if errors.Is(err, os.ErrProcessDone) {
@@ -99,29 +102,30 @@ func (p *process) kill() error {
 	return err
 }
 
-const stopTimeout = 20 * time.Second
+// StopTimeout is how long a program may take to end.
+const StopTimeout = 20 * time.Second
 
-// stop asks it to end, and kills it if it does not.
-func (p *process) stop() error {
+// Stop asks it to end, and kills it if it does not.
+func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(stopTimeout):
-		return errors.Join(fmt.Errorf("%s did not stop within %s", p.name, stopTimeout), p.kill())
+	case <-time.After(StopTimeout):
+		return errors.Join(fmt.Errorf("%s did not stop within %s", p.name, StopTimeout), p.Kill())
 	}
 }
 
-// exitCode waits for its end. -1 if a signal ended it.
-func (p *process) exitCode() int {
+// ExitCode waits for its end. -1 if a signal ended it.
+func (p *Process) ExitCode() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// contains returns the first line that has all the parts.
-func contains(lines []string, parts ...string) (string, bool) {
+// Find returns the first line that has all the parts.
+func Find(lines []string, parts ...string) (string, bool) {
 	for _, line := range lines {
 		all := true
 		for _, part := range parts {

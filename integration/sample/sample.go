@@ -1,0 +1,61 @@
+// Package sample knows what the sample's programs say: results of primes workers,
+// Fibonacci numbers, active sets.
+package sample
+
+import (
+	"context"
+	"encoding/json"
+	"math/big"
+	"regexp"
+
+	"cloudmaster/integration/program"
+)
+
+var processed = regexp.MustCompile(`Processed: (\d+) \d+ primes \((\d+)\)`)
+
+// Processed returns the results that a controller's report tells of, by job.
+func Processed(lines []string) map[string][]string {
+	results := make(map[string][]string)
+	for _, line := range lines {
+		if m := processed.FindStringSubmatch(line); m != nil {
+			results[m[1]] = append(results[m[1]], m[2])
+		}
+	}
+	return results
+}
+
+// Fibonacci reports whether the lines are the sequence from its beginning, without a gap.
+func Fibonacci(lines []string) bool {
+	a, b := big.NewInt(0), big.NewInt(1)
+	for _, line := range lines {
+		if line != b.String() {
+			return false
+		}
+		a.Add(a, b)
+		a, b = b, a
+	}
+	return len(lines) > 0
+}
+
+// ActiveSet returns the loads of a pool's set by instance id, as the allocator sees it; nil if
+// it does not answer.
+func ActiveSet(ctx context.Context, allocator, pool string) map[string]float64 {
+	body, err := program.Get(ctx, allocator+"/v1/pools/"+pool)
+	if err != nil {
+		return nil
+	}
+	var set struct {
+		Instances []struct {
+			ID   string  `json:"id"`
+			Load float64 `json:"load_estimate"`
+		} `json:"instances"`
+	}
+	if json.Unmarshal([]byte(body), &set) != nil {
+		return nil
+	}
+	loads := make(map[string]float64)
+	for _, m := range set.Instances {
+		loads[m.ID] = m.Load
+	}
+	return loads
+}
