@@ -56,6 +56,16 @@ fuzz-one:
 bench: ## Run the benchmarks (BENCHTIME=1s BENCHCOUNT=1); writes nothing into the tree
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(BENCHCOUNT) work
 
+# What is tested against LocalStack. LOCALSTACK_ENDPOINT names a running one; else a container is started.
+INTEGRATION := ./internal/queue/sqsqueue ./internal/blob/s3blob ./internal/cloud/ec2cloud ./internal/backend/awsbackend \
+  ./services/controller/internal/awssetup ./integration/...
+
+.PHONY: integration
+integration: ## Run the tests that need LocalStack (Docker, or LOCALSTACK_ENDPOINT)
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/suite ./integration/suite
+	@$(BIN)/suite $(INTEGRATION)
+
 .PHONY: localstack-image
 localstack-image: ## Build an image of LocalStack where none can be pulled (root, Docker)
 	integration/localstack/build-image.sh

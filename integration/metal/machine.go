@@ -1,0 +1,193 @@
+package metal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+var errNoProcess = errors.New("no process runs")
+
+// machine is one instance, from its first sight to the end of its process.
+type machine struct {
+	inst  instance
+	metal *Metal
+	log   *slog.Logger
+	over  chan struct{} // closed when the instance is terminated
+	once  sync.Once     // closes over
+
+	mu       sync.Mutex
+	cmd      *exec.Cmd // nil: not booted, or ended; guarded by mu
+	metadata *metadata // nil when cmd is; guarded by mu
+	err      error     // why it could not run or end; guarded by mu
+}
+
+func newMachine(inst instance, m *Metal) *machine {
+	return &machine{inst: inst, metal: m, log: m.log.With("instance", inst.id), over: make(chan struct{})}
+}
+
+// terminate makes the process end, without waiting for it.
+func (m *machine) terminate() {
+	m.once.Do(func() { close(m.over) })
+}
+
+// live boots the instance and returns when its process has ended.
+func (m *machine) live(ctx context.Context, boot time.Duration) {
+	wait := time.NewTimer(boot)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-m.over:
+		return
+	case <-ctx.Done():
+		return
+	}
+	if err := m.run(ctx); err != nil && ctx.Err() == nil {
+		m.log.ErrorContext(ctx, "instance has no process", "error", err)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.err = fmt.Errorf("instance %s: %w", m.inst.id, err)
+	}
+}
+
+// run starts the process and stays with it to its end.
+func (m *machine) run(ctx context.Context) (err error) {
+	binary, ok := m.metal.images[m.inst.image]
+	if !ok {
+		return fmt.Errorf("image %s stands for no binary", m.inst.image)
+	}
+	m.inst.userData, err = m.metal.ec2.userData(ctx, m.inst.id)
+	if err != nil {
+		return err
+	}
+	service, err := serveMetadata(ctx, m.inst, m.metal.opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, service.close()) }()
+	log, err := os.OpenFile(filepath.Join(m.metal.dir, m.inst.id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+
+	cmd := exec.Command(binary) //nolint:noctx // how it ends is told below: asked first, then killed
+	cmd.Env = m.environment(service.url)
+	cmd.Stdout, cmd.Stderr = log, log
+	// A group of its own, so that Ctrl-C is not for it; but if we are killed it ends too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	m.log.InfoContext(ctx, "instance runs", "binary", binary, "pid", cmd.Process.Pid)
+	m.set(cmd, service)
+	defer m.set(nil, nil)
+	return m.attend(ctx, cmd)
+}
+
+// attend waits for the end of the process, and brings it about if it has to.
+func (m *machine) attend(ctx context.Context, cmd *exec.Cmd) error {
+	ended := make(chan struct{})
+	var how error // written before ended is closed
+	go func() {
+		defer close(ended)
+		how = cmd.Wait()
+	}()
+	select {
+	case <-ended:
+		m.log.InfoContext(ctx, "process ended", "error", how)
+		return sweep(cmd)
+	case <-m.over:
+	case <-ctx.Done():
+	}
+	termErr := send(cmd, syscall.SIGTERM)
+	grace := time.NewTimer(m.metal.opts.Grace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+		return errors.Join(termErr, sweep(cmd))
+	case <-grace.C:
+	}
+	killErr := send(cmd, syscall.SIGKILL)
+	<-ended
+	return errors.Join(termErr, killErr, sweep(cmd))
+}
+
+// sweep ends what the process has left behind in its group.
+func sweep(cmd *exec.Cmd) error {
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+func send(cmd *exec.Cmd, sig os.Signal) error {
+	if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
+}
+
+// environment is the caller's without what would tell the process more than an
+// instance knows: credentials, profiles, a region, settings of the suite's programs.
+func (m *machine) environment(metadata string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "CLOUDMASTER_") || strings.HasPrefix(v, "LOCALSTACK_")
+	})
+	env = append(env,
+		"AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata,
+		"AWS_ENDPOINT_URL="+m.metal.opts.Wire,
+		"AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull,
+	)
+	return append(env, m.metal.opts.Env...)
+}
+
+func (m *machine) set(cmd *exec.Cmd, service *metadata) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cmd, m.metadata = cmd, service
+}
+
+func (m *machine) running() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cmd != nil
+}
+
+func (m *machine) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+func (m *machine) crash() error { return m.signal(syscall.SIGKILL) }
+
+func (m *machine) hang() error { return m.signal(syscall.SIGSTOP) }
+
+func (m *machine) signal(sig os.Signal) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cmd == nil {
+		return errNoProcess
+	}
+	return send(m.cmd, sig)
+}
+
+func (m *machine) reclaim(at time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.metadata == nil {
+		return errNoProcess
+	}
+	m.metadata.reclaimAt(at)
+	return nil
+}

@@ -1,0 +1,182 @@
+// Package metal gives the EC2 instances of a LocalStack what they lack there: a
+// process that runs. For each running instance that carries a deployment's tag it
+// starts the binary that the instance's image stands for, with a metadata service
+// of its own and none of the caller's credentials, and ends it when the instance
+// is terminated or gone. Slow boots, crashes, hangs and spot reclaims come on command.
+package metal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options of Start; zero values work.
+type Options struct {
+	Wire     string        // address that instances use for AWS; default: the endpoint
+	Region   string        // default eu-west-1
+	Account  string        // whose instances; a number of 12 digits, default LocalStack's own
+	Role     string        // whose credentials the metadata service gives; default cloudmaster
+	Interval time.Duration // between two looks at the instances; default 200 ms
+	Grace    time.Duration // between SIGTERM and SIGKILL; default 10 s
+	Env      []string      // more variables for every process
+	Log      *slog.Logger  // default: none
+}
+
+// Metal runs the processes. Its methods may be called from anywhere.
+type Metal struct {
+	images map[string]string
+	dir    string
+	opts   Options
+	ec2    ec2
+	log    *slog.Logger
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	boot     time.Duration       // of instances seen from now on; guarded by mu
+	machines map[string]*machine // every instance ever seen running, by id; guarded by mu
+}
+
+// Start looks at the instances of the endpoint from now until Close or the end of
+// ctx. images maps image ids to binaries; an instance's output goes to dir/<id>.log.
+func Start(ctx context.Context, endpoint, dir string, images map[string]string, opts Options) (*Metal, error) {
+	opts.Wire = cmp.Or(opts.Wire, endpoint)
+	opts.Region = cmp.Or(opts.Region, "eu-west-1")
+	opts.Account = cmp.Or(opts.Account, defaultAccount)
+	opts.Role = cmp.Or(opts.Role, "cloudmaster")
+	opts.Interval = cmp.Or(opts.Interval, 200*time.Millisecond)
+	opts.Grace = cmp.Or(opts.Grace, 10*time.Second)
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("start metal: %w", err)
+	}
+	m := &Metal{
+		images: maps.Clone(images), dir: dir, opts: opts, log: opts.Log, machines: make(map[string]*machine),
+		ec2: ec2{endpoint: endpoint, region: opts.Region, account: opts.Account, client: &http.Client{Transport: &http.Transport{}}},
+	}
+	ctx, m.cancel = context.WithCancel(ctx)
+	m.wg.Go(func() { m.watch(ctx) })
+	return m, nil
+}
+
+// Close ends every process and waits until it has ended.
+func (m *Metal) Close() error {
+	m.cancel()
+	m.wg.Wait()
+	m.ec2.client.CloseIdleConnections()
+	var errs []error
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(m.machines)) {
+		errs = append(errs, m.machines[id].failure())
+	}
+	return errors.Join(errs...)
+}
+
+// Running returns the ids of the instances whose process runs, sorted. One that hangs runs.
+func (m *Metal) Running() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for id, machine := range m.machines {
+		if machine.running() {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Delay makes instances that are seen from now on take that long to boot.
+func (m *Metal) Delay(boot time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.boot = boot
+}
+
+// Crash kills the instance's process. EC2 does not notice, and it is not started again.
+func (m *Metal) Crash(id string) error {
+	return m.command(id, (*machine).crash)
+}
+
+// Hang stops the instance's process where it is, with its connections open.
+func (m *Metal) Hang(id string) error {
+	return m.command(id, (*machine).hang)
+}
+
+// Reclaim announces in the instance's metadata that it is terminated at the given
+// time. To terminate it is the caller's part.
+func (m *Metal) Reclaim(id string, at time.Time) error {
+	return m.command(id, func(machine *machine) error { return machine.reclaim(at) })
+}
+
+func (m *Metal) command(id string, do func(*machine) error) error {
+	m.mu.Lock()
+	machine := m.machines[id]
+	m.mu.Unlock()
+	if machine == nil {
+		return fmt.Errorf("instance %s: not seen running", id)
+	}
+	if err := do(machine); err != nil {
+		return fmt.Errorf("instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// watch keeps processes and instances in step. When it returns, all have ended.
+func (m *Metal) watch(ctx context.Context) {
+	tick := time.NewTicker(m.opts.Interval)
+	defer tick.Stop()
+	deaf := false // the last look failed
+	for {
+		list, err := m.ec2.list(ctx)
+		if err == nil {
+			m.reconcile(ctx, list)
+		} else if !deaf && ctx.Err() == nil {
+			// Instances that cannot be seen are not gone.
+			m.log.WarnContext(ctx, "cannot list instances", "error", err)
+		}
+		deaf = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// reconcile starts what is new and ends what no longer runs.
+func (m *Metal) reconcile(ctx context.Context, list []instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	runs := make(map[string]bool, len(list))
+	for _, inst := range list {
+		if inst.state != "running" {
+			continue
+		}
+		runs[inst.id] = true
+		if m.machines[inst.id] != nil {
+			continue
+		}
+		machine := newMachine(inst, m)
+		m.machines[inst.id] = machine
+		boot := m.boot
+		m.wg.Go(func() { machine.live(ctx, boot) })
+	}
+	for id, machine := range m.machines {
+		if !runs[id] {
+			machine.terminate()
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package walkthrough
+
+import (
+	"testing"
+	"time"
+
+	"cloudmaster/integration/wire"
+	"cloudmaster/internal/backoff"
+)
+
+// TestIdleBudget counts what an idle deployment of two pools asks of AWS, with the
+// default times, in three minutes. README, "On AWS", says what that costs.
+func TestIdleBudget(t *testing.T) {
+	w := begin(t, plot{})
+	w.configureAsShipped()
+	w.controllerStarts()
+	backoff.Wait(t.Context(), 5*time.Second) // the start is over: it is not what is counted
+	w.wire.Reset()
+	const minutes = 3
+	backoff.Wait(t.Context(), minutes*time.Minute)
+	sum := make(map[string]int)
+	for call, n := range w.wire.Counts() {
+		sum[call.Service] += n
+		t.Logf("%-24s %d", call.Service+" "+call.Action, n)
+	}
+	describes := w.wire.Counts()[wire.Call{Service: "ec2", Action: "DescribeInstances"}]
+	// One more of each than the rate says: it may fall on either end of the time.
+	if describes > minutes+1 || sum["ec2"] > describes {
+		t.Errorf("got %d DescribeInstances and %d other calls of EC2 in %d minutes, want 1 a minute and no others", describes, sum["ec2"]-describes, minutes)
+	}
+	if most := 2 * (16*minutes + 1); sum["sqs"] > most {
+		t.Errorf("got %d calls of SQS in %d minutes, want at most 16 a minute for each of 2 pools", sum["sqs"], minutes)
+	}
+	if most := 2 * (minutes + 1); sum["s3"] > most {
+		t.Errorf("got %d calls of S3 in %d minutes, want at most 1 a minute for each of 2 pools", sum["s3"], minutes)
+	}
+	if describes < minutes-1 || sum["sqs"] < minutes*20 {
+		t.Errorf("got %d DescribeInstances and %d calls of SQS: did the controller look at all?", describes, sum["sqs"])
+	}
+}

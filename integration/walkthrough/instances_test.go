@@ -1,0 +1,170 @@
+package walkthrough
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"cloudmaster/integration/wire"
+	"cloudmaster/internal/cloud"
+)
+
+// TestTerminatedBehindOurBack: a person ends a busy worker's instance.
+func TestTerminatedBehindOurBack(t *testing.T) {
+	w := begin(t, plot{pools: primesPool})
+	w.controllerStarts()
+	w.feeds("1|" + endless)
+	victim := w.worksOn(0, "1")
+	w.listsAgain() // before it is listed for the first time its absence says nothing
+	w.terminates(victim)
+	mark := w.controller.Mark()
+	w.reports(0, "primes Instance "+victim+" is gone")
+	if other := w.worksOn(mark, "1"); other == victim {
+		t.Errorf("the job is back with %s, which is gone", victim)
+	}
+}
+
+// TestStartedBehindOurBack: an instance with our tags is adopted, one without is left alone.
+func TestStartedBehindOurBack(t *testing.T) {
+	w := begin(t, plot{pools: primesPool})
+	stranger := w.launches(nil)
+	w.controllerStarts()
+	ours := w.launches(map[string]string{
+		cloud.TagDeployment: deployment, cloud.TagPool: "primes", cloud.TagState: "startup",
+		cloud.TagStateSince: time.Now().UTC().Format(time.RFC3339),
+	})
+	w.sees("it counted", func() (string, bool) {
+		n := w.instances("primes", "startup") + w.instances("primes", "active")
+		return fmt.Sprint(n), n == 1
+	})
+	w.reports(0, "primes Terminating instance "+ours) // idle, and not needed
+	w.sees("only the stranger left", func() (string, bool) {
+		var ids []string
+		for _, in := range w.listed() {
+			ids = append(ids, *in.InstanceId)
+		}
+		return join(ids), len(ids) == 1 && ids[0] == stranger
+	})
+	w.reportsNot(0, stranger)
+}
+
+// TestHungInstance: its process stops where it is, in the middle of a job.
+func TestHungInstance(t *testing.T) {
+	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"watchdog_interval": "6s"}})
+	w.controllerStarts()
+	w.feeds("1|" + long)
+	victim := w.worksOn(0, "1")
+	w.must(w.metal.Hang(victim))
+	w.reports(0, "primes Terminating instance "+victim)
+	w.processed("1|" + long)
+	w.reportsNot(0, "primes "+victim+" Processed: 1 ")
+}
+
+// TestCrashedProcess: EC2 shows the instance running, and nothing is on it.
+func TestCrashedProcess(t *testing.T) {
+	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"watchdog_interval": "6s"}})
+	w.controllerStarts()
+	w.feeds("1|" + long)
+	victim := w.worksOn(0, "1")
+	w.must(w.metal.Crash(victim))
+	w.reports(0, "primes Terminating instance "+victim)
+	w.processed("1|" + long)
+}
+
+// TestSpotReclaim: a worker that is taken back hands its job back and says so.
+func TestSpotReclaim(t *testing.T) {
+	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"market": "spot"}})
+	w.controllerStarts()
+	w.feeds("1|"+long, "2|"+long)
+	victim := w.worksOn(0, "1")
+	w.must(w.metal.Reclaim(victim, time.Now().Add(2*time.Minute)))
+	w.sees("its process ended", func() (string, bool) {
+		ids := w.metal.Running()
+		for _, id := range ids {
+			if id == victim {
+				return join(ids), false
+			}
+		}
+		return join(ids), true
+	})
+	w.terminates(victim)
+	w.processed("1|"+long, "2|"+long)
+}
+
+// TestSlowBoot: what is on its way is not launched again.
+func TestSlowBoot(t *testing.T) {
+	w := begin(t, plot{pools: primesPool})
+	w.metal.Delay(10 * time.Second)
+	w.controllerStarts()
+	w.feeds("1|6573")
+	w.processed("1|6573")
+	if n := len(w.everListed()); n != 1 {
+		t.Errorf("got %d instances in all, want 1", n)
+	}
+}
+
+// TestManyInstances: lists come in pages.
+func TestManyInstances(t *testing.T) {
+	const many = 151
+	w := begin(t, plot{noMetal: true, pools: fmt.Sprintf(`  primes:
+    policy: fixed
+    image: walk-primes-*
+    cloud: aws
+    minimum_number_of_instances: %d
+    maximum_number_of_instances: %d
+    watchdog_interval: 0s
+`, many, many)})
+	var last string
+	for range many {
+		last = w.launches(map[string]string{
+			cloud.TagDeployment: deployment, cloud.TagPool: "primes", cloud.TagState: "startup",
+			cloud.TagStateSince: time.Now().UTC().Format(time.RFC3339),
+		})
+	}
+	w.controllerStarts()
+	w.sees("all adopted", w.has(many, "primes", "startup"))
+	w.still("all there", 5*time.Second, w.has(many, "primes", "startup"))
+	w.reportsNot(0, "primes Started instance")
+	w.terminates(last)
+	w.reports(0, "primes Instance "+last+" is gone")
+	w.reports(0, "primes Started instance")
+	w.sees("as many as before", func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == many })
+}
+
+// listsAgain waits until the controller has asked for a list, and has the answer.
+func (w *world) listsAgain() {
+	w.t.Helper()
+	describes := func() int { return w.wire.Counts()[wire.Call{Service: "ec2", Action: "DescribeInstances"}] }
+	before := describes()
+	w.sees("two more lists", func() (string, bool) { return "", describes() >= before+2 })
+}
+
+// launches starts an instance of the primes image, past the controller.
+func (w *world) launches(tags map[string]string) (id string) {
+	w.t.Helper()
+	in := &ec2.RunInstancesInput{
+		ImageId: aws.String(w.images["primes-worker"]), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), InstanceType: types.InstanceTypeT3Micro,
+		UserData: aws.String(w.userData("primes")),
+	}
+	if len(tags) > 0 {
+		spec := types.TagSpecification{ResourceType: types.ResourceTypeInstance}
+		for key, value := range tags {
+			spec.Tags = append(spec.Tags, types.Tag{Key: aws.String(key), Value: aws.String(value)})
+		}
+		in.TagSpecifications = []types.TagSpecification{spec}
+	}
+	out, err := w.ec2.RunInstances(w.t.Context(), in)
+	w.must(err)
+	return *out.Instances[0].InstanceId
+}
+
+// terminates ends an instance, past the controller.
+func (w *world) terminates(id string) {
+	w.t.Helper()
+	_, err := w.ec2.TerminateInstances(w.t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+	w.must(err)
+}

@@ -1,0 +1,89 @@
+package walkthrough
+
+import (
+	"context"
+	"encoding/base64"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"cloudmaster/internal/agent"
+)
+
+func join(ids []string) string { return strings.Join(ids, " ") }
+
+func ids(set map[string]float64) []string { return slices.Sorted(maps.Keys(set)) }
+
+// sqs is SQS past the wire.
+func (w *world) sqs() *sqs.Client {
+	return sqs.New(sqs.Options{
+		Region: region, BaseEndpoint: w.ec2.Options().BaseEndpoint,
+		Credentials: credentials.NewStaticCredentialsProvider(w.account, "test", ""),
+	})
+}
+
+func (w *world) queueURL(queue string) *string {
+	w.t.Helper()
+	out, err := w.sqs().GetQueueUrl(w.t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String(queue)})
+	w.must(err)
+	return out.QueueUrl
+}
+
+// sends puts messages on a queue as they are.
+func (w *world) sends(queue string, bodies ...string) {
+	w.t.Helper()
+	url := w.queueURL(queue)
+	for _, body := range bodies {
+		_, err := w.sqs().SendMessage(w.t.Context(), &sqs.SendMessageInput{QueueUrl: url, MessageBody: aws.String(body)})
+		w.must(err)
+	}
+}
+
+// counts returns how many messages are visible.
+func (w *world) counts(queue string) string {
+	w.t.Helper()
+	const visible = types.QueueAttributeNameApproximateNumberOfMessages
+	out, err := w.sqs().GetQueueAttributes(w.t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: w.queueURL(queue), AttributeNames: []types.QueueAttributeName{visible}})
+	w.must(err)
+	return out.Attributes[string(visible)]
+}
+
+func (w *world) deletesQueue(queue string) {
+	w.t.Helper()
+	_, err := w.sqs().DeleteQueue(w.t.Context(), &sqs.DeleteQueueInput{QueueUrl: w.queueURL(queue)})
+	w.must(err)
+}
+
+// userData is what the controller would tell an instance of the pool.
+func (w *world) userData(pool string) string {
+	w.t.Helper()
+	doc, err := agent.UserData{
+		Deployment: deployment, Pool: "primes", Backend: "aws://" + region,
+		Queues: agent.Queues{Work: pool + "-work-" + deployment, Status: pool + "-status-" + deployment},
+	}.Encode()
+	w.must(err)
+	return base64.StdEncoding.EncodeToString(doc)
+}
+
+// everListed returns the ids of all instances there ever were, the terminated too.
+func (w *world) everListed() []string {
+	w.t.Helper()
+	var all []string
+	pages := ec2.NewDescribeInstancesPaginator(w.ec2, &ec2.DescribeInstancesInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.WithoutCancel(w.t.Context()))
+		w.must(err)
+		for _, r := range page.Reservations {
+			for _, in := range r.Instances {
+				all = append(all, *in.InstanceId)
+			}
+		}
+	}
+	return all
+}
