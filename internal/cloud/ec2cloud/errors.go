@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -51,6 +52,7 @@ var codes = []struct {
 	{"InvalidSecurityGroupID.NotFound", cloud.ErrNotFound},
 	{"InvalidKeyPair.NotFound", cloud.ErrNotFound},
 	{"ParameterNotFound", cloud.ErrNotFound},        // SSM
+	{"NoSuchEntity", cloud.ErrNotFound},             // IAM, through EC2
 	{"ParameterVersionNotFound", cloud.ErrNotFound}, // SSM
 	{"InvalidParameter*", cloud.ErrInvalid},
 	{"InvalidUserData.*", cloud.ErrInvalid},
@@ -83,11 +85,18 @@ func meaning(err error) error {
 // classify adds the port's error to what a call returned. What has none stays as it
 // is: a fault of the way there, which leaves open whether the call took effect.
 func classify(err error) error {
-	if m := meaning(err); m != nil {
-		return fmt.Errorf("%w: %w", m, err)
+	m := meaning(err)
+	switch {
+	case m == nil:
+		return err
+	case noProfile.MatchString(err.Error()):
+		return fmt.Errorf("%w: run controller setup, or correct the pool's instance_profile; one that was made just now is not known everywhere yet: %w", m, err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", m, err)
 }
+
+// noProfile is how EC2 complains about an instance profile: it has no code of its own.
+var noProfile = regexp.MustCompile(`(?i)instance ?profile`)
 
 // settled reports whether a classified error says for certain that nothing was started.
 // Throttled does not: an earlier try of the same call may have got through.

@@ -257,7 +257,7 @@ func TestErrorTable(t *testing.T) {
 		"InvalidSubnetID.NotFound": cloud.ErrNotFound, "InvalidGroup.NotFound": cloud.ErrNotFound, "InvalidKeyPair.NotFound": cloud.ErrNotFound,
 		"InvalidInstanceID.Malformed": cloud.ErrNotFound, "InvalidParameterValue": cloud.ErrInvalid, "InvalidParameterCombination": cloud.ErrInvalid,
 		"InvalidUserData.Malformed": cloud.ErrInvalid, "RequestLimitExceeded": cloud.ErrThrottled, "UnauthorizedOperation": cloud.ErrDenied,
-		"ParameterNotFound": cloud.ErrNotFound, "UnsupportedOperation": cloud.ErrInvalid, "ReservationCapacityExceeded": cloud.ErrCapacity, "PendingVerification": cloud.ErrDenied,
+		"ParameterNotFound": cloud.ErrNotFound, "NoSuchEntity": cloud.ErrNotFound, "UnsupportedOperation": cloud.ErrInvalid, "ReservationCapacityExceeded": cloud.ErrCapacity, "PendingVerification": cloud.ErrDenied,
 		"InvalidID": cloud.ErrNotFound, "InvalidIDs": nil, "ValidationException": cloud.ErrInvalid, "InternalError": nil, "Unavailable": nil, "": nil,
 	} {
 		cause := fmt.Errorf("call: %w", &smithy.GenericAPIError{Code: code})
@@ -270,6 +270,22 @@ func TestErrorTable(t *testing.T) {
 				t.Errorf("%q is %v: got %t, want %t", code, known, is, !is)
 			}
 		}
+	}
+}
+
+func TestMissingProfileNamesTheNextStep(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []*smithy.GenericAPIError{
+		{Code: "InvalidParameterValue", Message: "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"},
+		{Code: "NoSuchEntity", Message: "Instance profile x not found"},
+	} {
+		err := ec2cloud.Classify(cause)
+		if !strings.Contains(err.Error(), "run controller setup") || !errors.Is(err, cause) || !errors.Is(err, cloud.ErrInvalid) && !errors.Is(err, cloud.ErrNotFound) {
+			t.Errorf("got %v, want it to name controller setup", err)
+		}
+	}
+	if err := ec2cloud.Classify(&smithy.GenericAPIError{Code: "InvalidParameterValue", Message: "size"}); strings.Contains(err.Error(), "setup") {
+		t.Errorf("got %v, want no advice about profiles", err)
 	}
 }
 
