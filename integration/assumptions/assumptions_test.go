@@ -126,7 +126,7 @@ func (c cloud) states(client *ec2.Client, name string) map[string]ec2types.Insta
 	return states
 }
 
-func TestA05TagsAreThereFromTheFirstMoment(t *testing.T) {
+func TestA05_TagsAreThereFromTheFirstMoment(t *testing.T) {
 	c := at(t)
 	client := ec2.NewFromConfig(c.cfg)
 	id := c.launch(client, "a05")
@@ -136,7 +136,7 @@ func TestA05TagsAreThereFromTheFirstMoment(t *testing.T) {
 	})
 }
 
-func TestA06OneUnknownIDKeepsAllFromEnding(t *testing.T) {
+func TestA06_OneUnknownIDKeepsAllFromEnding(t *testing.T) {
 	c := at(t)
 	client := ec2.NewFromConfig(c.cfg)
 	id := c.launch(client, "a06")
@@ -147,7 +147,7 @@ func TestA06OneUnknownIDKeepsAllFromEnding(t *testing.T) {
 	}
 }
 
-func TestA07TerminatedInstancesStayListedAndCanBeEndedAgain(t *testing.T) {
+func TestA07_TerminatedInstancesStayListedAndCanBeEndedAgain(t *testing.T) {
 	c := at(t)
 	client := ec2.NewFromConfig(c.cfg)
 	id := c.launch(client, "a07")
@@ -161,7 +161,7 @@ func TestA07TerminatedInstancesStayListedAndCanBeEndedAgain(t *testing.T) {
 	})
 }
 
-func TestA08UserDataComesBackAsItWasGiven(t *testing.T) {
+func TestA08_UserDataComesBackAsItWasGiven(t *testing.T) {
 	c := at(t)
 	client := ec2.NewFromConfig(c.cfg)
 	doc := base64.StdEncoding.EncodeToString([]byte("pool: primes\nnote: \u00e4\u2028\n"))
@@ -197,8 +197,8 @@ func newS3(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle, o.RetryMaxAttempts = true, 1 })
 }
 
-// TestA09: of several who create an object at once, one succeeds.
-func TestA09AnObjectIsCreatedOnce(t *testing.T) {
+// TestA09_AnObjectIsCreatedOnce: of several who create an object at once, one succeeds.
+func TestA09_AnObjectIsCreatedOnce(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
 	bucket := c.bucket(client)
@@ -210,8 +210,8 @@ func TestA09AnObjectIsCreatedOnce(t *testing.T) {
 	})
 }
 
-// TestA10: of several who replace a version at once, one succeeds.
-func TestA10AVersionIsReplacedOnce(t *testing.T) {
+// TestA10_AVersionIsReplacedOnce: of several who replace a version at once, one succeeds.
+func TestA10_AVersionIsReplacedOnce(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
 	bucket := c.bucket(client)
@@ -245,7 +245,7 @@ func (c cloud) oneWins(write func(n int) error) {
 	}
 }
 
-func TestA11AnUnchangedObjectIsNotSent(t *testing.T) {
+func TestA11_AnUnchangedObjectIsNotSent(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
 	bucket := c.bucket(client)
@@ -286,7 +286,7 @@ func (c cloud) receive(client *sqs.Client, url *string, wait int32) *sqstypes.Me
 	return &out.Messages[0]
 }
 
-func TestA12AMessageThatIsExtendedIsNotDeliveredAgain(t *testing.T) {
+func TestA12_AMessageThatIsExtendedIsNotDeliveredAgain(t *testing.T) {
 	c := at(t)
 	client := sqs.NewFromConfig(c.cfg)
 	url := c.queue(client, map[string]string{"VisibilityTimeout": "2"})
@@ -305,7 +305,7 @@ func TestA12AMessageThatIsExtendedIsNotDeliveredAgain(t *testing.T) {
 	}
 }
 
-func TestA13AMessageGoesToTheDeadLettersAfterItsDeliveries(t *testing.T) {
+func TestA13_AMessageGoesToTheDeadLettersAfterItsDeliveries(t *testing.T) {
 	c := at(t)
 	client := sqs.NewFromConfig(c.cfg)
 	dead := c.queue(client, nil)
@@ -326,7 +326,7 @@ func TestA13AMessageGoesToTheDeadLettersAfterItsDeliveries(t *testing.T) {
 	})
 }
 
-func TestA14AnEmptyLongPollWaits(t *testing.T) {
+func TestA14_AnEmptyLongPollWaits(t *testing.T) {
 	c := at(t)
 	client := sqs.NewFromConfig(c.cfg)
 	url := c.queue(client, nil)

@@ -158,7 +158,7 @@ func run(ctx context.Context, log *slog.Logger, image string) (string, func() er
 		return testcontainers.TerminateContainer(c)
 	}
 	if err != nil {
-		return "", nil, errors.Join(fmt.Errorf("start %s: %w", image, err), stop())
+		return "", nil, errors.Join(fmt.Errorf("start %s%s: %w", image, nextStep(err), err), stop())
 	}
 	endpoint, err := c.PortEndpoint(ctx, port, "http")
 	if err != nil {
@@ -166,6 +166,17 @@ func run(ctx context.Context, log *slog.Logger, image string) (string, func() er
 	}
 	log.InfoContext(ctx, "LocalStack runs", "image", image, "endpoint", endpoint, "took", time.Since(began).Round(time.Millisecond))
 	return endpoint, stop, nil
+}
+
+// nextStep is what to do about an error of the library; empty if that is not known.
+func nextStep(err error) string {
+	switch text := err.Error(); {
+	case strings.Contains(text, "reaper"):
+		return ": the image of testcontainers' reaper cannot be had; set TESTCONTAINERS_RYUK_DISABLED=true to do without"
+	case strings.Contains(text, "deadline exceeded"):
+		return ": it cannot be reached; in a container of your own set TESTCONTAINERS_HOST_OVERRIDE=localhost"
+	}
+	return ""
 }
 
 // printer passes on what testcontainers has to say.

@@ -124,3 +124,16 @@ func TestChoose(t *testing.T) {
 		})
 	}
 }
+
+func TestNextStep(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"create container: reaper: new reaper: no such host": "TESTCONTAINERS_RYUK_DISABLED",
+		"wait until ready: context deadline exceeded":        "TESTCONTAINERS_HOST_OVERRIDE",
+		"port is already allocated":                          "",
+	} {
+		if got := nextStep(errors.New(text)); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s: got %q, want %q in it", text, got, want)
+		}
+	}
+}

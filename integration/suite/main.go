@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 // command is go test with what the tests need to know in its environment.
 func command(ctx context.Context, endpoint, only string, packages []string) *exec.Cmd {
-	args := []string{"test", "-count=1", "-json"}
+	args := []string{"test", "-count=1", "-json", "-parallel", "4"} // they wait more than they work
 	if only != "" {
 		args = append(args, "-run", only)
 	}

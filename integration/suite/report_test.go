@@ -103,7 +103,7 @@ func TestWords(t *testing.T) {
 func TestCommandTellsTestsWhereLocalStackIs(t *testing.T) {
 	t.Parallel()
 	cmd := command(t.Context(), "http://h:1", "Conf", []string{"./a", "./b"})
-	if got, want := strings.Join(cmd.Args, " "), "go test -count=1 -json -run Conf ./a ./b"; got != want {
+	if got, want := strings.Join(cmd.Args, " "), "go test -count=1 -json -parallel 4 -run Conf ./a ./b"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	env := strings.Join(cmd.Environ(), "\n") + "\n"

@@ -33,8 +33,7 @@ func BenchmarkReaction(b *testing.B) {
 				backoff.Wait(b.Context(), rand.N(poll))
 				before := w.launched()
 				sent := send(w)
-				w.sees("a launch", func() (string, bool) { return "", w.launched() > before })
-				took = append(took, time.Since(sent))
+				took = append(took, w.when(func() bool { return w.launched() > before }).Sub(sent))
 			}
 			slices.Sort(took)
 			for label, at := range map[string]int{"p50-ms": len(took) / 2, "p99-ms": len(took) * 99 / 100, "max-ms": len(took) - 1} {
@@ -55,9 +54,17 @@ func sendSilently(w *world) time.Time {
 func sendAndTell(w *world) (sent time.Time) {
 	calls := func() int { return w.wire.Counts()[wire.Call{Service: "sqs", Action: "SendMessageBatch"}] }
 	before := calls()
-	p := w.start("feed-primes", "--backend", "aws://"+region, "--queue", "primes-work-"+deployment, "--job", "1|6573")
-	w.sees("the job sent", func() (string, bool) { return "", calls() > before })
-	sent = time.Now()
-	p.ExitCode()
-	return sent
+	w.run("feed-primes", "--backend", "aws://"+region, "--queue", "primes-work-"+deployment, "--job", "1|6573")
+	return w.when(func() bool { return calls() > before })
+}
+
+// when waits for something and returns the time, to the millisecond.
+func (w *world) when(is func() bool) time.Time {
+	w.t.Helper()
+	for end := time.Now().Add(patience); !is(); {
+		if time.Now().After(end) || !backoff.Wait(w.t.Context(), time.Millisecond) {
+			w.t.Fatal("it does not happen")
+		}
+	}
+	return time.Now()
 }

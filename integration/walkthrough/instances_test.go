@@ -19,7 +19,8 @@ func TestTerminatedBehindOurBack(t *testing.T) {
 	w.controllerStarts()
 	w.feeds("1|" + endless)
 	victim := w.worksOn(0, "1")
-	w.listsAgain() // before it is listed for the first time its absence says nothing
+	w.must(w.metal.Hang(victim)) // or the job might be done before its time is over
+	w.listsAgain()               // before it is listed for the first time its absence says nothing
 	w.terminates(victim)
 	mark := w.controller.Mark()
 	w.reports(0, "primes Instance "+victim+" is gone")
@@ -56,11 +57,11 @@ func TestStartedBehindOurBack(t *testing.T) {
 func TestHungInstance(t *testing.T) {
 	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"watchdog_interval": "6s"}})
 	w.controllerStarts()
-	w.feeds("1|" + long)
+	w.feeds("1|" + endless)
 	victim := w.worksOn(0, "1")
 	w.must(w.metal.Hang(victim))
 	w.reports(0, "primes Terminating instance "+victim)
-	w.processed("1|" + long)
+	w.processed("1|" + endless)
 	w.reportsNot(0, "primes "+victim+" Processed: 1 ")
 }
 
@@ -68,11 +69,11 @@ func TestHungInstance(t *testing.T) {
 func TestCrashedProcess(t *testing.T) {
 	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"watchdog_interval": "6s"}})
 	w.controllerStarts()
-	w.feeds("1|" + long)
+	w.feeds("1|" + endless)
 	victim := w.worksOn(0, "1")
 	w.must(w.metal.Crash(victim))
 	w.reports(0, "primes Terminating instance "+victim)
-	w.processed("1|" + long)
+	w.processed("1|" + endless)
 }
 
 // TestSpotReclaim: a worker that is taken back hands its job back and says so.

@@ -19,7 +19,7 @@ func TestOutage(t *testing.T) {
 	w.feeds("1|6573")
 	w.processed("1|6573") // its worker stays, idle
 	client := w.connected()
-	w.feeds("2|" + long)
+	w.feeds("2|" + endless)
 	w.worksOn(0, "2")
 	set, before := fmt.Sprint(ids(w.set())), len(w.listed())
 
@@ -35,13 +35,13 @@ func TestOutage(t *testing.T) {
 	w.reports(0, "primes Instances: ", "Queue Depth: unknown")
 	hang()
 
-	w.processed("2|" + long)
+	w.processed("2|" + endless)
 	w.still("the same instances and the same set", 10*time.Second, quiet)
 	if !sample.Fibonacci(client.Output(0)) || client.Ended() {
 		t.Errorf("the client got %q", client.Output(0))
 	}
 	w.feeds("3|6573")
-	w.processed("1|6573", "2|"+long, "3|6573")
+	w.processed("1|6573", "2|"+endless, "3|6573")
 }
 
 // TestThrottling: AWS answers "too often" for a while.
@@ -84,7 +84,7 @@ func TestQueueDeletedUnderUs(t *testing.T) {
 func TestStatusLateTwiceAndOutOfOrder(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
-	w.feeds("1|" + long)
+	w.feeds("1|" + endless)
 	worker := w.worksOn(0, "1")
 	old := func(seconds, sequence int) string {
 		at := time.Now().Add(-time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339Nano)
@@ -98,6 +98,6 @@ func TestStatusLateTwiceAndOutOfOrder(t *testing.T) {
 		n := w.metric(`cloudmaster_status_messages_total{outcome="outdated",pool="primes"}`)
 		return fmt.Sprint(n), n >= 20
 	})
-	w.processed("1|" + long)
+	w.processed("1|" + endless)
 	w.reports(0, "primes "+worker+" Processed: 1 ")
 }

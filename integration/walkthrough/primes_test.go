@@ -3,9 +3,9 @@ package walkthrough
 import "testing"
 
 const (
-	// long is a job that takes a worker some seconds; its last prime is 8736028057.
+	// long is a job that takes a worker a second or more.
 	long = "400000000"
-	// endless is one that is interrupted before it is done.
+	// endless is the longest that there may be: time enough for something to happen to its worker.
 	endless = "2000000000"
 )
 

@@ -32,11 +32,11 @@ func TestTakeOverInALaunch(t *testing.T) {
 func TestTakeOverAtWork(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
-	w.feeds("1|" + long)
+	w.feeds("1|" + endless)
 	worker := w.worksOn(0, "1")
 	w.controllerDies()
 	w.controllerStarts()
-	w.processed("1|" + long)
+	w.processed("1|" + endless)
 	w.reports(0, "primes "+worker+" Processed: 1 ")
 	w.reportsNot(0, "primes Started instance")
 	w.sees("no instances", w.empty("primes"))
