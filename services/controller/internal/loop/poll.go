@@ -20,6 +20,7 @@ type poll struct {
 	// What follows belongs to the goroutine that runs passes.
 	last  pool.Backlog
 	at    time.Time // of last; zero: there is none
+	told  time.Time // when a hint was last followed; zero: never
 	again time.Time // when to look once more after a hint; zero: not
 	fresh bool      // what the present pass goes by was read in it
 }
@@ -35,13 +36,28 @@ func (p *poll) usable(now time.Time) bool {
 	if !p.on {
 		return false
 	}
-	if p.hinted.Swap(false) {
-		p.at, p.again = time.Time{}, now.Add(lookAgain) // depths may lag behind the hint
-	}
+	p.follow(now)
 	if !p.again.IsZero() && !now.Before(p.again) {
 		p.at, p.again = time.Time{}, time.Time{}
 	}
 	return !p.at.IsZero() && now.Sub(p.at) < p.interval
+}
+
+// hintGap is the least time between two readings that hints ask for, however many send them.
+const hintGap = 500 * time.Millisecond
+
+// follow has the queue looked at if a hint says so, now or when the last such look is long enough ago.
+func (p *poll) follow(now time.Time) {
+	next := p.told.Add(hintGap)
+	switch {
+	case !p.hinted.Load():
+	case now.Before(next):
+		if p.again.IsZero() || next.Before(p.again) {
+			p.again = next
+		}
+	case p.hinted.Swap(false):
+		p.at, p.told, p.again = time.Time{}, now, now.Add(lookAgain) // depths may lag behind the hint
+	}
 }
 
 // keep remembers a reading.

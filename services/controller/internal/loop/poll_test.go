@@ -105,6 +105,27 @@ func TestAHintIsLookedAtAgain(t *testing.T) {
 	})
 }
 
+// TestManyHintsCostFewReadings: each client may send one a second, and there may be many.
+func TestManyHintsCostFewReadings(t *testing.T) {
+	t.Parallel()
+	polled(t, jobPool(), func(b *bench) {
+		b.pass(time.Minute)
+		b.tap.forget()
+		for range 1000 {
+			b.hint()
+			b.pass(10 * time.Millisecond)
+		}
+		if got := b.tap.times("work.backlog"); got < 15 || got > 25 {
+			t.Errorf("got %d readings in ten seconds of hints, want about 20", got)
+		}
+		b.send(4)
+		b.hint()
+		if got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 }); got > 600*time.Millisecond {
+			t.Errorf("launched after %s, want 600ms at most", got)
+		}
+	})
+}
+
 // TestNothingShrinksOnAnOldReading: who is idle may be needed by now.
 func TestNothingShrinksOnAnOldReading(t *testing.T) {
 	t.Parallel()
