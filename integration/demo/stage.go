@@ -138,7 +138,7 @@ func (s *stage) startAllocator(ctx context.Context) error {
 		return err
 	}
 	return s.ready(ctx, "allocator", p, func() bool {
-		_, err := program.Get(ctx, "http://"+s.allocator+"/healthz")
+		_, err := program.Get(ctx, "http://"+s.allocator+"/readyz")
 		return err == nil
 	})
 }

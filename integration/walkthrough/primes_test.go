@@ -43,7 +43,7 @@ func TestPrimesShrinkToZero(t *testing.T) {
 	w.sees("no machines", func() (string, bool) { ids := w.metal.Running(); return join(ids), len(ids) == 0 })
 }
 
-func TestABadJobIsBuried(t *testing.T) {
+func TestBadJobIsBuried(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
 	w.sends("primes-work-"+deployment, "7|many", "8|6573")

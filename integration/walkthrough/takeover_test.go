@@ -14,8 +14,8 @@ import (
 
 var runInstances = wire.Match{Service: "ec2", Action: "RunInstances"}
 
-// TestTakeOverInALaunch: the controller dies after EC2 has launched and before it hears so.
-func TestTakeOverInALaunch(t *testing.T) {
+// TestTakeOverDuringLaunch: the controller dies after EC2 has launched and before it hears so.
+func TestTakeOverDuringLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
 	lift := w.wire.Inject(runInstances, wire.LoseAnswer(), 0)
@@ -72,8 +72,8 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	w.reports(0, "fib Terminating instance "+drained)
 }
 
-// TestLostAnswerOfALaunch: EC2 has launched, the answer is lost, the controller lives on.
-func TestLostAnswerOfALaunch(t *testing.T) {
+// TestLostAnswerOfLaunch: EC2 has launched, the answer is lost, the controller lives on.
+func TestLostAnswerOfLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
 	w.wire.Inject(runInstances, wire.LoseAnswer(), 6)

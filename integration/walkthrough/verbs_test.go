@@ -67,8 +67,8 @@ func (w *world) allocatorStarts() {
 	w.t.Helper()
 	w.run("allocator", "--listen", w.front, "--backend", "aws://"+region, "--deployment", deployment, "--pool", "fib",
 		"--refresh-interval", "500ms", "--request-interval", "5s")
-	w.sees("an allocator that answers", func() (string, bool) {
-		_, err := program.Get(w.t.Context(), "http://"+w.front+"/healthz")
+	w.sees("an allocator that has read the active set", func() (string, bool) {
+		_, err := program.Get(w.t.Context(), "http://"+w.front+"/readyz")
 		return fmt.Sprint(err), err == nil
 	})
 }
