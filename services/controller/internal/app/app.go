@@ -47,7 +47,10 @@ func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Lo
 	c := &controller{cfg: cfg, log: log, registry: daemon.NewRegistry()}
 	c.count = daemon.NewAPICalls(c.registry)
 	c.reports = newReports(cfg.Report, stdout, log)
-	defer func() { err = errors.Join(err, c.close()) }()
+	defer func() {
+		err = errors.Join(err, c.close())
+		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "error", err)
+	}()
 	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
 		"backend", backend.Redacted(cfg.Backend), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
 
@@ -92,7 +95,7 @@ func (c *controller) serve(ctx context.Context, back backend.Backend, address st
 	defer giveBack()
 	return daemon.Group(ctx, func(ctx context.Context) error {
 		defer giveBack()
-		return c.run(ctx, back, blobs, address)
+		return c.run(ctx, back, blobs, address, held.Check)
 	}, func(context.Context) error { return held.Run(leaseCtx) }, c.watchBroker)
 }
 
@@ -104,7 +107,7 @@ func (c *controller) watchBroker(ctx context.Context) error {
 	return c.broker.Run(ctx)
 }
 
-func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.Store, address string) error {
+func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.Store, address string, rules func() error) error {
 	clouds, inventories, err := c.openClouds(ctx)
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.S
 		}
 		l, err := loop.New(p, loop.Deps{
 			Cloud: clouds[p.Cloud], Inventory: inventories[p.Cloud], Work: work, Status: status, Store: blobs,
-			ListLag: clouds[p.Cloud].listLag, UserData: c.userData(&p, address), Report: c.reports, Metrics: metrics, Log: c.log,
+			ListLag: clouds[p.Cloud].listLag, Rules: rules, UserData: c.userData(&p, address), Report: c.reports, Metrics: metrics, Log: c.log,
 		})
 		if err != nil {
 			return err
@@ -135,7 +138,7 @@ func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.S
 		run = append(run, func(ctx context.Context) error { return v.Run(ctx, clouds[name]) })
 	}
 	run = append(run, func(ctx context.Context) error {
-		return daemon.ServeOps(ctx, c.cfg.OpsListen, daemon.Ops{Registry: c.registry, Ready: ready(inventories), Log: c.log})
+		return daemon.ServeOps(ctx, c.cfg.OpsListen, daemon.Ops{Registry: c.registry, Ready: ready(inventories, rules), Log: c.log})
 	})
 	return daemon.Group(ctx, run...)
 }
@@ -185,10 +188,10 @@ func (c *controller) userData(p *config.Pool, address string) func(pool.Instance
 	}
 }
 
-// ready says whether every cloud has been listed.
-func ready(inventories map[string]*inventory.Inventory) func() error {
+// ready says whether we rule and every cloud has been listed.
+func ready(inventories map[string]*inventory.Inventory, rules func() error) func() error {
 	return func() error {
-		var errs []error
+		errs := []error{rules()}
 		for _, name := range slices.Sorted(maps.Keys(inventories)) {
 			switch l := inventories[name].Latest(); {
 			case l.Err != nil:

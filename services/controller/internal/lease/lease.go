@@ -4,6 +4,7 @@
 package lease
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -64,6 +66,9 @@ type Lease struct {
 	ttl     time.Duration
 	holder  Holder
 	version blob.Version
+
+	mu      sync.Mutex
+	renewed time.Time // last; guarded by mu
 }
 
 // Acquire takes the lease, or returns ErrHeld. A lease that has run out, or whose
@@ -138,8 +143,8 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		l.log.InfoContext(ctx, "taking over from a controller that has ended", "pid", h.PID)
 		return nil
 	}
-	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first",
-		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second))
+	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first; if it is gone, wait until its lease runs out at %s",
+		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second), h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
 }
 
 // dead reports whether a holder is certainly gone: its process id is free, or is ours now.
@@ -147,7 +152,17 @@ func (l *Lease) dead(h Holder) bool {
 	if h.Host != l.holder.Host || h.Namespace == "" || h.Namespace != l.holder.Namespace {
 		return false
 	}
-	return h.PID == l.holder.PID || errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH)
+	return h.PID == l.holder.PID || errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH) || zombie(h.PID)
+}
+
+// zombie reports whether a process has ended and its parent has not asked how.
+func zombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	end := bytes.LastIndexByte(stat, ')') // of the name, which may hold anything
+	return end >= 0 && bytes.HasPrefix(bytes.TrimLeft(stat[end+1:], " "), []byte("Z"))
 }
 
 // namespace identifies this process's PID namespace; empty where there is no such thing.
@@ -170,20 +185,31 @@ func (l *Lease) write(ctx context.Context, now time.Time) error {
 		return err
 	}
 	l.version = version
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renewed = now
 	return nil
 }
 
 // Run renews the lease until ctx ends, then gives it back. It returns ErrHeld if
 // another controller has taken the lease, because ours was not renewed in time.
-// A store that cannot be reached is no reason to stop: nobody else can take the lease there.
+// A store that cannot be reached is no reason to end; see Check.
 func (l *Lease) Run(ctx context.Context) error {
+	failures := 0
 	for pause := l.ttl / 3; backoff.Wait(ctx, pause); {
 		renewed, err := l.renew(ctx)
-		if err != nil {
+		if ctx.Err() == nil && errors.Is(err, ErrHeld) {
 			return err
 		}
 		pause = l.ttl / 3
-		if !renewed {
+		switch {
+		case renewed && failures > 0:
+			l.log.InfoContext(ctx, "lease is renewed again", "failures", failures)
+			failures = 0
+		case !renewed:
+			if failures++; failures == 1 && ctx.Err() == nil {
+				l.log.WarnContext(ctx, "lease could not be renewed; trying on", "error", err, "holds_until", l.until())
+			}
 			pause = min(pause, mostWait)
 		}
 	}
@@ -191,29 +217,39 @@ func (l *Lease) Run(ctx context.Context) error {
 	return nil
 }
 
-// renew reports whether it has renewed the lease. An error means that it is lost.
+// renew reports whether it has renewed the lease. ErrHeld means that it is lost; after any other error
+// nobody can tell.
 func (l *Lease) renew(ctx context.Context) (bool, error) {
-	bounded, cancel := context.WithTimeout(ctx, mostWait)
+	ctx, cancel := context.WithTimeout(ctx, mostWait)
 	defer cancel()
-	err := l.write(bounded, time.Now())
+	err := l.write(ctx, time.Now())
 	if errors.Is(err, blob.ErrConflict) {
-		return false, l.conflict(bounded)
+		// It is lost, or a renewal of ours was written whose answer did not reach us.
+		if err := l.reread(ctx); err != nil {
+			return false, err
+		}
+		err = l.write(ctx, time.Now())
 	}
-	if err != nil && ctx.Err() == nil {
-		l.log.WarnContext(ctx, "lease could not be renewed", "error", err)
-	}
-	return err == nil, nil
+	return err == nil, err
 }
 
-// conflict finds out whether the lease was lost, or whether a renewal of ours
-// was written whose answer did not reach us. A store that does not say takes nothing away.
-func (l *Lease) conflict(ctx context.Context) error {
-	err := l.reread(ctx)
-	if err != nil && !errors.Is(err, ErrHeld) {
-		l.log.WarnContext(ctx, "lease could not be read", "error", err)
-		return nil
+// until returns when the lease runs out unless it is renewed, somewhat before others see it
+// so: their clocks may be ahead.
+func (l *Lease) until() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.renewed.Add(l.ttl - l.ttl/10)
+}
+
+// ErrExpired means that the lease could not be renewed in time.
+var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may rule by now, so this one neither starts nor stops anything")
+
+// Check returns ErrExpired while another controller may hold the lease. Who acts asks it before.
+func (l *Lease) Check() error {
+	if time.Now().After(l.until()) {
+		return ErrExpired
 	}
-	return err
+	return nil
 }
 
 // reread takes the version of the lease in the store if it is ours: the store may have

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -64,6 +66,38 @@ func deadPID(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
+// zombiePID returns the id of a process of ours that has ended, and that nobody has asked how.
+func zombiePID(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("/bin/cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(out); err != nil { // it closes its output when it ends
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		if err == nil && strings.Contains(string(stat), ") Z ") {
+			t.Cleanup(func() { _ = cmd.Wait() })
+			return cmd.Process.Pid
+		}
+	}
+	t.Fatal("the process does not end")
+	return 0
+}
+
 func TestAcquire(t *testing.T) {
 	t.Parallel()
 	host, err := os.Hostname()
@@ -87,6 +121,7 @@ func TestAcquire(t *testing.T) {
 		"given back":                {lease.Holder{Host: "elsewhere", PID: 7}, true},
 		"this host, alive":          {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
 		"this host, dead":           {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, a zombie":       {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
 		"this host, our own id":     {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
 		"another container, dead?":  {lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false},
 		"another container, our id": {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
@@ -193,9 +228,20 @@ func TestStoreAway(t *testing.T) {
 		store.NextLost(memblob.OpPut, errors.New("answer lost"))
 		time.Sleep(3 * renewal)
 		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
+		time.Sleep(renewal)
+		if err := l.Check(); err != nil {
+			t.Errorf("after one failure: got %v, want that we rule", err)
+		}
+		time.Sleep(lease.DefaultTTL - renewal)
+		if err := l.Check(); !errors.Is(err, lease.ErrExpired) {
+			t.Errorf("when the lease is over: got %v, want %v", err, lease.ErrExpired)
+		}
 		time.Sleep(10 * lease.DefaultTTL)
 		store.Heal()
 		time.Sleep(2 * renewal)
+		if err := l.Check(); err != nil {
+			t.Errorf("after the store came back: got %v, want that we rule", err)
+		}
 		if age := time.Since(holder(t, store).RenewedAt); age > renewal {
 			t.Errorf("got a lease of age %s after the store came back", age)
 		}

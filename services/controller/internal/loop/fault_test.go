@@ -1,9 +1,12 @@
 package loop_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cloudmaster/internal/cloud"
@@ -88,6 +91,51 @@ func TestBreakerFindsOut(t *testing.T) {
 				kept := strings.Count(b.states(), ":active")
 				if c.stuck && kept != 3 || !c.stuck && b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
 					t.Errorf("got %s, want %d replaced", b.states(), c.replaced)
+				}
+			})
+		})
+	}
+}
+
+// TestWhoDoesNotRuleDoesNothing: neither to instances nor to messages, that another controller may need.
+func TestWhoDoesNotRuleDoesNothing(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]config.Pool{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, cfg)
+				defer b.close()
+				var expired atomic.Bool
+				b.rules = func() error {
+					if expired.Load() {
+						return errors.New("the lease has run out")
+					}
+					return nil
+				}
+				b.startController()
+				b.send(8)
+				b.until("at work", time.Minute, func() bool { return b.count(pool.Active) > 1 })
+				expired.Store(true)
+				b.pass(time.Minute) // what was under way is over
+				b.tap.forget()
+				b.workers.hang(first)
+				b.account.Vanish(second)
+				b.pass(time.Hour)
+				for _, op := range []string{
+					"cloud.launch", "cloud.tag", "cloud.terminate", "store.put", "store.journal", "status.receive", "status.delete", "work.receive", "work.delete",
+				} {
+					if got := b.tap.times(op); got != 0 {
+						t.Errorf("%s: got %d calls, want none", op, got)
+					}
+				}
+				if got := b.log.count("pass failed"); got < 1 || got > 6 {
+					t.Errorf("got %d lines about it in an hour, want 1 to 6", got)
+				}
+				expired.Store(false)
+				b.pass(time.Minute)
+				if b.tap.times("status.receive") == 0 {
+					t.Error("got no status received when we rule again")
 				}
 			})
 		})

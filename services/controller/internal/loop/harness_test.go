@@ -76,6 +76,7 @@ type bench struct {
 	late       time.Duration // how far lists are behind
 	listLag    time.Duration // that controllers reckon with; 0 means roster.DefaultListLag
 	mute       bool          // the work queue cannot tell of messages, as SQS
+	rules      func() error  // nil: controllers always rule
 	metrics    *prometheus.Registry
 	controller *controller // the one that runs; nil if none does
 	events     *events
@@ -137,7 +138,7 @@ func (b *bench) startController() {
 	through := tapCloud{b.tap, b.account.Cloud("test")}
 	deps := loop.Deps{
 		Cloud: through, Inventory: inv, Work: tapQueue{b.tap, "work", b.work}, Status: tapQueue{b.tap, "status", b.status},
-		Store: tapStore{b.tap, b.store}, ListLag: b.listLag,
+		Store: tapStore{b.tap, b.store}, ListLag: b.listLag, Rules: b.rules,
 		UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
 		Report:   b.events, Metrics: loop.NewMetrics(b.metrics), Log: b.logger(),
 	}

@@ -33,6 +33,12 @@ func (l *Loop) intake(ctx context.Context) error {
 func (l *Loop) listen(ctx context.Context) {
 	catchUp := time.Now() // since when; messages sent later are news
 	for failures := 0; ctx.Err() == nil; {
+		if l.rules() != nil { // what we took would be missing to who rules now
+			failures = deafAfter
+			l.roster.Deafen()
+			backoff.Wait(ctx, mostPause)
+			continue
+		}
 		batch, err := l.receive(ctx, failures == 0 && !l.roster.Deaf())
 		if ctx.Err() != nil {
 			return

@@ -77,6 +77,7 @@ type Deps struct {
 	Status    receiver
 	Store     store
 	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag. A few seconds need no launch journal
+	Rules     func() error  // says why we may not act now: another controller may rule; nil: we always may
 	UserData  func(pool.InstanceID) ([]byte, error)
 	Report    report.Reporter
 	Metrics   *Metrics
@@ -221,9 +222,20 @@ func (l *Loop) pass(ctx context.Context) {
 	}
 }
 
+// rules returns nil as long as no other controller can have taken our place.
+func (l *Loop) rules() error {
+	if l.deps.Rules == nil {
+		return nil
+	}
+	return l.deps.Rules()
+}
+
 // step is one pass at the given time.
 func (l *Loop) step(ctx context.Context, now time.Time) error {
 	l.due, l.heldUntil = now.Add(l.cfg.PolicyInterval), time.Time{}
+	if err := l.rules(); err != nil {
+		return err
+	}
 	s, ok, observed := l.observe(ctx, now)
 	if !ok {
 		return observed
