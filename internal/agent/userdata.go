@@ -74,7 +74,7 @@ func decode(doc []byte, needID bool) (UserData, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(doc))
 	dec.KnownFields(true)
 	if err := dec.Decode(&u); err != nil && !errors.Is(err, io.EOF) { // EOF: an empty document, in which all is missing
-		return UserData{}, fmt.Errorf("user data: %w", err)
+		return UserData{}, fmt.Errorf("user data: %w", onOneLine(err))
 	}
 	if missing := u.missing(needID); len(missing) > 0 {
 		return UserData{}, fmt.Errorf("user data: missing: %s", strings.Join(missing, ", "))
@@ -83,6 +83,14 @@ func decode(doc []byte, needID bool) (UserData, error) {
 		return UserData{}, fmt.Errorf("user data: status_interval is %s, less than 0", u.StatusInterval)
 	}
 	return u, nil
+}
+
+// onOneLine is what is wrong with a document in one line: a console, and the journal, take each for a message.
+func onOneLine(err error) error {
+	if all, ok := errors.AsType[*yaml.TypeError](err); ok {
+		return errors.New("yaml: " + strings.Join(all.Errors, "; "))
+	}
+	return err
 }
 
 // missing names the keys without which an instance cannot speak to its controller.

@@ -120,7 +120,7 @@ func TestIdentifyRefuses(t *testing.T) {
 	cases := map[string]struct{ doc, want string }{
 		"nothing at all": {"", "CLOUDMASTER_USER_DATA: user data: missing: pool, instance_id, backend, queues.status"},
 		"no id":          {strings.Replace(goldenUserData, "instance_id: i-0abc\n", "", 1), "missing: instance_id"},
-		"unknown key":    {"colour: red\n", "CLOUDMASTER_USER_DATA: user data: yaml: unmarshal errors:\n  line 1: field colour"},
+		"unknown key":    {"colour: red\n", "CLOUDMASTER_USER_DATA: user data: yaml: line 1: field colour"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -39,9 +39,6 @@ var programs = []string{"controller", "primes-worker", "fib-server", "allocator"
 // setups are the programs that run with setup's policy.
 var setups = []string{"setup", "teardown"}
 
-// setupOnly are operations that other programs try only where setup has not been.
-var setupOnly = []string{"CreateQueue", "SetQueueAttributes", "CreateBucket", "PutBucketTagging", "PutPublicAccessBlock", "PutBucketEncryption"}
-
 // explainDenied names what was denied, to whom, and what to do about it.
 func explainDenied(program, service, operation string, err error) error {
 	what := fmt.Sprintf("%s is denied to %s", Action(service, operation), program)
@@ -50,8 +47,6 @@ func explainDenied(program, service, operation string, err error) error {
 		what += "; its AWS credentials are wrong or have run out: renew them, or correct AWS_PROFILE or AWS_ACCESS_KEY_ID"
 	case slices.Contains(setups, program):
 		what += "; " + policies + "setup.json grants it"
-	case slices.Contains(programs, program) && slices.Contains(setupOnly, operation):
-		what += "; controller setup does this, with " + policies + "setup.json"
 	case slices.Contains(programs, program):
 		what += "; " + policies + program + ".json grants it"
 	}

@@ -11,8 +11,6 @@ func TestExplainDenied(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ program, service, operation, want string }{
 		"a program's own":      {"controller", "SQS", "SendMessageBatch", "sqs:SendMessage is denied to controller; deploy/aws/controller.json grants it: "},
-		"what setup does":      {"controller", "SQS", "CreateQueue", "sqs:CreateQueue is denied to controller; controller setup does this, with deploy/aws/setup.json: "},
-		"a bucket's settings":  {"allocator", "S3", "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock is denied to allocator; controller setup does this, with deploy/aws/setup.json: "},
 		"tags are not setup's": {"controller", "EC2", "CreateTags", "ec2:CreateTags is denied to controller; deploy/aws/controller.json grants it: "},
 		"setup":                {"setup", "IAM", "CreateRole", "iam:CreateRole is denied to setup; deploy/aws/setup.json grants it: "},
 		"teardown":             {"teardown", "S3", "HeadBucket", "s3:ListBucket is denied to teardown; deploy/aws/setup.json grants it: "},

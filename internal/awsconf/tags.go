@@ -14,6 +14,11 @@ func SetupTags(deployment string) map[string]string {
 
 // Ours reports whether tags say that something was made for this deployment by setup.
 func Ours(tags map[string]string, deployment string) bool {
-	owner, tagged := tags[TagDeployment]
-	return tagged && owner == deployment && tags[TagMadeBy] == MadeBySetup
+	owner, made := Owner(tags)
+	return made && owner == deployment
+}
+
+// Owner returns the deployment that setup made something for; false if setup did not.
+func Owner(tags map[string]string) (deployment string, made bool) {
+	return tags[TagDeployment], tags[TagMadeBy] == MadeBySetup
 }

@@ -26,7 +26,8 @@ type Backend interface {
 	Queue(ctx context.Context, name string) (queue.Queue, error)
 
 	// Ensure opens a queue and creates it, with its dead letters, if it is missing. The limits of
-	// an existing one are brought to those given where the broker can do it.
+	// an existing one are brought to those given where the broker can do it. Where making queues is
+	// a right that programs do not have (AWS), a missing one is queue.ErrNotFound, and limits stay.
 	Ensure(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
 
 	// Blobs opens the deployment's store, and creates it if the broker allows it.

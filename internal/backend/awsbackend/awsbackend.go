@@ -39,7 +39,7 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 }
 
 // Blobs implements backend.Backend. The bucket is the address's, or is named after deployment,
-// account and region; it is created if it is missing and we may.
+// account and region. It is setup's to make: a mistyped deployment must not get one.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	account, err := awsconf.Account(ctx, b.cfg)
 	if err != nil {
@@ -48,10 +48,7 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	bucket := Bucket(b.bucket, b.opts.Deployment, account, b.cfg.Region)
 	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
-		if err := s3blob.Create(ctx, b.cfg, bucket, b.opts.Deployment); err != nil {
-			return nil, fmt.Errorf("open store: %w", err)
-		}
-		s, err = s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
+		return nil, fmt.Errorf("open store: there is no bucket %s, which controller setup makes; is the deployment's name right, %q? %w", bucket, b.opts.Deployment, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)

@@ -1,8 +1,11 @@
 package awsbackend_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net/url"
 	"os"
 	"strings"
@@ -10,10 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/backend/awsbackend"
 	"cloudmaster/internal/backend/awsqueues"
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/blob/s3blob"
 	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/sqsqueue"
 )
 
 var openers = backend.Openers{"aws": awsbackend.Open}
@@ -38,22 +45,64 @@ func account(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 }
 
+// setUp makes queue and bucket, as controller setup does, until the test ends.
+func setUp(t *testing.T, where string, limits queue.Limits) {
+	t.Helper()
+	at, err := url.Parse(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, parsed, err := awsqueues.Load(t.Context(), at, backend.Options{Client: "setup"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := awsconf.Account(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := awsbackend.Bucket(parsed.Bucket, "demo", number, cfg.Region)
+	if _, err := sqsqueue.Ensure(t.Context(), cfg, "jobs", limits, sqsqueue.Options{Deployment: "demo"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s3blob.Create(t.Context(), cfg, bucket, "demo"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s3blob.Remove(context.WithoutCancel(t.Context()), cfg, bucket, number); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestQueuesAndBlobs(t *testing.T) {
 	where := address(t)
 	account(t)
 	var calls atomic.Int64
+	var said bytes.Buffer
 	b, err := backend.Open(t.Context(), where, openers, backend.Options{
 		Deployment: "demo", Client: "controller", Count: func(string, string, error) { calls.Add(1) },
+		Log: slog.New(slog.NewTextHandler(&said, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Queue(t.Context(), "jobs"); !errors.Is(err, queue.ErrNotFound) {
-		t.Errorf("queue before ensure: got %v, want %v", err, queue.ErrNotFound)
+		t.Errorf("queue before setup: got %v, want %v", err, queue.ErrNotFound)
 	}
-	q, err := b.Ensure(t.Context(), "jobs", queue.Limits{Visibility: time.Minute})
+	limits := queue.Limits{Visibility: time.Minute}
+	if _, err := b.Ensure(t.Context(), "jobs", limits); !errors.Is(err, queue.ErrNotFound) || !strings.Contains(err.Error(), "controller setup") {
+		t.Errorf("ensured before setup: got %v, want %v that names controller setup", err, queue.ErrNotFound)
+	}
+	if _, err := b.Blobs(t.Context()); !errors.Is(err, blob.ErrNotFound) || !strings.Contains(err.Error(), "controller setup") {
+		t.Errorf("store before setup: got %v, want %v that names controller setup", err, blob.ErrNotFound)
+	}
+	setUp(t, where, limits)
+	q, err := b.Ensure(t.Context(), "jobs", limits)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := b.Ensure(t.Context(), "jobs", queue.Limits{Visibility: 2 * time.Minute}); err != nil || !strings.Contains(said.String(), "VisibilityTimeout is 60, not 120") {
+		t.Errorf("other limits: got %v and said %q, want it opened and said", err, &said)
 	}
 	if err := q.Send(t.Context(), []byte("job")); err != nil {
 		t.Fatal(err)
@@ -65,14 +114,12 @@ func TestQueuesAndBlobs(t *testing.T) {
 	if msgs, err := again.Receive(t.Context(), 1, 5*time.Second); err != nil || len(msgs) != 1 || again.Visibility() != time.Minute {
 		t.Errorf("got %d messages, visibility %s, error %v, want one and 1m", len(msgs), again.Visibility(), err)
 	}
-	for range 2 { // the first creates the bucket, the second finds it
-		store, err := b.Blobs(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.Put(t.Context(), "k", []byte("v"), "*"); err != nil {
-			t.Error(err)
-		}
+	store, err := b.Blobs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(t.Context(), "k", []byte("v"), "*"); err != nil {
+		t.Error(err)
 	}
 	if n := calls.Load(); n < 10 {
 		t.Errorf("got %d calls counted, want each", n)

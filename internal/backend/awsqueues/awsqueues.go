@@ -5,6 +5,7 @@ package awsqueues
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"sync/atomic"
 
@@ -53,7 +54,12 @@ func Load(ctx context.Context, address *url.URL, opts backend.Options) (awsconf.
 }
 
 // New returns the queues that a configuration reaches.
-func New(cfg awsconf.Config, opts backend.Options) *Queues { return &Queues{cfg: cfg, opts: opts} }
+func New(cfg awsconf.Config, opts backend.Options) *Queues {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Queues{cfg: cfg, opts: opts}
+}
 
 // Queue implements backend.Backend.
 func (q *Queues) Queue(ctx context.Context, name string) (queue.Queue, error) {
@@ -67,16 +73,20 @@ func (q *Queues) Queue(ctx context.Context, name string) (queue.Queue, error) {
 	return opened, nil
 }
 
-// Ensure implements backend.Backend.
+// Ensure implements backend.Backend, but creates nothing: on AWS that is setup's part, with rights
+// that no running program needs. A queue whose limits differ is opened as it is, and the log says so.
 func (q *Queues) Ensure(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error) {
 	if q.closed.Load() {
 		return nil, queue.ErrClosed
 	}
-	opened, err := sqsqueue.Ensure(ctx, q.cfg, name, limits, q.options())
+	differs, err := sqsqueue.Differs(ctx, q.cfg, name, limits)
 	if err != nil {
 		return nil, err
 	}
-	return opened, nil
+	if len(differs) > 0 {
+		q.opts.Log.WarnContext(ctx, "queue is not as the configuration has it; run controller setup", "queue", name, "differs", differs)
+	}
+	return q.Queue(ctx, name)
 }
 
 func (q *Queues) options() sqsqueue.Options { return sqsqueue.Options{Deployment: q.opts.Deployment} }

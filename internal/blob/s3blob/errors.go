@@ -32,6 +32,9 @@ func classify(err error) error {
 	if err == nil {
 		return nil
 	}
+	if awsconf.Code(err) == "NoSuchBucket" {
+		return fmt.Errorf("%w (controller setup makes a deployment's bucket): %w", blob.ErrNotFound, err)
+	}
 	switch known := codes[awsconf.Code(err)]; {
 	case known != nil:
 		return fmt.Errorf("%w: %w", known, err)

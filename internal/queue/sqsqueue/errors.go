@@ -1,6 +1,7 @@
 package sqsqueue
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -26,6 +27,9 @@ var advice = map[string]string{
 	"AWS.SimpleQueueService.QueueDeletedRecently": "a queue of this name was deleted less than 60 s ago, wait a minute",
 }
 
+// notThere is the next step where there is no queue.
+const notThere = "controller setup makes the queues of a deployment"
+
 // classify wraps an error in the port's, if it is one of them.
 func classify(err error) error {
 	if err == nil {
@@ -33,6 +37,8 @@ func classify(err error) error {
 	}
 	code := awsconf.Code(err)
 	switch {
+	case errors.Is(codes[code], queue.ErrNotFound):
+		return fmt.Errorf("%w (%s): %w", queue.ErrNotFound, notThere, err)
 	case codes[code] != nil:
 		return fmt.Errorf("%w: %w", codes[code], err)
 	case awsconf.Is(err, awsconf.Throttled):

@@ -53,6 +53,26 @@ func Inspect(ctx context.Context, cfg aws.Config, name string, limits queue.Limi
 	return dead, main, nil
 }
 
+// Differs returns what Ensure would change on a queue, less its dead letters; queue.ErrNotFound if there is none.
+func Differs(ctx context.Context, cfg aws.Config, name string, limits queue.Limits) ([]string, error) {
+	want, err := attributes(limits)
+	if err != nil {
+		return nil, fmt.Errorf("queue %s: %w", name, err)
+	}
+	client := sqs.NewFromConfig(cfg)
+	url, err := find(ctx, client, name)
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, err)
+	}
+	have, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(url), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at queue %s: %w", name, classify(err))
+	}
+	return differences(have.Attributes, want), nil
+}
+
 // inspect reads all that a queue says of itself.
 func inspect(ctx context.Context, client *sqs.Client, name string) (State, map[string]string, error) {
 	s := State{Name: name}

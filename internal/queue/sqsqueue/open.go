@@ -125,6 +125,12 @@ func deliveries(l queue.Limits) int {
 	return l.Deliveries
 }
 
+// CheckLimits returns what SQS cannot do of a queue's limits.
+func CheckLimits(l queue.Limits) error {
+	_, err := attributes(l)
+	return err
+}
+
 // attributes are those of a queue with the limits, or what SQS cannot do of them.
 func attributes(l queue.Limits) (map[string]string, error) {
 	visibility, retention := l.Visibility, l.Retention

@@ -69,7 +69,7 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 	q, err := b.Queue(timed, set.queue)
 	switch {
 	case errors.Is(err, queue.ErrNotFound):
-		err = fmt.Errorf("there is no queue %s at %s: start the controller, which creates it, or choose another with --queue: %w",
+		err = fmt.Errorf("there is no queue %s at %s: start the controller or, on AWS, run controller setup, which create it; or choose another with --queue: %w",
 			set.queue, backend.Redacted(set.backend), err)
 	case err != nil:
 		err = fmt.Errorf("open queue %s: %w", set.queue, err)

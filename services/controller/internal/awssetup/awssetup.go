@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 
 	"cloudmaster/internal/awsconf"
@@ -55,9 +56,14 @@ func Setup(ctx context.Context, cfg *config.Config, opts Options) error {
 	return p.carryOut(ctx, opts.Out, "controller setup")
 }
 
+var accountForm = regexp.MustCompile(`^[0-9]{12}$`)
+
 // PrintPolicy writes the IAM policy of a program or a pool, see Policies.Named. With an account and a
 // region in the configuration it needs no credentials.
 func PrintPolicy(ctx context.Context, cfg *config.Config, account, name string, out io.Writer) error {
+	if account != "" && !accountForm.MatchString(account) {
+		return fmt.Errorf("%q is not the number of an AWS account: it has 12 digits", account)
+	}
 	region := cfg.AWSAddress().Region
 	var policies *Policies
 	if account != "" && region != "" {

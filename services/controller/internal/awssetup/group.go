@@ -40,6 +40,8 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 		t.verb, t.do = create, func(ctx context.Context) error {
 			return createGroup(ctx, client, s.cfg.Deployment, pl, name, aws.ToString(vpc.VpcId), want)
 		}
+	case p.refuseOthers(kindGroup, name, s.cfg.Deployment, ec2Tags(found[0].Tags)):
+		return nil
 	case len(found) > 1 || aws.ToString(found[0].VpcId) != aws.ToString(vpc.VpcId):
 		s.refuseGroup(p, pl, found, aws.ToString(vpc.VpcId))
 		return nil

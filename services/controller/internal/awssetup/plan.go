@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"cloudmaster/internal/awsconf"
 )
 
 // verb is what a plan does with a thing.
@@ -67,6 +69,17 @@ func (p *plan) refuse(format string, args ...any) {
 	p.refusals = append(p.refusals, fmt.Errorf(format, args...))
 }
 
+// refuseOthers refuses what setup made for another deployment, whose names happen to be the same,
+// and reports whether it did: it would be removed with that one, and has that one's rights.
+func (p *plan) refuseOthers(kind, name, deployment string, tags map[string]string) bool {
+	owner, made := awsconf.Owner(tags)
+	if !made || owner == deployment {
+		return false
+	}
+	p.refuse("%s %s belongs to deployment %q: rename this deployment or its pool, so that their names do not meet", kind, name, owner)
+	return true
+}
+
 func (p *plan) print(out io.Writer) {
 	for _, t := range p.things {
 		fmt.Fprintln(out, t)
@@ -92,6 +105,9 @@ func (p *plan) work() int {
 	return n
 }
 
+// made are the codes that say that something is there already.
+var made = map[string]bool{"InvalidGroup.Duplicate": true, "InvalidPermission.Duplicate": true, "EntityAlreadyExists": true, "QueueNameExists": true}
+
 // carryOut does what is to be done, and stops at the first failure: later things may need
 // the one that failed. command is what goes on from there.
 func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) error {
@@ -101,6 +117,9 @@ func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) erro
 			continue
 		}
 		if err := t.do(ctx); err != nil {
+			if made[awsconf.Code(err)] {
+				return fmt.Errorf("%s %s was made meanwhile, by another setup: run %s again: %w", t.kind, t.name, command, err)
+			}
 			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\nPut that right and run %s again: it goes on from there",
 				t.verb, t.kind, t.name, done, all, err, command)
 		}

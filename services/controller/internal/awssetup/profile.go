@@ -32,12 +32,15 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	if err != nil {
 		return err
 	}
+	if profile != nil && p.refuseOthers(kindProfile, name, s.cfg.Deployment, iamTags(profile.Tags)) {
+		return nil
+	}
 	foreign := profile != nil && !awsconf.Ours(iamTags(profile.Tags), s.cfg.Deployment)
 	if foreign && len(profile.Roles) == 0 {
 		p.refuse("instance profile %s was not made by setup for this deployment, and has no role: put one into it, or name another one in instance_profile", name)
 		return nil
 	}
-	role, err := s.planRole(ctx, client, pl, foreign)
+	role, err := s.planRole(ctx, p, client, pl, foreign)
 	if err != nil {
 		return err
 	}
@@ -59,7 +62,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 }
 
 // planRole looks at a pool's role. One for a foreign profile is not made: nothing would use it.
-func (s *site) planRole(ctx context.Context, client *iam.Client, pl *config.Pool, foreignProfile bool) (thing, error) {
+func (s *site) planRole(ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool) (thing, error) {
 	t := thing{kind: kindRole, name: s.cfg.Owned(pl.Name)}
 	role, err := getRole(ctx, client, t.name)
 	if err != nil {
@@ -68,6 +71,8 @@ func (s *site) planRole(ctx context.Context, client *iam.Client, pl *config.Pool
 	want := s.policies.Instance(pl)
 	switch {
 	case role == nil && foreignProfile:
+		return thing{}, nil
+	case role != nil && p.refuseOthers(kindRole, t.name, s.cfg.Deployment, iamTags(role.Tags)):
 		return thing{}, nil
 	case role == nil:
 		t.verb, t.do = create, func(ctx context.Context) error { return s.createRole(ctx, client, pl, want) }

@@ -53,6 +53,8 @@ func (s *site) planQueue(p *plan, pl *config.Pool, key string, have *sqsqueue.St
 	switch {
 	case !have.Exists:
 		t.verb, t.do = create, ensure
+	case p.refuseOthers(kindQueue, have.Name, s.cfg.Deployment, have.Tags):
+		return
 	case ours && differs != "":
 		t.verb, t.note, t.do = change, differs, ensure
 	case ours:
@@ -72,6 +74,9 @@ func (s *site) planBucket(ctx context.Context, p *plan) error {
 	have, err := s3blob.Inspect(ctx, *s.queues, s.bucket, s.account)
 	if err != nil {
 		return err
+	}
+	if p.refuseOthers(kindBucket, s.bucket, s.cfg.Deployment, have.Tags) {
+		return nil
 	}
 	t := thing{kind: kindBucket, name: s.bucket, verb: keep}
 	switch ours := awsconf.Ours(have.Tags, s.cfg.Deployment); {

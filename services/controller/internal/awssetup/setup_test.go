@@ -20,6 +20,7 @@ import (
 
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/blob/s3blob"
+	"cloudmaster/internal/pool"
 )
 
 func TestSetupMakesAllOnceAndTeardownRemovesIt(t *testing.T) {
@@ -265,6 +266,32 @@ func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	w.store()
 	if out := w.mustSetUp(other); out != each("keep", w.all("d-x"))+nothingToDo {
 		t.Errorf("deployment d-x after teardown of d:\n%s\nwant all there", out)
+	}
+}
+
+// TestNamesThatMeetAreRefused: pool b-fib of deployment a would be called what pool fib of a-b is.
+func TestNamesThatMeetAreRefused(t *testing.T) {
+	w := newWorld(t)
+	other := w.config("a-b", "")
+	w.mustSetUp(other)
+	cfg := w.config("a", "")
+	for _, name := range []pool.Name{"fib", "primes"} {
+		p := cfg.Pools[string(name)]
+		p.Name = "b-" + name
+		delete(cfg.Pools, string(name))
+		cfg.Pools[string(p.Name)] = p
+	}
+	out, err := w.setup(cfg, false)
+	if err == nil || strings.Contains(out, "created") {
+		t.Fatalf("got %v and:\n%s\nwant a refusal, and nothing made", err, out)
+	}
+	for _, want := range []string{`security group cloudmaster-a-b-fib belongs to deployment "a-b"`, `instance profile cloudmaster-a-b-primes belongs to deployment "a-b"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got:\n%v\nwant %q in it", err, want)
+		}
+	}
+	if out := w.mustSetUp(other); !strings.HasSuffix(out, nothingToDo) {
+		t.Errorf("got:\n%s\nwant deployment a-b as it was", out)
 	}
 }
 

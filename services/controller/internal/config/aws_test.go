@@ -80,6 +80,7 @@ func TestEC2Complaints(t *testing.T) {
 		"endpoint":              {`endpoint: "http://far:1"`, "endpoint: far", `c.yaml:5: clouds.far: endpoint "far" is not a URL`},
 		"subnet":                {"subnet-3", "net-3", `c.yaml:8: pools.b: subnet "net-3": want an id`},
 		"subnet of the cloud":   {"subnet-1", "net-1", `c.yaml:4: clouds.aws: subnet "net-1": want an id`},
+		"visibility":            {"market: on-demand", "visibility_timeout: 13h", "c.yaml:8: pools.b: visibility timeout is 13h0m0s, SQS has 0 to 12h0m0s"},
 		"market":                {"market: spot", "market: flea", `clouds.aws.market: "flea" is not on-demand or spot`},
 		"clients":               {"[0.0.0.0/0]", "[10.0.0.1/8]", `pools.b.client_cidrs: "10.0.0.1/8" is not a block of addresses`},
 		"key of processes":      {"region: us-east-1", "bin_dir: x", "clouds.far.bin_dir: unknown key"},

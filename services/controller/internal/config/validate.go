@@ -20,6 +20,7 @@ import (
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/sqsqueue"
 )
 
 // name is what deployments, pools and clouds may be called: it becomes part of
@@ -66,6 +67,9 @@ func (d *document) validate(c *Config) error {
 		p := c.Pools[key]
 		d.validatePool(c, &p, complain)
 		d.validateQueues(&p, queues, complain)
+		if c.OnAWS() {
+			d.validateOnSQS(&p, complain)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -235,6 +239,11 @@ func (d *document) validateImage(c *Config, p *Pool, complain complainFunc) {
 	if info, err := os.Stat(file); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 		complain(at("image"), "there is no program %s: build it (make build), or correct bin_dir", file)
 	}
+}
+
+// validateOnSQS checks what SQS minds and other brokers do not.
+func (d *document) validateOnSQS(p *Pool, complain complainFunc) {
+	complainEach([]string{keyPools, string(p.Name)}, sqsqueue.CheckLimits(p.WorkLimits()), complain)
 }
 
 func (d *document) validateQueues(p *Pool, taken map[string]string, complain complainFunc) {
