@@ -44,3 +44,22 @@ func TestGarbageOnTheStatusQueue(t *testing.T) {
 		b.wantLaunched(1)
 	})
 }
+
+// TestALotOfGarbageDoesNotFillTheLog, and none of it is unaccounted for.
+func TestALotOfGarbageDoesNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	bubble(t, fixedPool(1, 1), func(b *bench) {
+		for range 2000 {
+			b.noError(b.status.Send(t.Context(), []byte("junk")))
+		}
+		b.pass(2 * time.Minute)
+		b.noError(b.status.Send(t.Context(), []byte("more junk")))
+		b.pass(time.Second)
+		if got := b.log.count("cannot be parsed"); got != 11 {
+			t.Errorf("got %d lines, want 10 in the first minute and one later", got)
+		}
+		if got := b.log.count("others_since=1990"); got != 1 {
+			t.Errorf("got %d lines that account for the 1990 others, want 1", got)
+		}
+	})
+}

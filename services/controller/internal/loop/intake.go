@@ -108,7 +108,9 @@ func (l *Loop) hear(ctx context.Context, body []byte) bool {
 	m, err := l.parse(body)
 	if err != nil {
 		l.metrics.heard("unparsable")
-		l.log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", err, "body", message.Excerpt(body))
+		if ok, unsaid := l.garbage.may(time.Now()); ok {
+			l.log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", err, "body", message.Excerpt(body), "others_since", unsaid)
+		}
 		return false
 	}
 	if _, ok := m.(message.Hint); ok {
@@ -128,6 +130,30 @@ func (l *Loop) hear(ctx context.Context, body []byte) bool {
 		l.log.DebugContext(ctx, "status from the future; dropped", "instance", string(m.From()))
 	}
 	return outcome == roster.Accepted // what is unknown changes nothing before a list explains it
+}
+
+// quota spares the log: what comes by the thousand is said some times a minute, and counted.
+// It belongs to one goroutine.
+type quota struct {
+	since  time.Time // when the minute began
+	said   int       // in it
+	unsaid int       // since the last that was said
+}
+
+const mostAMinute = 10
+
+// may reports whether to say it now, and how many have not been said before.
+func (q *quota) may(now time.Time) (ok bool, unsaid int) {
+	if now.Sub(q.since) >= time.Minute {
+		q.since, q.said = now, 0
+	}
+	if q.said == mostAMinute {
+		q.unsaid++
+		return false, 0
+	}
+	unsaid, q.unsaid = q.unsaid, 0
+	q.said++
+	return true, unsaid
 }
 
 // lookAgain is when an arrival is looked for again: depths may lag behind it.

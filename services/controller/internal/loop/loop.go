@@ -98,6 +98,8 @@ type Loop struct {
 	poll    poll
 	wake    chan struct{}
 
+	garbage quota // of status messages; the intake's
+
 	// What follows belongs to the goroutine that runs passes.
 	budget    budget
 	heard     uint64 // statuses that the newest snapshot knows of
