@@ -91,9 +91,9 @@ func TestReclaim(t *testing.T) {
 	b.ready("i-2")
 	b.must(b.Reclaim("i-1", time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)))
 	for id, want := range map[string]int{"i-1": http.StatusOK, "i-2": http.StatusNotFound} {
-		service := b.machine(id).metadata.url
-		token, _ := ask(http.MethodPut, service+"/latest/api/token", ttlHeader, "60")
-		text, status := ask(http.MethodGet, service+"/latest/meta-data/spot/instance-action", tokenHeader, token)
+		service := b.machine(id).metadata.URL()
+		token, _ := ask(http.MethodPut, service+"/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds", "60")
+		text, status := ask(http.MethodGet, service+"/latest/meta-data/spot/instance-action", "X-aws-ec2-metadata-token", token)
 		if status != want || status == http.StatusOK && !strings.Contains(text, "2030-01-02T03:04:05Z") {
 			t.Errorf("%s: got %d %s, want %d", id, status, text, want)
 		}

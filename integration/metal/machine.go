@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"cloudmaster/integration/imds"
 )
 
 var errNoProcess = errors.New("no process runs")
@@ -26,9 +28,9 @@ type machine struct {
 	once  sync.Once     // closes over
 
 	mu       sync.Mutex
-	cmd      *exec.Cmd // nil: not booted, or ended; guarded by mu
-	metadata *metadata // nil when cmd is; guarded by mu
-	err      error     // why it could not run or end; guarded by mu
+	cmd      *exec.Cmd     // nil: not booted, or ended; guarded by mu
+	metadata *imds.Service // nil when cmd is; guarded by mu
+	err      error         // why it could not run or end; guarded by mu
 }
 
 func newMachine(inst instance, m *Metal) *machine {
@@ -69,11 +71,11 @@ func (m *machine) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	service, err := serveMetadata(ctx, m.inst, m.metal.opts)
+	service, err := imds.Listen(ctx, "127.0.0.1:0", m.told())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, service.close()) }()
+	defer func() { err = errors.Join(err, service.Close()) }()
 	log, err := os.OpenFile(filepath.Join(m.metal.dir, m.inst.id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -81,7 +83,7 @@ func (m *machine) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, log.Close()) }()
 
 	cmd := exec.Command(binary) //nolint:noctx // how it ends is told below: asked first, then killed
-	cmd.Env = m.environment(service.url)
+	cmd.Env = m.environment(service.URL())
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own, so that Ctrl-C is not for it; but if we are killed it ends too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -92,6 +94,16 @@ func (m *machine) run(ctx context.Context) (err error) {
 	m.set(cmd, service)
 	defer m.set(nil, nil)
 	return m.attend(ctx, cmd)
+}
+
+// told is what the instance's metadata says. All run on this machine.
+func (m *machine) told() imds.Instance {
+	opts := &m.metal.opts
+	return imds.Instance{
+		ID: m.inst.id, Image: m.inst.image, Region: opts.Region, PublicHost: "127.0.0.1", UserData: m.inst.userData, Role: opts.Role,
+		// LocalStack takes the key for the account.
+		Credentials: imds.Credentials{AccessKeyID: opts.Account, SecretAccessKey: opts.Account, Token: opts.Account},
+	}
 }
 
 // attend waits for the end of the process, and brings it about if it has to.
@@ -151,7 +163,7 @@ func (m *machine) environment(metadata string) []string {
 	return append(env, m.metal.opts.Env...)
 }
 
-func (m *machine) set(cmd *exec.Cmd, service *metadata) {
+func (m *machine) set(cmd *exec.Cmd, service *imds.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cmd, m.metadata = cmd, service
@@ -188,6 +200,6 @@ func (m *machine) reclaim(at time.Time) error {
 	if m.metadata == nil {
 		return errNoProcess
 	}
-	m.metadata.reclaimAt(at)
+	m.metadata.ReclaimAt(at)
 	return nil
 }

@@ -49,9 +49,9 @@ func beInstance(mode string) int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	service := os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")
-	token, _ := ask(http.MethodPut, service+"/latest/api/token", ttlHeader, "60")
+	token, _ := ask(http.MethodPut, service+"/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds", "60")
 	for _, path := range []string{"meta-data/instance-id", "user-data"} {
-		text, _ := ask(http.MethodGet, service+"/latest/"+path, tokenHeader, token)
+		text, _ := ask(http.MethodGet, service+"/latest/"+path, "X-aws-ec2-metadata-token", token)
 		fmt.Printf("%s=%s\n", path, text)
 	}
 	if mode == "parent" {
