@@ -101,6 +101,7 @@ tidy: ## go mod tidy in every module
 tidy-check: ## Fail if a go.mod or go.sum is not tidy
 	@for d in $(MODULES); do (cd $$d && go mod tidy -diff) || exit 1; done
 
+include deploy/ami/ami.mk
 
 .PHONY: check
 check: fmt-check vet lint tidy-check race ## Everything a commit must pass
