@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Lo
 	c.reports = newReports(cfg.Report, stdout, log)
 	defer func() {
 		err = errors.Join(err, c.close())
-		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "error", err)
+		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "well", err == nil)
 	}()
 	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
 		"backend", backend.Redacted(cfg.Backend), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
