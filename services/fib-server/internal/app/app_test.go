@@ -80,12 +80,12 @@ func TestAStopSignalDrains(t *testing.T) {
 		_ = conn.Close()
 		t.Error("a new client was taken while draining")
 	}
+	status.wantSaid(t, "Draining: 1 clients connected")
 	c.ask(t, "1", "2", "3")
 	_ = c.Close()
 	if err := s.wait(t); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
-	status.wantSaid(t, "Draining: 1 clients connected")
 	status.wantLoad(t, 0, message.Idle)
 }
 

@@ -76,12 +76,12 @@ func TestANoticeOfTheCloudDrains(t *testing.T) {
 	m.notice.Store(true)
 	s.wantLog(t, "the cloud takes this instance back; stopping as at a signal")
 	s.wantLog(t, "serving the connected clients, taking no more")
+	status.wantSaid(t, "Draining: 1 clients connected")
 	c.ask(t, "1", "2")
 	_ = c.Close()
 	if err := s.wait(t); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
-	status.wantSaid(t, "Draining: 1 clients connected")
 }
 
 // silent is a machine whose metadata nobody may ask for.
