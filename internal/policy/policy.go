@@ -125,7 +125,7 @@ func (w Watchdog) probe(s *pool.Snapshot) []pool.InstanceID {
 	var best *pool.Instance
 	for i := range s.Instances {
 		in := &s.Instances[i]
-		candidate := w.silent(s.Now, in, probeAfter)
+		candidate := in.State == pool.Active && w.silent(s.Now, in, probeAfter)
 		if starting {
 			candidate = in.State == pool.Startup && w.hung(s.Now, in)
 		}
@@ -172,6 +172,23 @@ type Judge struct {
 // the same pass; their stops ignore lifetimes and limits.
 func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdict) {
 	v := j.Watchdog.Inspect(s)
+	d := j.decide(s, left, &v)
+	if v.Breaker && len(v.Hung) > 0 && d.Launch == 0 {
+		v.Hung = nil // without a successor its end would prove nothing
+		d = j.decide(s, left, &v)
+	}
+	if len(v.Hung) > 0 {
+		d.Stop = append(slices.Clone(v.Hung), d.Stop...)
+		d.Because("%d hung", len(v.Hung))
+	}
+	if v.Breaker {
+		d.Because("breaker open: %d of %d silent", v.Silent, v.Active)
+	}
+	return d, v
+}
+
+// decide asks policy and limits what to do about the instances that are not hung.
+func (j Judge) decide(s *pool.Snapshot, left pool.Budget, v *Verdict) pool.Decision {
 	rest := *s
 	rest.Stale = s.Stale || v.Breaker // last loads of the silent ones prove nothing either
 	if len(v.Hung) > 0 {
@@ -182,13 +199,9 @@ func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdic
 			}
 		}
 	}
-	d := j.Limits.Apply(&rest, j.Policy.Decide(&rest), left)
-	if len(v.Hung) > 0 {
-		d.Stop = append(slices.Clone(v.Hung), d.Stop...)
-		d.Because("%d hung", len(v.Hung))
+	want := j.Policy.Decide(&rest)
+	if v.Breaker && len(v.Hung) > 0 {
+		want.Launch = max(want.Launch, 1)
 	}
-	if v.Breaker {
-		d.Because("breaker open: %d of %d silent", v.Silent, v.Active)
-	}
-	return d, v
+	return j.Limits.Apply(&rest, want, left)
 }

@@ -189,6 +189,15 @@ func TestJudge(t *testing.T) {
 		"breaker open for long: one is replaced, and is no capacity": {
 			fleet: "busy/lost busy/lost busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one, backlog: visible(0), want: "launch 1, stop [i-1]",
 		},
+		"breaker open for long, and no room for a successor: none is replaced": {
+			fleet: "busy/lost busy/lost busy/lost busy draining", limits: pool.Limits{Maximum: 4}, left: one, backlog: visible(0), want: "nothing",
+		},
+		"breaker open for long, and no start left: none is replaced": {
+			fleet: "busy/lost busy/lost busy/lost busy", limits: pool.Limits{Maximum: 9}, backlog: visible(0), want: "nothing",
+		},
+		"breaker open for long, nobody needs more: one is replaced all the same, not ended": {
+			fleet: "idle/lost idle/lost idle/lost idle/lost idle", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(0), want: "launch 1, stop [i-1]",
+		},
 		"breaker open: growth goes on": {
 			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(10), want: "launch 1",
 		},

@@ -145,7 +145,7 @@ func (r Resource) tooMany(s *pool.Snapshot, active int, d *pool.Decision) {
 		sum += i.Load
 	}
 	needed := ceil(sum / r.set.LowerLoad)
-	if needed >= active || float64(needed)*r.set.UpperLoad < sum-1e-9 || s.Requests > 0 {
+	if needed >= active || float64(needed)*r.set.UpperLoad < sum-1e-9 || s.Requests > 0 || s.Backlog.Visible > 0 {
 		return
 	}
 	d.ShutDown = s.Pick(active-needed, func(i *pool.Instance) bool { return r.limits.Settled(s.Now, i) }, pool.ByVictim)

@@ -163,7 +163,7 @@ func (c *controller) noticeStrays(ctx context.Context, cloudName string, v *inve
 	}
 }
 
-// ensureQueues opens a pool's queues, creating those that are missing.
+// ensureQueues opens a pool's queues, creating those that are missing where the backend lets us.
 func ensureQueues(ctx context.Context, back backend.Backend, p *config.Pool) (work, status queue.Queue, err error) {
 	if work, err = back.Ensure(ctx, p.WorkQueue, p.WorkLimits()); err != nil {
 		return nil, nil, fmt.Errorf("pool %s: open work queue: %w", p.Name, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/backend/awsbackend"
 	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/pool"
 )
@@ -33,6 +34,12 @@ type Machine struct {
 	ClientCIDRs     []string `mapstructure:"client_cidrs"` // who may reach service_port; default: the VPC
 }
 
+// clone returns a copy that shares nothing.
+func (m Machine) clone() Machine {
+	m.Subnets, m.SecurityGroups, m.ClientCIDRs = slices.Clone(m.Subnets), slices.Clone(m.SecurityGroups), slices.Clone(m.ClientCIDRs)
+	return m
+}
+
 // The markets.
 const (
 	OnDemand = "on-demand"
@@ -52,14 +59,17 @@ func (c *Config) LeaseTTL() time.Duration {
 }
 
 // AWSAddress returns region, bucket and endpoint of the backend; zero if it is not on AWS.
-func (c *Config) AWSAddress() awsconf.Address {
-	u, err := url.Parse(c.Backend)
-	if err != nil || !c.OnAWS() {
+func (c *Config) AWSAddress() awsconf.Address { return parseAWS(c.Backend) }
+
+// parseAWS reads an address on AWS; zero if it is none, about which validate complains.
+func parseAWS(text string) awsconf.Address {
+	u, err := url.Parse(text)
+	if err != nil {
 		return awsconf.Address{}
 	}
 	at, err := awsconf.ParseAddress(u)
 	if err != nil {
-		return awsconf.Address{} // Parse has complained
+		return awsconf.Address{}
 	}
 	return at
 }
@@ -139,11 +149,27 @@ func (d *document) validateOnEC2(c *Config, p *Pool, complain complainFunc) {
 	if n := c.Owned(p.Name); len(n) > maxRole && c.Launch(p).InstanceProfile == n {
 		complain(append(slices.Clone(at), "instance_profile"), "is missing, and the default, %s, has more than the %d characters that IAM takes", n, maxRole)
 	}
+	key := "backend"
+	if c.WorkerBackend != "" {
+		key = "worker_backend"
+	}
 	switch told := cmp.Or(c.WorkerBackend, c.Backend); {
 	case told == Embedded:
-		complain([]string{"backend"}, "instances on EC2 cannot reach the embedded broker: use aws://REGION, or name in worker_backend where they reach it")
-	case told == "aws://", strings.HasPrefix(told, "aws://?"):
-		complain([]string{"backend"}, "%q names no region, and instances are told this address: write it as aws://eu-west-1", told)
+		complain([]string{key}, "instances on EC2 cannot reach the embedded broker: use aws://REGION, or name in worker_backend where they reach it")
+	case strings.HasPrefix(told, "aws://") && parseAWS(told).Region == "":
+		complain([]string{key}, "%q names no region, and instances are told this address: write it as aws://eu-west-1", told)
+	}
+}
+
+// maxBucket is the longest name of a bucket. Source: S3 User Guide, "General purpose bucket naming rules".
+const maxBucket = 63
+
+// validateBucket checks the name that the deployment's bucket gets if none is named.
+func validateBucket(c *Config, complain complainFunc) {
+	at := c.AWSAddress()
+	const account = "123456789012" // all have as many digits
+	if name := awsbackend.Bucket(at.Bucket, c.Deployment, account, at.Region); len(name) > maxBucket {
+		complain([]string{"deployment"}, "is too long: its bucket would be called %s, with your account's number, and S3 takes %d characters; name a bucket in the backend's address (?bucket=NAME)", name, maxBucket)
 	}
 }
 

@@ -48,6 +48,9 @@ func (d *document) validate(c *Config) error {
 		complain([]string{"deployment"}, "%q is %s", c.Deployment, nameRule)
 	}
 	d.validateBackend(c, complain)
+	if c.OnAWS() {
+		validateBucket(c, complain)
+	}
 	if new(slog.LevelVar).UnmarshalText([]byte(c.LogLevel)) != nil {
 		complain([]string{"log_level"}, "%q is not debug, info, warn or error", c.LogLevel)
 	}

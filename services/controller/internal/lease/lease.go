@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -165,13 +166,15 @@ func zombie(pid int) bool {
 	return end >= 0 && bytes.HasPrefix(bytes.TrimLeft(stat[end+1:], " "), []byte("Z"))
 }
 
-// namespace identifies this process's PID namespace; empty where there is no such thing.
+// namespace identifies what process ids mean something in: this boot of this machine, and in it the
+// PID namespace, whose own name is the same on all machines. Empty where there is no such thing.
 func namespace() string {
 	id, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil {
+	boot, errBoot := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || errBoot != nil {
 		return ""
 	}
-	return id
+	return strings.TrimSpace(string(boot)) + " " + id
 }
 
 func (l *Lease) write(ctx context.Context, now time.Time) error {
@@ -223,14 +226,14 @@ func (l *Lease) renew(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, mostWait)
 	defer cancel()
 	err := l.write(ctx, time.Now())
-	if errors.Is(err, blob.ErrConflict) {
-		// It is lost, or a renewal of ours was written whose answer did not reach us.
-		if err := l.reread(ctx); err != nil {
-			return false, err
-		}
-		err = l.write(ctx, time.Now())
+	if !errors.Is(err, blob.ErrConflict) {
+		return err == nil, err
 	}
-	return err == nil, err
+	// It is lost, or a renewal of ours was written whose answer did not reach us.
+	if err := l.reread(ctx); err != nil {
+		return false, err
+	}
+	return l.Check() == nil, nil
 }
 
 // until returns when the lease runs out unless it is renewed, somewhat before others see it
@@ -246,7 +249,8 @@ var ErrExpired = errors.New("the lease has run out and cannot be renewed: anothe
 
 // Check returns ErrExpired while another controller may hold the lease. Who acts asks it before.
 func (l *Lease) Check() error {
-	if time.Now().After(l.until()) {
+	// Also by the wall clock: the other one stands still while the machine sleeps.
+	if now, until := time.Now(), l.until(); now.After(until) || now.Round(0).After(until.Round(0)) {
 		return ErrExpired
 	}
 	return nil
@@ -256,12 +260,19 @@ func (l *Lease) Check() error {
 // written what it did not confirm. Otherwise ErrHeld, which names the holder.
 func (l *Lease) reread(ctx context.Context) error {
 	now, err := l.store.Get(ctx, Key, "")
+	if errors.Is(err, blob.ErrNotFound) { // somebody has deleted it
+		l.version = ""
+		return l.write(ctx, time.Now())
+	}
 	if err != nil {
 		return err
 	}
 	var h Holder
 	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID && h.Since.Equal(l.holder.Since) {
 		l.version = now.Version
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.renewed = h.RenewedAt
 		return nil
 	}
 	return fmt.Errorf("%w: process %d on %s took the lease over", ErrHeld, h.PID, h.Host)

@@ -104,27 +104,33 @@ func TestAcquire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil {
+	ours := memblob.New()
+	if _, err := lease.Acquire(t.Context(), ours, quiet, lease.Options{}); err != nil {
 		t.Fatal(err)
+	}
+	here := holder(t, ours).Namespace // of this boot of this machine
+	_, pidNamespace, found := strings.Cut(here, " ")
+	if !found {
+		t.Fatalf("got namespace %q, want that of the boot and that of process ids", here)
 	}
 	now := time.Now()
 	cases := map[string]struct {
 		holder lease.Holder
 		free   bool
 	}{
-		"another host":              {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
-		"another host, run out":     {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true},
-		"longer than ours":          {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false},
-		"longer than ours, run out": {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true},
-		"of a time that is absurd":  {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true},
-		"given back":                {lease.Holder{Host: "elsewhere", PID: 7}, true},
-		"this host, alive":          {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
-		"this host, dead":           {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
-		"this host, a zombie":       {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
-		"this host, our own id":     {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
-		"another container, dead?":  {lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false},
-		"another container, our id": {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
+		"another host":                {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
+		"another host, run out":       {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true},
+		"longer than ours":            {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false},
+		"longer than ours, run out":   {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true},
+		"of a time that is absurd":    {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true},
+		"given back":                  {lease.Holder{Host: "elsewhere", PID: 7}, true},
+		"this host, alive":            {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
+		"this host, dead":             {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, a zombie":         {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, our own id":       {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
+		"another machine of our name": {lease.Holder{Host: host, PID: deadPID(t), Namespace: "another-boot " + pidNamespace, RenewedAt: now}, false},
+		"another container, dead?":    {lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false},
+		"another container, our id":   {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -237,6 +243,9 @@ func TestStoreAway(t *testing.T) {
 			t.Errorf("when the lease is over: got %v, want %v", err, lease.ErrExpired)
 		}
 		time.Sleep(10 * lease.DefaultTTL)
+		if err := store.Delete(t.Context(), lease.Key); err != nil {
+			t.Error(err)
+		}
 		store.Heal()
 		time.Sleep(2 * renewal)
 		if err := l.Check(); err != nil {
@@ -266,8 +275,8 @@ func TestAcquireWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := twice{memblob.New()}
 	held, err := lease.Acquire(t.Context(), s, quiet, lease.Options{})
-	if err != nil || held == nil {
-		t.Fatalf("got %v, want the lease, which is in the store", err)
+	if err != nil || held == nil || held.Check() != nil {
+		t.Fatalf("got %v, want the lease, which is in the store, in force", err)
 	}
 	s.FailAfter(memblob.OpGet, 1, errors.New("away")) // the first read finds a lease, the second is after the conflict
 	if held, err = lease.Acquire(t.Context(), s, quiet, lease.Options{}); err == nil || held != nil {

@@ -97,6 +97,24 @@ func TestBreakerFindsOut(t *testing.T) {
 	}
 }
 
+// TestBreakerEndsNoPool: where nobody needs a successor, one is launched all the same before another goes.
+func TestBreakerEndsNoPool(t *testing.T) {
+	t.Parallel()
+	cfg := jobPool()
+	cfg.MinimumLifetime = 24 * time.Hour // they stay, idle
+	bubble(t, cfg, func(b *bench) {
+		b.send(8)
+		b.grow(4)
+		b.pass(time.Minute) // they are idle again
+		b.workers.setStuck(true)
+		b.workers.hang(first, second, "i-000003", "i-000004")
+		b.pass(6 * time.Hour)
+		if kept := strings.Count(b.states(), ":active"); kept != 3 {
+			t.Errorf("got %s, want 3 of 4 kept", b.states())
+		}
+	})
+}
+
 // TestWhoDoesNotRuleDoesNothing: neither to instances nor to messages, that another controller may need.
 func TestWhoDoesNotRuleDoesNothing(t *testing.T) {
 	t.Parallel()
@@ -284,7 +302,7 @@ func TestUnansweredLaunchOfMoreThanIsNeeded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, jobPool(), func(b *bench) {
-				b.pass(time.Second)
+				b.pass(2 * time.Second)
 				if effect {
 					b.tap.loseAnswers("cloud.launch", 1)
 				} else {

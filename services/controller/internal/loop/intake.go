@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"cloudmaster/internal/backoff"
@@ -58,15 +59,16 @@ func (l *Loop) listen(ctx context.Context) {
 		}
 		failures = 0
 		l.takeIn(ctx, batch)
-		if n := len(batch); n == 0 || batch[n-1].SentAt.After(catchUp) {
+		if !slices.ContainsFunc(batch, func(m queue.Message) bool { return !m.SentAt.After(catchUp) }) {
 			l.listening()
 		}
 	}
 }
 
-// receive asks for what is there, and if it may, waits for it.
+// receive asks for what is there, and if it may, waits for it. It always waits a little: a queue that is
+// asked not to (SQS) looks in some places only, and may find nothing where there is something.
 func (l *Loop) receive(ctx context.Context, mayWait bool) ([]queue.Message, error) {
-	wait := time.Duration(0)
+	wait := time.Second
 	if mayWait {
 		wait = intakeWait
 	}

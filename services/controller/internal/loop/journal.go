@@ -21,7 +21,7 @@ import (
 // until lists show what they started, or must show it.
 //
 // It is written with compare-and-set: a controller that was replaced without knowing it cannot
-// write, and so cannot launch.
+// write at first, and reads what its successor has launched. What keeps it from acting is the lease.
 type journal struct {
 	on    bool
 	store store

@@ -253,6 +253,9 @@ func (l *Loop) step(ctx context.Context, now time.Time) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if err := l.rules(); err != nil { // to observe may have taken its time
+		return err
+	}
 	acted := l.act(ctx, &s, &d, verdict.Hung)
 	held := l.requests.count()
 	settled := l.requests.settle(ctx, l.deps.Work, &d, acted == nil && l.heldUntil.IsZero())

@@ -20,7 +20,7 @@ func polled(t *testing.T, cfg config.Pool, f func(b *bench)) {
 		defer b.close()
 		b.mute, b.audit = true, time.Minute
 		b.startController()
-		b.pass(time.Second)
+		b.pass(2500 * time.Millisecond)
 		f(b)
 	})
 }
@@ -99,7 +99,7 @@ func TestAHintIsLookedAtAgain(t *testing.T) {
 		b.wantLaunched(2)
 		families, err := b.metrics.Gather()
 		b.noError(err)
-		if got := fmt.Sprint(families); !containsAll(got, `value:"hint"`) || containsAll(got, `value:"unknown"`) {
+		if got := fmt.Sprint(families); !containsAll(got, `value:"hint"`) || containsAll(got, `value:"unparsable"`) {
 			t.Errorf("got %s, want the hint counted as such", got)
 		}
 	})
