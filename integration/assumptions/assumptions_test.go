@@ -107,6 +107,33 @@ func (c cloud) launch(client *ec2.Client, name string, changes ...func(*ec2.RunI
 	return id
 }
 
+func TestA22_ListsComeInPages(t *testing.T) {
+	c := at(t)
+	client := ec2.NewFromConfig(c.cfg)
+	want := make(map[string]bool)
+	for range 6 {
+		want[c.launch(client, "a22")] = true
+	}
+	c.eventually("all of them, on two pages", func() (string, bool) {
+		sheets, got := 0, make(map[string]bool)
+		pages := ec2.NewDescribeInstancesPaginator(client, &ec2.DescribeInstancesInput{
+			Filters: []ec2types.Filter{{Name: aws.String("tag:" + tag), Values: []string{"a22"}}}, MaxResults: aws.Int32(5),
+		})
+		for ; pages.HasMorePages(); sheets++ {
+			page, err := pages.NextPage(t.Context())
+			c.must(err)
+			for _, r := range page.Reservations {
+				for i := range r.Instances {
+					if id := *r.Instances[i].InstanceId; want[id] {
+						got[id] = true
+					}
+				}
+			}
+		}
+		return fmt.Sprint(len(got), " instances on ", sheets, " pages"), len(got) == len(want) && sheets >= 2
+	})
+}
+
 // states returns the states of the instances with the tag, as filters find them.
 func (c cloud) states(client *ec2.Client, name string) map[string]ec2types.InstanceStateName {
 	c.Helper()

@@ -4,5 +4,5 @@
 //
 // The tests run where LOCALSTACK_ENDPOINT is set. With ASSUMPTIONS_ON_AWS=1 they run in the
 // account and region of the SDK's normal chain instead, where they cost a few requests and
-// one small instance for a minute.
+// ten small instances for a minute.
 package assumptions

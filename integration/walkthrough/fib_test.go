@@ -3,6 +3,7 @@ package walkthrough
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"cloudmaster/integration/program"
 	"cloudmaster/integration/sample"
@@ -31,7 +32,9 @@ func (w *world) twoServers() (first, second string, onFirst, onSecond []*program
 	for id := range w.set() {
 		first = id
 	}
+	w.metal.Delay(5 * time.Second) // or the second would take some of the crowd
 	onFirst = w.clients(12)
+	w.metal.Delay(0)
 	w.sees("two servers in the active set", w.serves(2))
 	for id := range w.set() {
 		if id != first {
@@ -49,13 +52,13 @@ func TestFibGrow(t *testing.T) {
 		set := w.set()
 		return fmt.Sprint(set), near(set[first], 1.2) && near(set[second], 0.3)
 	})
-	w.still("two servers", 5e9, w.serves(2))
+	w.still("two servers", 5*time.Second, w.serves(2))
 }
 
 func near(a, b float64) bool { return a > b-0.05 && a < b+0.05 }
 
 func TestFibShrink(t *testing.T) {
-	w := begin(t, plot{pools: fibPool, defaults: map[string]string{"shut_down_interval": "15s"}})
+	w := begin(t, plot{pools: fibPool, defaults: map[string]string{"shut_down_interval": "40s"}})
 	first, second, onFirst, onSecond := w.twoServers()
 
 	mark := w.controller.Mark()
@@ -98,7 +101,7 @@ func TestFibStopsAtLoadZero(t *testing.T) {
 	w.leave(onFirst[1:]...)
 	w.leave(onSecond[1:]...)
 	drained := lastWord(w.reports(mark, "fib Shutting down instance"))
-	w.still("the drained server kept for its client", 6e9, func() (string, bool) {
+	w.still("the drained server kept for its client", 6*time.Second, func() (string, bool) {
 		line, ended := program.Find(w.controller.Output(mark), "fib Terminating instance "+drained)
 		return line, !ended
 	})

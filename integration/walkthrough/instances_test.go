@@ -2,6 +2,7 @@ package walkthrough
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -80,20 +81,19 @@ func TestCrashedProcess(t *testing.T) {
 func TestSpotReclaim(t *testing.T) {
 	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"market": "spot"}})
 	w.controllerStarts()
-	w.feeds("1|"+long, "2|"+long)
+	w.feeds("1|" + endless)
 	victim := w.worksOn(0, "1")
+	mark := w.controller.Mark()
 	w.must(w.metal.Reclaim(victim, time.Now().Add(2*time.Minute)))
+	w.reports(mark, "primes "+victim+" Handed back: 1 ")
 	w.sees("its process ended", func() (string, bool) {
 		ids := w.metal.Running()
-		for _, id := range ids {
-			if id == victim {
-				return join(ids), false
-			}
-		}
-		return join(ids), true
+		return join(ids), !slices.Contains(ids, victim)
 	})
 	w.terminates(victim)
-	w.processed("1|"+long, "2|"+long)
+	if other := w.worksOn(mark, "1"); other == victim {
+		t.Errorf("the job is back with %s, which is gone", victim)
+	}
 }
 
 // TestSlowBoot: what is on its way is not launched again.
@@ -108,7 +108,7 @@ func TestSlowBoot(t *testing.T) {
 	}
 }
 
-// TestManyInstances: lists come in pages.
+// TestManyInstances: more than the pools of most people have.
 func TestManyInstances(t *testing.T) {
 	const many = 151
 	w := begin(t, plot{noMetal: true, pools: fmt.Sprintf(`  primes:

@@ -23,6 +23,7 @@ func TestOutage(t *testing.T) {
 	w.worksOn(0, "2")
 	set, before := fmt.Sprint(ids(w.set())), len(w.listed())
 
+	mark := w.controller.Mark()
 	lift := w.wire.Inject(wire.Match{}, wire.Refuse(), 0)
 	quiet := func() (string, bool) {
 		now := len(w.listed())
@@ -32,7 +33,7 @@ func TestOutage(t *testing.T) {
 	hang := w.wire.Inject(wire.Match{}, wire.Hang(), 0)
 	lift()
 	w.still("the same instances and the same set", 15*time.Second, quiet)
-	w.reports(0, "primes Instances: ", "Queue Depth: unknown")
+	w.reports(mark, "primes Instances: ", "Queue Depth: unknown")
 	hang()
 
 	w.processed("2|" + endless)
@@ -55,10 +56,12 @@ func TestThrottling(t *testing.T) {
 	for _, service := range []string{"ec2", "sqs", "s3"} {
 		lifts = append(lifts, w.wire.Inject(wire.Match{Service: service}, wire.Throttle(), 0))
 	}
-	w.still("the same instances", 20*time.Second, func() (string, bool) {
+	mark := w.controller.Mark()
+	w.still("the same instances", 40*time.Second, func() (string, bool) { // twice the watchdog's interval
 		now := len(w.listed())
 		return fmt.Sprint(now), now == before
 	})
+	w.reports(mark, "primes Instances: 1 Queue Depth: unknown")
 	for _, lift := range lifts {
 		lift()
 	}
@@ -68,13 +71,13 @@ func TestThrottling(t *testing.T) {
 
 // TestQueueDeletedUnderUs is reported and nothing shrinks; when the queue is back, so is the pool.
 func TestQueueDeletedUnderUs(t *testing.T) {
-	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"minimum_lifetime": "10s"}})
+	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"minimum_lifetime": "20s"}})
 	w.controllerStarts()
 	w.feeds("1|6573")
 	w.processed("1|6573")
 	w.deletesQueue("primes-work-" + deployment)
 	w.reports(w.controller.Mark(), "primes Instances: 1 Queue Depth: unknown")
-	w.still("the worker kept", 15*time.Second, func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
+	w.still("the worker kept", 30*time.Second, func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
 	w.setup()
 	w.feeds("2|6573")
 	w.processed("1|6573", "2|6573")

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"cloudmaster/internal/agent"
+	"cloudmaster/internal/pool"
 )
 
 func join(ids []string) string { return strings.Join(ids, " ") }
@@ -61,11 +62,11 @@ func (w *world) deletesQueue(queue string) {
 }
 
 // userData is what the controller would tell an instance of the pool.
-func (w *world) userData(pool string) string {
+func (w *world) userData(name string) string {
 	w.t.Helper()
 	doc, err := agent.UserData{
-		Deployment: deployment, Pool: "primes", Backend: "aws://" + region,
-		Queues: agent.Queues{Work: pool + "-work-" + deployment, Status: pool + "-status-" + deployment},
+		Deployment: deployment, Pool: pool.Name(name), Backend: "aws://" + region,
+		Queues: agent.Queues{Work: name + "-work-" + deployment, Status: name + "-status-" + deployment},
 	}.Encode()
 	w.must(err)
 	return base64.StdEncoding.EncodeToString(doc)

@@ -55,9 +55,12 @@ func (w *world) controllerStops() {
 	if err := w.controller.Stop(); err != nil {
 		w.t.Error(err)
 	}
+	if code := w.controller.ExitCode(); code != 0 {
+		w.t.Errorf("the controller ended with exit code %d", code)
+	}
 }
 
-// controllerDies kills the controller as a power cut would, and starts it again.
+// controllerDies kills the controller as a power cut would.
 func (w *world) controllerDies() {
 	w.t.Helper()
 	w.must(w.controller.Kill())

@@ -77,7 +77,7 @@ func (d *document) decode(from *sources) (cfg *Config, complaints error) {
 	errs = append(errs, d.into(&base, from.values(keyDefaults+".", keysOf[Pool]()), keyDefaults))
 	for _, name := range d.names(keyPools) {
 		p := base
-		p.Settings, p.Machine = maps.Clone(base.Settings), base.Machine.clone() // what is decoded over them is the pool's alone
+		p.Settings, p.Machine = maps.Clone(base.Settings), base.clone() // what is decoded over them is the pool's alone
 		errs = append(errs, d.into(&p, from.values(keyPools+"."+name+".", keysOf[Pool]()), keyPools, name))
 		p.complete(pool.Name(name), cfg.Deployment)
 		cfg.Pools[name] = p
