@@ -233,7 +233,11 @@ func (l *Lease) renew(ctx context.Context) (bool, error) {
 	if err := l.reread(ctx); err != nil {
 		return false, err
 	}
-	return l.Check() == nil, nil
+	err = l.write(ctx, time.Now())
+	if errors.Is(err, blob.ErrConflict) { // it was sent twice
+		err = l.reread(ctx)
+	}
+	return err == nil, err
 }
 
 // until returns when the lease runs out unless it is renewed, somewhat before others see it

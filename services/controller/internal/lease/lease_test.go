@@ -232,7 +232,7 @@ func TestStoreAway(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- l.Run(ctx) }()
 		store.NextLost(memblob.OpPut, errors.New("answer lost"))
-		time.Sleep(3 * renewal)
+		time.Sleep(3*renewal + time.Second) // not in the moment of a renewal
 		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
 		time.Sleep(renewal)
 		if err := l.Check(); err != nil {
