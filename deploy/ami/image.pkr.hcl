@@ -81,8 +81,8 @@ source "qemu" "image" {
   disk_image       = true
   skip_resize_disk = true
   format           = "qcow2"
-  qemu_binary      = "qemu-system-${ { amd64 = "x86_64", arm64 = "aarch64" }[var.arch]}"
-  machine_type     = { amd64 = "pc", arm64 = "virt" }[var.arch]
+  qemu_binary      = local.qemu_binary
+  machine_type     = local.qemu_machine
   accelerator      = var.qemu_accelerator
   qemuargs         = var.qemu_args
   memory           = 1024
