@@ -43,15 +43,15 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	account, err := awsconf.Account(ctx, b.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
 	bucket := Bucket(b.bucket, b.opts.Deployment, account, b.cfg.Region)
 	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("open store: there is no bucket %s, which controller setup makes; is the deployment's name right, %q? %w", bucket, b.opts.Deployment, err)
+		return nil, fmt.Errorf("there is no bucket %s, which controller setup makes; is the deployment's name right, %q? %w", bucket, b.opts.Deployment, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
 	return s, nil
 }
