@@ -24,9 +24,9 @@ func crowd(b *testing.B, n int, kinds string, resource bool) (policy.Judge, *poo
 	limits.Minimum, limits.Maximum, limits.Drain = 1, 2*n, resource
 	judge := policy.Judge{Limits: limits, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}}
 	if resource {
-		judge.Policy = newResource(b, resourceDefaults, limits)
+		judge.Policy = newResource(b, resourceDefaults)
 	} else {
-		judge.Policy = newJob(b, jobDefaults, limits)
+		judge.Policy = newJob(b, jobDefaults)
 	}
 	fleet := pooltest.Fleet(b, kinds)
 	s := &pool.Snapshot{Now: pooltest.Now, Backlog: inFlight(0, n/2), Instances: make([]pool.Instance, n)}

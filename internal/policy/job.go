@@ -1,64 +1,68 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
+	"cloudmaster/internal/kind"
 	"cloudmaster/internal/pool"
 )
 
 // JobSettings are the keys of the job policy.
 type JobSettings struct {
-	StartThreshold int // visible messages that are worth one instance; ≥ 1
-	StopThreshold  int // stop only at this many visible messages or fewer; ≥ 0
-	IdleThreshold  int // idle instances that make one of them go; ≥ 1
+	StartThreshold int `key:"start_threshold" help:"visible messages that are worth one instance; at least 1"`
+	StopThreshold  int `key:"stop_threshold" help:"stop instances only at this many visible messages or fewer"`
+	IdleThreshold  int `key:"idle_threshold" help:"idle instances for each one that is stopped; at least 1"`
 }
 
 // Validate returns all that is wrong with the settings.
-func (j JobSettings) Validate() error {
-	var errs []error
-	for _, f := range []struct {
-		key          string
-		value, least int
-	}{
-		{"start_threshold", j.StartThreshold, 1}, {"stop_threshold", j.StopThreshold, 0}, {"idle_threshold", j.IdleThreshold, 1},
-	} {
-		if f.value < f.least {
-			errs = append(errs, fmt.Errorf("%s is %d, the least is %d", f.key, f.value, f.least))
-		}
+func (j *JobSettings) Validate() error {
+	return atLeast(
+		whole{"start_threshold", j.StartThreshold, 1}, whole{"stop_threshold", j.StopThreshold, 0},
+		whole{"idle_threshold", j.IdleThreshold, 1},
+	)
+}
+
+// JobKind describes the job policy.
+func JobKind() Kind {
+	return Kind{
+		Name: "job", Help: "for workers that take jobs from the work queue: grows with the jobs that wait, stops what is idle",
+		Settings: func() kind.Settings { return &JobSettings{StartThreshold: 2, IdleThreshold: 1} },
+		New: func(s kind.Settings, _ Policy) (Policy, error) {
+			set, ok := s.(*JobSettings)
+			if !ok {
+				return nil, fmt.Errorf("the job policy has no settings of type %T", s)
+			}
+			return NewJob(*set)
+		},
 	}
-	return errors.Join(errs...)
 }
 
 // Job is the policy for stateless workers that take jobs from a queue, one at a
 // time. It grows on the visible backlog and shrinks on what is idle.
-type Job struct {
-	set    JobSettings
-	limits pool.Limits
-}
+type Job struct{ settings JobSettings }
 
-// NewJob is the job policy's Factory.
-func NewJob(set Settings) (Policy, error) {
-	if err := set.Job.Validate(); err != nil {
+// NewJob returns a job policy, or all that is wrong with its settings.
+func NewJob(settings JobSettings) (Policy, error) {
+	if err := settings.Validate(); err != nil {
 		return nil, err
 	}
-	return Job{set: set.Job, limits: set.Limits}, nil
+	return Job{settings}, nil
 }
 
 // Decide launches for visible messages and stops idle instances when there are
 // none. An unknown backlog changes nothing.
-func (j Job) Decide(s *pool.Snapshot) pool.Decision {
+func (j Job) Decide(s *pool.Snapshot) (pool.Decision, error) {
 	var d pool.Decision
 	if !s.Backlog.Known {
 		d.Because("the backlog is unknown: holding")
-		return d
+		return d, nil
 	}
 	j.up(s, &d)
-	if d.Launch == 0 && s.Backlog.Visible <= j.set.StopThreshold {
+	if d.Launch == 0 && s.Backlog.Visible <= j.settings.StopThreshold {
 		j.down(s, &d)
 	}
-	return d
+	return d, nil
 }
 
 func (j Job) up(s *pool.Snapshot, d *pool.Decision) {
@@ -70,10 +74,10 @@ func (j Job) up(s *pool.Snapshot, d *pool.Decision) {
 		waiting = s.Backlog.InFlight
 		d.Because("%d messages in flight that no instance holds", waiting)
 	}
-	if waiting < j.set.StartThreshold && (waiting == 0 || counted > 0) {
+	if waiting < j.settings.StartThreshold && (waiting == 0 || counted > 0) {
 		return
 	}
-	needed := max(1, waiting/j.set.StartThreshold)
+	needed := max(1, waiting/j.settings.StartThreshold)
 	if needed <= counted {
 		return
 	}
@@ -95,11 +99,11 @@ func (j Job) down(s *pool.Snapshot, d *pool.Decision) {
 	if spare <= 0 {
 		return
 	}
-	n := int(math.Round(float64(spare) / float64(j.set.IdleThreshold)))
+	n := int(math.Round(float64(spare) / float64(j.settings.IdleThreshold)))
 	if n == 0 {
 		return
 	}
-	d.Stop = s.Pick(n, func(i *pool.Instance) bool { return i.Idle() && j.limits.Mature(s.Now, i) }, pool.ByVictim)
+	d.Stop = stopIdle(s, n, pool.IdleSurplus)
 	if keep > 0 {
 		d.Because("%d idle, %d kept for messages that may come back, %d to stop", idle, keep, n)
 	} else {
@@ -108,4 +112,9 @@ func (j Job) down(s *pool.Snapshot, d *pool.Decision) {
 	if young := n - len(d.Stop); young > 0 {
 		d.Because("%d of them too young", young)
 	}
+}
+
+// stopIdle returns the endings of up to n idle instances whose lifetimes are over.
+func stopIdle(s *pool.Snapshot, n int, cause pool.Cause) []pool.Ending {
+	return s.End(n, cause, func(i *pool.Instance) bool { return i.Idle() && s.Limits.Mature(s.Now, i) })
 }

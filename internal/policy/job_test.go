@@ -15,13 +15,24 @@ var lifetimes = pool.Limits{MinimumLifetime: 5 * time.Minute, MinimumActiveTime:
 
 var jobDefaults = policy.JobSettings{StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1}
 
-func newJob(tb testing.TB, set policy.JobSettings, limits pool.Limits) policy.Policy {
+func newJob(tb testing.TB, set policy.JobSettings) policy.Policy {
 	tb.Helper()
-	p, err := policy.NewJob(policy.Settings{Job: set, Limits: limits})
+	p, err := policy.NewJob(set)
 	if err != nil {
 		tb.Fatalf("job policy of %+v: %v", set, err)
 	}
 	return p
+}
+
+// ask returns what a policy decides under limits. None of those that it is for fails.
+func ask(tb testing.TB, p policy.Policy, limits pool.Limits, s *pool.Snapshot) pool.Decision {
+	tb.Helper()
+	s.Limits = limits
+	d, err := p.Decide(s)
+	if err != nil {
+		tb.Fatalf("got %v, want a decision", err)
+	}
+	return d
 }
 
 // acts is a decision without its reasons.
@@ -31,7 +42,7 @@ func acts(d pool.Decision) string {
 }
 
 func ExampleJob_Decide() {
-	job, err := policy.NewJob(policy.Settings{Job: policy.JobSettings{StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1}})
+	job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -44,13 +55,13 @@ func ExampleJob_Decide() {
 		{Now: now, Backlog: pool.Backlog{Known: true, InFlight: 1}, Instances: []pool.Instance{busy, idle}},
 		{Now: now, Instances: []pool.Instance{busy, idle}},
 	} {
-		d := job.Decide(&s)
-		fmt.Println(&d)
+		d, err := job.Decide(&s)
+		fmt.Println(&d, err)
 	}
 	// Output:
-	// launch 2: 6 messages need 3 instances, 1 counted
-	// stop [i-2]: 1 idle, 1 to stop
-	// nothing: the backlog is unknown: holding
+	// launch 2: 6 messages need 3 instances, 1 counted <nil>
+	// stop [i-2]: 1 idle, 1 to stop <nil>
+	// nothing: the backlog is unknown: holding <nil>
 }
 
 type jobCase struct {
@@ -73,7 +84,7 @@ func runJob(t *testing.T, cases map[string]jobCase) {
 				c.set = jobDefaults
 			}
 			s := pool.Snapshot{Now: pooltest.Now, Backlog: c.backlog, Instances: pooltest.Fleet(t, c.fleet)}
-			got := newJob(t, c.set, lifetimes).Decide(&s)
+			got := ask(t, newJob(t, c.set), lifetimes, &s)
 			if acts(got) != c.want {
 				t.Errorf("%q, %+v, %+v: got %s, want %s", c.fleet, c.backlog, c.set, &got, c.want)
 			}
@@ -160,12 +171,12 @@ func TestJobVictims(t *testing.T) {
 	s := pool.Snapshot{Now: pooltest.Now, Backlog: inFlight(0, 3), Instances: pooltest.Fleet(t, "idle idle idle idle idle")}
 	s.Instances[1].Launched = s.Instances[1].Launched.Add(-time.Minute)   // second: older than i-1, i-4 and i-5
 	s.Instances[2].IdleSince = s.Instances[2].IdleSince.Add(-time.Second) // first: idle longest
-	job := newJob(t, jobDefaults, lifetimes)
-	if got, want := acts(job.Decide(&s)), "stop [i-3 i-2]"; got != want {
+	job := newJob(t, jobDefaults)
+	if got, want := acts(ask(t, job, lifetimes, &s)), "stop [i-3 i-2]"; got != want {
 		t.Errorf("idle longest, then oldest: got %s, want %s", got, want)
 	}
 	s.Backlog.InFlight = 2
-	if got, want := acts(job.Decide(&s)), "stop [i-3 i-2 i-1]"; got != want {
+	if got, want := acts(ask(t, job, lifetimes, &s)), "stop [i-3 i-2 i-1]"; got != want {
 		t.Errorf("then id: got %s, want %s", got, want)
 	}
 }
@@ -183,7 +194,7 @@ func TestJobSaysWhy(t *testing.T) {
 		"too young": {"idle/young idle", visible(0), "stop [i-2]: 2 idle, 2 to stop; 1 of them too young"},
 	} {
 		s := pool.Snapshot{Now: pooltest.Now, Backlog: c.backlog, Instances: pooltest.Fleet(t, c.fleet)}
-		got := newJob(t, jobDefaults, lifetimes).Decide(&s)
+		got := ask(t, newJob(t, jobDefaults), lifetimes, &s)
 		if got.String() != c.want {
 			t.Errorf("%s: %q, %+v: got %s, want %s", name, c.fleet, c.backlog, &got, c.want)
 		}
@@ -192,12 +203,12 @@ func TestJobSaysWhy(t *testing.T) {
 
 func TestJobSettings(t *testing.T) {
 	t.Parallel()
-	_, err := policy.NewJob(policy.Settings{Job: policy.JobSettings{StartThreshold: 0, StopThreshold: -1, IdleThreshold: 0}})
+	_, err := policy.NewJob(policy.JobSettings{StartThreshold: 0, StopThreshold: -1, IdleThreshold: 0})
 	want := "start_threshold is 0, the least is 1\nstop_threshold is -1, the least is 0\nidle_threshold is 0, the least is 1"
 	if err == nil || err.Error() != want {
 		t.Errorf("all wrong: got %v, want %s", err, want)
 	}
-	_, err = policy.NewJob(policy.Settings{Job: policy.JobSettings{StartThreshold: 1, IdleThreshold: -3}})
+	_, err = policy.NewJob(policy.JobSettings{StartThreshold: 1, IdleThreshold: -3})
 	if want = "idle_threshold is -3, the least is 1"; err == nil || err.Error() != want {
 		t.Errorf("one wrong: got %v, want %s", err, want)
 	}

@@ -20,28 +20,23 @@ import (
 // Policy decides what should happen to a pool.
 type Policy interface {
 	// Decide returns what the policy wants and why. An empty decision says why
-	// too, if there was something to decide.
-	Decide(s *pool.Snapshot) pool.Decision
+	// too, if there was something to decide. After an error nothing is done but what
+	// the limits demand.
+	Decide(s *pool.Snapshot) (pool.Decision, error)
 }
 
-// Settings are the keys of all policies that come with CloudMaster; each policy
-// reads its own.
-type Settings struct {
-	Job      JobSettings
-	Resource ResourceSettings
-	Limits   pool.Limits // for choosing victims whose lifetimes are over first
+// Limiter is a policy that changes the limits of its pool with time.
+type Limiter interface {
+	// Limits returns the limits in force at a time, made from those that are configured.
+	Limits(now time.Time, configured pool.Limits) pool.Limits
 }
 
-// Factory makes a policy from settings and refuses settings that make no sense,
-// naming all that is wrong.
-type Factory func(Settings) (Policy, error)
-
-// Fixed keeps the pool between its minimum and maximum, which the limits do: it
-// asks for nothing itself.
-type Fixed struct{}
-
-// Decide asks for nothing.
-func (Fixed) Decide(*pool.Snapshot) pool.Decision { return pool.Decision{} }
+// Timer is a policy whose answer can change although nothing happens.
+type Timer interface {
+	// Next returns when to ask again at the latest, given how the pool is after the last
+	// decision was carried out. Zero: whenever the pool is looked at anyway. Times before s.Now are ignored.
+	Next(s *pool.Snapshot) time.Time
+}
 
 // ceil rounds up to a number of instances, forgiving what floating point adds to
 // a whole number: three loads of 0.1 over 0.3 are one server, not two. Nobody
@@ -51,6 +46,22 @@ func ceil(x float64) int {
 		return 0
 	}
 	return int(min(math.Ceil(x*(1-1e-9)), math.MaxInt32))
+}
+
+// atLeast returns one error for each whole number that is below its least.
+func atLeast(values ...whole) error {
+	var errs []error
+	for _, v := range values {
+		if v.value < v.least {
+			errs = append(errs, fmt.Errorf("%s is %d, the least is %d", v.key, v.value, v.least))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+type whole struct {
+	key          string
+	value, least int
 }
 
 // positive returns one error for each value that is not a number above 0.
@@ -86,10 +97,11 @@ const probeAfter = 3
 
 // Verdict is what the watchdog found.
 type Verdict struct {
-	Hung    []pool.InstanceID // to be replaced
-	Silent  int               // of the active instances, how many are silent
+	Hung    []pool.Ending // to be replaced; sorted by instance
+	Silent  int           // of the active instances, how many are silent
 	Active  int
-	Breaker bool // open: so many are silent that at most one is replaced
+	Breaker bool  // open: so many are silent that at most one is replaced
+	Failed  error // the policy's; nothing was done but what the limits demand
 }
 
 // Inspect looks for hung instances among those that are counted or draining.
@@ -100,7 +112,7 @@ func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
 		if !w.hung(s.Now, &s.Instances[i]) {
 			continue
 		}
-		v.Hung = append(v.Hung, s.Instances[i].ID)
+		v.Hung = append(v.Hung, ending(s.Now, &s.Instances[i]))
 		if s.Instances[i].State == pool.Active {
 			v.Silent++
 		}
@@ -120,7 +132,7 @@ func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
 // takes its place is heard, the others are hung and follow. As long as one is
 // starting, that is being found out; if it is never heard, it is replaced again and again,
 // and no other: at most one worker falls victim to an outage of ours.
-func (w Watchdog) probe(s *pool.Snapshot) []pool.InstanceID {
+func (w Watchdog) probe(s *pool.Snapshot) []pool.Ending {
 	starting := s.Count(pool.Startup) > 0
 	var best *pool.Instance
 	for i := range s.Instances {
@@ -136,7 +148,16 @@ func (w Watchdog) probe(s *pool.Snapshot) []pool.InstanceID {
 	if best == nil {
 		return nil
 	}
-	return []pool.InstanceID{best.ID}
+	return []pool.Ending{ending(s.Now, best)}
+}
+
+// ending says why an instance counts as hung.
+func ending(now time.Time, i *pool.Instance) pool.Ending {
+	e := pool.Ending{Instance: i.ID, Cause: pool.Hung, For: now.Sub(i.HeardAt), Load: i.Load}
+	if i.State == pool.Startup {
+		e.Cause = pool.NeverStarted
+	}
+	return e
 }
 
 func (w Watchdog) hung(now time.Time, i *pool.Instance) bool { return w.silent(now, i, 1) }
@@ -164,12 +185,29 @@ func (w Watchdog) silent(now time.Time, i *pool.Instance, times int) bool {
 type Judge struct {
 	Policy   Policy
 	Watchdog Watchdog
-	Limits   pool.Limits
+	Limits   pool.Limits // as configured
+}
+
+// LimitsAt returns the limits in force at a time.
+func (j Judge) LimitsAt(now time.Time) pool.Limits {
+	if l, ok := j.Policy.(Limiter); ok {
+		return l.Limits(now, j.Limits)
+	}
+	return j.Limits
+}
+
+// Next returns when the policy wants to be asked again, given how the pool is after
+// the last decision was carried out; zero if it does not mind.
+func (j Judge) Next(s *pool.Snapshot) time.Time {
+	if t, ok := j.Policy.(Timer); ok {
+		return t.Next(s)
+	}
+	return time.Time{}
 }
 
 // Decide returns the decision to carry out, and what the watchdog saw. Hung
 // instances are no capacity to policy and limits, so that they are replaced in
-// the same pass; their stops ignore lifetimes and limits.
+// the same pass; their stops ignore lifetimes and limits, and stand first.
 func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdict) {
 	v := j.Watchdog.Inspect(s)
 	d := j.decide(s, left, &v)
@@ -190,18 +228,30 @@ func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdic
 // decide asks policy and limits what to do about the instances that are not hung.
 func (j Judge) decide(s *pool.Snapshot, left pool.Budget, v *Verdict) pool.Decision {
 	rest := *s
+	rest.Limits = j.LimitsAt(s.Now)
 	rest.Stale = s.Stale || v.Breaker // last loads of the silent ones prove nothing either
 	if len(v.Hung) > 0 {
-		rest.Instances = slices.Clone(s.Instances)
-		for i := range rest.Instances {
-			if slices.Contains(v.Hung, rest.Instances[i].ID) {
-				rest.Instances[i].State = pool.Stopping
-			}
-		}
+		rest.Instances = without(s.Instances, v.Hung)
 	}
-	want := j.Policy.Decide(&rest)
+	var want pool.Decision
+	want, v.Failed = j.Policy.Decide(&rest)
+	if v.Failed != nil {
+		want = pool.Decision{}
+		want.Because("the policy failed: holding")
+	}
 	if v.Breaker && len(v.Hung) > 0 {
 		want.Launch = max(want.Launch, 1)
 	}
-	return j.Limits.Apply(&rest, want, left)
+	return rest.Limits.Apply(&rest, want, left)
+}
+
+// without returns the instances with those that are hung as stopping. Both lists are sorted by instance.
+func without(all []pool.Instance, hung []pool.Ending) []pool.Instance {
+	out := slices.Clone(all)
+	for i := range out {
+		if len(hung) > 0 && out[i].ID == hung[0].Instance {
+			out[i].State, hung = pool.Stopping, hung[1:]
+		}
+	}
+	return out
 }

@@ -16,7 +16,7 @@ func TestFixedAsksForNothing(t *testing.T) {
 	t.Parallel()
 	for _, fleet := range []string{"", "idle idle", "0.9 0.9", "starting draining stopping"} {
 		s := pool.Snapshot{Now: pooltest.Now, Requests: 9, Backlog: visible(9), Instances: pooltest.Fleet(t, fleet)}
-		if got := (policy.Fixed{}).Decide(&s); !got.Empty() {
+		if got := ask(t, policy.Fixed{}, lifetimes, &s); !got.Empty() {
 			t.Errorf("%q: got %s, want nothing", fleet, &got)
 		}
 	}
@@ -53,68 +53,68 @@ func TestWatchdog(t *testing.T) {
 	}{
 		"nobody":            {dog: usual, want: policy.Verdict{}},
 		"all well":          {dog: usual, fleet: "idle 0.5 starting draining", want: policy.Verdict{Active: 2}},
-		"silent, idle":      {dog: usual, fleet: "idle idle/silent", want: policy.Verdict{Active: 2, Silent: 1, Hung: ids("i-2")}},
-		"silent, busy":      {dog: usual, fleet: "busy/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ids("i-1")}},
+		"silent, idle":      {dog: usual, fleet: "idle idle/silent", want: policy.Verdict{Active: 2, Silent: 1, Hung: ends("i-2")}},
+		"silent, busy":      {dog: usual, fleet: "busy/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")}},
 		"silent, too young": {dog: usual, fleet: "idle/silent/young", want: policy.Verdict{Active: 1}}, // one minute old
-		"silent, draining":  {dog: usual, fleet: "idle draining:1/silent", want: policy.Verdict{Active: 1, Hung: ids("i-2")}},
+		"silent, draining":  {dog: usual, fleet: "idle draining:1/silent", want: policy.Verdict{Active: 1, Hung: ends("i-2")}},
 		"silent, stopping":  {dog: usual, fleet: "stopping/silent", want: policy.Verdict{}},
 		"never reported, heard of": {
 			dog: usual, fleet: "mute", want: policy.Verdict{Active: 1}, // taken over a second ago: silence counts from there
 		},
-		"never reported since the take-over": {dog: usual, fleet: "mute/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ids("i-1")}},
+		"never reported since the take-over": {dog: usual, fleet: "mute/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")}},
 		"off": {
 			dog: policy.Watchdog{BreakerRatio: 0.5}, fleet: "busy/silent starting/silent draining/silent", want: policy.Verdict{Active: 1},
 		},
-		"boot deadline is the interval by default": {dog: usual, fleet: "starting/silent", want: policy.Verdict{Hung: ids("i-1")}},
+		"boot deadline is the interval by default": {dog: usual, fleet: "starting/silent", want: policy.Verdict{Hung: ends("i-1")}},
 		"boot deadline of its own, over": {
 			dog: policy.Watchdog{BootDeadline: 15 * time.Minute, BreakerRatio: 1}, fleet: "starting/silent idle/silent",
-			want: policy.Verdict{Active: 1, Hung: ids("i-1")},
+			want: policy.Verdict{Active: 1, Hung: ends("i-1")},
 		},
 		"boot deadline of its own, not over": {
 			dog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 30 * time.Minute, BreakerRatio: 1}, fleet: "starting/silent idle/silent",
-			want: policy.Verdict{Active: 1, Silent: 1, Hung: ids("i-2")},
+			want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-2")},
 		},
 		"inventory unknown": {dog: usual, fleet: "idle/silent idle", stale: true, want: policy.Verdict{Active: 2, Silent: 1}},
 
 		"breaker: half of 4": {
-			dog: usual, fleet: "idle/silent busy/silent idle idle", want: policy.Verdict{Active: 4, Silent: 2, Hung: ids("i-1", "i-2")},
+			dog: usual, fleet: "idle/silent busy/silent idle idle", want: policy.Verdict{Active: 4, Silent: 2, Hung: ends("i-1", "i-2")},
 		},
 		"breaker: more than half of 4": {
 			dog: usual, fleet: "idle/silent busy/silent idle/silent idle", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
 		},
 		"breaker: those that never started are replaced": {
 			dog: usual, fleet: "starting/silent starting/silent starting/silent starting/silent idle",
-			want: policy.Verdict{Active: 1, Hung: ids("i-1", "i-2", "i-3", "i-4")},
+			want: policy.Verdict{Active: 1, Hung: ends("i-1", "i-2", "i-3", "i-4")},
 		},
 		"breaker: nobody who has spoken is replaced while it is open": {
 			dog: usual, fleet: "idle/silent busy/silent idle/silent idle starting/silent",
-			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ids("i-5")},
+			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ends("i-5")},
 		},
 		"breaker: all of 3 are too few": {
 			dog: usual, fleet: "idle/silent idle/silent idle/silent",
-			want: policy.Verdict{Active: 3, Silent: 3, Hung: ids("i-1", "i-2", "i-3")},
+			want: policy.Verdict{Active: 3, Silent: 3, Hung: ends("i-1", "i-2", "i-3")},
 		},
 		"breaker: draining ones do not count, and are spared": {
 			dog: usual, fleet: "idle/silent idle/silent idle/silent idle draining/silent", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
 		},
 		"breaker: draining ones do not open it": {
 			dog: usual, fleet: "idle idle idle idle draining/silent draining/silent draining/silent draining/silent draining/silent",
-			want: policy.Verdict{Active: 4, Hung: ids("i-5", "i-6", "i-7", "i-8", "i-9")},
+			want: policy.Verdict{Active: 4, Hung: ends("i-5", "i-6", "i-7", "i-8", "i-9")},
 		},
 		"breaker: starting ones count": {
 			dog: usual, fleet: "idle/silent idle/silent idle starting/young", want: policy.Verdict{Active: 3, Silent: 2, Breaker: true},
 		},
 		"probe: the one that is silent for longest": {
-			dog: usual, fleet: "idle/silent idle/lost idle/silent idle", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ids("i-2")},
+			dog: usual, fleet: "idle/silent idle/lost idle/silent idle", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ends("i-2")},
 		},
 		"probe: the first of several": {
-			dog: usual, fleet: "busy/lost busy/lost busy/lost busy/lost", want: policy.Verdict{Active: 4, Silent: 4, Breaker: true, Hung: ids("i-1")},
+			dog: usual, fleet: "busy/lost busy/lost busy/lost busy/lost", want: policy.Verdict{Active: 4, Silent: 4, Breaker: true, Hung: ends("i-1")},
 		},
 		"probe: not while one is starting": {
 			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/young", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true},
 		},
 		"probe: who never spoke is replaced, and nobody else": {
-			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/silent", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true, Hung: ids("i-4")},
+			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/silent", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true, Hung: ends("i-4")},
 		},
 		"probe: not blindly": {
 			dog: usual, fleet: "idle/lost idle/lost idle/lost idle/lost", stale: true, want: policy.Verdict{Active: 4, Silent: 4, Breaker: true},
@@ -128,10 +128,34 @@ func TestWatchdog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := pool.Snapshot{Now: pooltest.Now, Stale: c.stale, Instances: pooltest.Fleet(t, c.fleet)}
-			if got := c.dog.Inspect(&s); !reflect.DeepEqual(got, c.want) {
+			got := c.dog.Inspect(&s)
+			for i := range got.Hung {
+				checkCause(t, &s, &got.Hung[i])
+				got.Hung[i] = pool.Ending{Instance: got.Hung[i].Instance}
+			}
+			if !reflect.DeepEqual(got.Hung, c.want.Hung) || got.Silent != c.want.Silent || got.Active != c.want.Active ||
+				got.Breaker != c.want.Breaker || got.Failed != nil {
 				t.Errorf("%q, %+v: got %+v, want %+v", c.fleet, c.dog, got, c.want)
 			}
 		})
+	}
+}
+
+// checkCause checks that an ending names the right fault, and how long the instance was silent.
+func checkCause(t *testing.T, s *pool.Snapshot, e *pool.Ending) {
+	t.Helper()
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		if in.ID != e.Instance {
+			continue
+		}
+		want := pool.Hung
+		if in.State == pool.Startup {
+			want = pool.NeverStarted
+		}
+		if e.Cause != want || e.For != s.Now.Sub(in.HeardAt) || !e.Cause.Failed() {
+			t.Errorf("%s, %s: got %+v, want cause %s and the time of its silence", in.ID, in.State, e, want)
+		}
 	}
 }
 
@@ -152,6 +176,14 @@ func TestWatchdogAtTheVeryInterval(t *testing.T) {
 }
 
 func ids(list ...pool.InstanceID) []pool.InstanceID { return list }
+
+// ends is ids for lists of endings.
+func ends(list ...pool.InstanceID) (out []pool.Ending) {
+	for _, id := range list {
+		out = append(out, pool.Ending{Instance: id})
+	}
+	return out
+}
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
@@ -214,7 +246,7 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			judge := policy.Judge{
-				Policy: newJob(t, jobDefaults, c.limits), Limits: c.limits,
+				Policy: newJob(t, jobDefaults), Limits: c.limits,
 				Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
 			}
 			s := pool.Snapshot{Now: pooltest.Now, Backlog: c.backlog, Stale: c.stale, Instances: pooltest.Fleet(t, c.fleet)}
@@ -257,7 +289,7 @@ func TestJudgeSaysThatTheBreakerIsOpen(t *testing.T) {
 // rude is a policy that knows no rules.
 type rude struct{ d pool.Decision }
 
-func (r rude) Decide(*pool.Snapshot) pool.Decision { return r.d }
+func (r rude) Decide(*pool.Snapshot) (pool.Decision, error) { return r.d, nil }
 
 func TestJudgeHoldsAnyPolicyToTheRules(t *testing.T) {
 	t.Parallel()
@@ -269,9 +301,9 @@ func TestJudgeHoldsAnyPolicyToTheRules(t *testing.T) {
 		d    pool.Decision
 		want string
 	}{
-		"stops the hung once more": {pool.Decision{Stop: ids("i-1")}, "stop [i-1]"},
+		"stops the hung once more": {pool.Decision{Stop: ends("i-1")}, "stop [i-1]"},
 		"reactivates the hung":     {pool.Decision{Reactivate: ids("i-4")}, "stop [i-1 i-4]"},
-		"stops the busy":           {pool.Decision{Stop: ids("i-2")}, "stop [i-1 i-4]"},
+		"stops the busy":           {pool.Decision{Stop: ends("i-2")}, "stop [i-1 i-4]"},
 		"launches without end":     {pool.Decision{Launch: math.MaxInt}, "launch 3, stop [i-1 i-4]"},
 	} {
 		fleet := "busy/silent busy idle draining/silent"
@@ -293,5 +325,5 @@ func ExampleWatchdog_Inspect() {
 		{ID: "i-2", State: pool.Active, HeardAt: now.Add(-time.Second)},
 	}}
 	fmt.Printf("%+v\n", policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}.Inspect(&s))
-	// Output: {Hung:[i-1] Silent:1 Active:2 Breaker:false}
+	// Output: {Hung:[{Instance:i-1 Cause:hung For:11m0s Load:0}] Silent:1 Active:2 Breaker:false Failed:<nil>}
 }

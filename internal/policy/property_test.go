@@ -23,10 +23,10 @@ func anyJudge(tb testing.TB, rng *rand.Rand) policy.Judge {
 	case 0:
 		judge.Policy = policy.Fixed{}
 	case 1:
-		judge.Policy = newJob(tb, policy.JobSettings{StartThreshold: 1 + rng.IntN(3), StopThreshold: rng.IntN(2), IdleThreshold: 1 + rng.IntN(2)}, limits)
+		judge.Policy = newJob(tb, policy.JobSettings{StartThreshold: 1 + rng.IntN(3), StopThreshold: rng.IntN(2), IdleThreshold: 1 + rng.IntN(2)})
 	case 2:
 		limits.Drain = true
-		judge.Policy = newResource(tb, resourceDefaults, limits)
+		judge.Policy = newResource(tb, resourceDefaults)
 	}
 	judge.Limits = limits
 	return judge
@@ -69,7 +69,7 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 		return fmt.Errorf("the breaker is open and %v are hung", v.Hung)
 	}
 	seen := make(map[pool.InstanceID]bool)
-	for _, id := range slices.Concat(d.Reactivate, d.ShutDown, d.Stop) {
+	for _, id := range slices.Concat(d.Reactivate, pool.IDs(d.ShutDown), pool.IDs(d.Stop)) {
 		if seen[id] {
 			return fmt.Errorf("%s is named twice", id)
 		}
@@ -77,9 +77,9 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 	}
 	for i := range s.Instances {
 		in := &s.Instances[i]
-		hung, stops := slices.Contains(v.Hung, in.ID), slices.Contains(d.Stop, in.ID)
+		hung, stops := slices.Contains(pool.IDs(v.Hung), in.ID), slices.Contains(pool.IDs(d.Stop), in.ID)
 		atWork := in.State == pool.Active && !in.Idle()
-		ends := stops || slices.Contains(d.ShutDown, in.ID)
+		ends := stops || slices.Contains(pool.IDs(d.ShutDown), in.ID)
 		switch {
 		case hung && !stops:
 			return fmt.Errorf("%s is hung and not stopped", in.ID)
@@ -153,7 +153,7 @@ func TestJudgeSettles(t *testing.T) {
 func countAfter(s *pool.Snapshot, d *pool.Decision) int {
 	n := s.Counted() + d.Launch + len(d.Reactivate)
 	for i := range s.Instances {
-		if in := &s.Instances[i]; in.Counted() && (slices.Contains(d.Stop, in.ID) || slices.Contains(d.ShutDown, in.ID)) {
+		if in := &s.Instances[i]; in.Counted() && (slices.Contains(pool.IDs(d.Stop), in.ID) || slices.Contains(pool.IDs(d.ShutDown), in.ID)) {
 			n--
 		}
 	}
@@ -164,9 +164,9 @@ func carryOut(s *pool.Snapshot, d *pool.Decision, round int) {
 	for i := range s.Instances {
 		in := &s.Instances[i]
 		switch {
-		case slices.Contains(d.Stop, in.ID):
+		case slices.Contains(pool.IDs(d.Stop), in.ID):
 			in.State, in.StateSince = pool.Stopping, s.Now
-		case slices.Contains(d.ShutDown, in.ID):
+		case slices.Contains(pool.IDs(d.ShutDown), in.ID):
 			in.State, in.StateSince = pool.ShutDown, s.Now
 		case slices.Contains(d.Reactivate, in.ID):
 			in.State, in.StateSince, in.ActiveAt = pool.Active, s.Now, s.Now

@@ -6,21 +6,22 @@ import (
 	"iter"
 	"time"
 
+	"cloudmaster/internal/kind"
 	"cloudmaster/internal/pool"
 )
 
 // ResourceSettings are the keys of the resource policy.
 type ResourceSettings struct {
-	UpperLoad         float64       // above it an instance has no room
-	LowerLoad         float64       // the mean load below which there are too many
-	QueueLoadFactor   float64       // queued requests that fill one server
-	ShutDownThreshold float64       // a draining instance at or below this load may stop
-	ShutDownInterval  time.Duration // a drain is over after this, whatever the load
-	ShutDownGrace     time.Duration // but never sooner than this
+	UpperLoad         float64       `key:"target_upper_load" help:"above this load a server has no room"`
+	LowerLoad         float64       `key:"target_lower_load" help:"mean load below which there are too many servers"`
+	QueueLoadFactor   float64       `key:"queue_load_factor" help:"queued requests that fill one server"`
+	ShutDownThreshold float64       `key:"shut_down_threshold" help:"a draining server at or below this load is stopped"`
+	ShutDownInterval  time.Duration `key:"shut_down_interval" help:"a drain is over after this time, whatever the load"`
+	ShutDownGrace     time.Duration `key:"shut_down_grace" help:"a drain takes at least this long"`
 }
 
 // Validate returns all that is wrong with the settings.
-func (r ResourceSettings) Validate() error {
+func (r *ResourceSettings) Validate() error {
 	errs := []error{positive(
 		setting{"target_upper_load", r.UpperLoad}, setting{"target_lower_load", r.LowerLoad}, setting{"queue_load_factor", r.QueueLoadFactor},
 	)}
@@ -31,30 +32,48 @@ func (r ResourceSettings) Validate() error {
 		errs = append(errs, fmt.Errorf("shut_down_threshold is %v, not a number from 0 up", r.ShutDownThreshold))
 	}
 	if r.ShutDownInterval < 0 || r.ShutDownGrace < 0 {
-		errs = append(errs, fmt.Errorf("shut_down_interval is %s and shut_down_grace %s: neither may be less than 0", r.ShutDownInterval, r.ShutDownGrace))
+		errs = append(errs, fmt.Errorf("shut_down_interval is %s and shut_down_grace %s: neither may be less than 0",
+			r.ShutDownInterval, r.ShutDownGrace))
 	}
 	return errors.Join(errs...)
+}
+
+// ResourceKind describes the resource policy.
+func ResourceKind() Kind {
+	return Kind{
+		Name: "resource", Help: "for servers with connected clients: keeps their load between two targets, drains what is too many",
+		Settings: func() kind.Settings {
+			return &ResourceSettings{
+				UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
+			}
+		},
+		Traits: Traits{TakesRequests: true, Drains: true},
+		New: func(s kind.Settings, _ Policy) (Policy, error) {
+			set, ok := s.(*ResourceSettings)
+			if !ok {
+				return nil, fmt.Errorf("the resource policy has no settings of type %T", s)
+			}
+			return NewResource(*set)
+		},
+	}
 }
 
 // Resource is the policy for servers with connected clients. It keeps the load
 // of the active ones between two targets, drains what is too many, and takes
 // draining instances back before it launches new ones.
-type Resource struct {
-	set    ResourceSettings
-	limits pool.Limits
-}
+type Resource struct{ settings ResourceSettings }
 
-// NewResource is the resource policy's Factory.
-func NewResource(set Settings) (Policy, error) {
-	if err := set.Resource.Validate(); err != nil {
+// NewResource returns a resource policy, or all that is wrong with its settings.
+func NewResource(settings ResourceSettings) (Policy, error) {
+	if err := settings.Validate(); err != nil {
 		return nil, err
 	}
-	return Resource{set: set.Resource, limits: set.Limits}, nil
+	return Resource{settings}, nil
 }
 
 // Decide applies, in this order: no server for requests, no room, too many; and
 // always finishes drains.
-func (r Resource) Decide(s *pool.Snapshot) pool.Decision {
+func (r Resource) Decide(s *pool.Snapshot) (pool.Decision, error) {
 	var d pool.Decision
 	switch active := s.Count(pool.Active); {
 	case active == 0:
@@ -65,7 +84,24 @@ func (r Resource) Decide(s *pool.Snapshot) pool.Decision {
 		r.tooMany(s, active, &d)
 	}
 	r.finishDrains(s, &d)
-	return d
+	return d, nil
+}
+
+// Next returns when the next drain may be over by time alone.
+func (r Resource) Next(s *pool.Snapshot) time.Time {
+	var next time.Time
+	for i := range s.Instances {
+		if s.Instances[i].State != pool.ShutDown {
+			continue
+		}
+		for _, after := range []time.Duration{r.settings.ShutDownGrace, r.settings.ShutDownInterval} {
+			at := s.Instances[i].StateSince.Add(after)
+			if at.After(s.Now) && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+	}
+	return next
 }
 
 func eachActive(s *pool.Snapshot) iter.Seq[*pool.Instance] {
@@ -86,7 +122,7 @@ func (r Resource) fromNothing(s *pool.Snapshot, d *pool.Decision) {
 	if s.Requests == 0 {
 		return
 	}
-	needed := ceil(float64(s.Requests) / r.set.QueueLoadFactor / r.set.UpperLoad)
+	needed := ceil(float64(s.Requests) / r.settings.QueueLoadFactor / r.settings.UpperLoad)
 	d.Because("%d requests and no active server: %d needed", s.Requests, needed)
 	r.grow(s, needed, d)
 }
@@ -96,10 +132,10 @@ func (r Resource) fromNothing(s *pool.Snapshot, d *pool.Decision) {
 func (r Resource) full(s *pool.Snapshot) bool {
 	above := false
 	for i := range eachActive(s) {
-		if !known(i) || i.Load < r.set.UpperLoad {
+		if !known(i) || i.Load < r.settings.UpperLoad {
 			return false
 		}
-		above = above || i.Load > r.set.UpperLoad
+		above = above || i.Load > r.settings.UpperLoad
 	}
 	return above
 }
@@ -107,10 +143,10 @@ func (r Resource) full(s *pool.Snapshot) bool {
 func (r Resource) moreRoom(s *pool.Snapshot, active int, d *pool.Decision) {
 	over := 0.0
 	for i := range eachActive(s) {
-		over += max(0, i.Load-r.set.UpperLoad)
+		over += max(0, i.Load-r.settings.UpperLoad)
 	}
-	additional := ceil(over / r.set.UpperLoad)
-	d.Because("all %d active servers at or above load %v: %d more", active, r.set.UpperLoad, additional)
+	additional := ceil(over / r.settings.UpperLoad)
+	d.Because("all %d active servers at or above load %v: %d more", active, r.settings.UpperLoad, additional)
 	r.grow(s, additional, d)
 }
 
@@ -144,11 +180,11 @@ func (r Resource) tooMany(s *pool.Snapshot, active int, d *pool.Decision) {
 		}
 		sum += i.Load
 	}
-	needed := ceil(sum / r.set.LowerLoad)
-	if needed >= active || float64(needed)*r.set.UpperLoad < sum-1e-9 || s.Requests > 0 || s.Backlog.Visible > 0 {
+	needed := ceil(sum / r.settings.LowerLoad)
+	if needed >= active || float64(needed)*r.settings.UpperLoad < sum-1e-9 || s.Requests > 0 || s.Backlog.Visible > 0 {
 		return
 	}
-	d.ShutDown = s.Pick(active-needed, func(i *pool.Instance) bool { return r.limits.Settled(s.Now, i) }, pool.ByVictim)
+	d.ShutDown = s.End(active-needed, pool.LowLoad, func(i *pool.Instance) bool { return s.Limits.Settled(s.Now, i) })
 	d.Because("load %.2f needs %d of %d active servers", sum, needed, active)
 }
 
@@ -163,22 +199,25 @@ func (r Resource) finishDrains(s *pool.Snapshot, d *pool.Decision) {
 	for i := range s.Instances {
 		in := &s.Instances[i]
 		drained := s.Now.Sub(in.StateSince)
+		end := pool.Ending{Instance: in.ID, For: drained, Load: in.Load}
 		switch {
-		case in.State != pool.ShutDown || needed[in.ID] || drained < r.set.ShutDownGrace:
+		case in.State != pool.ShutDown || needed[in.ID] || drained < r.settings.ShutDownGrace:
 			continue
-		case in.Load <= r.set.ShutDownThreshold && in.ReportedAt.After(in.StateSince):
+		case in.Load <= r.settings.ShutDownThreshold && in.ReportedAt.After(in.StateSince):
+			end.Cause = pool.Drained
 			empty++
-		case drained >= r.set.ShutDownInterval:
+		case drained >= r.settings.ShutDownInterval:
+			end.Cause = pool.DrainDeadline
 			late++
 		default:
 			continue
 		}
-		d.Stop = append(d.Stop, in.ID)
+		d.Stop = append(d.Stop, end)
 	}
 	if empty > 0 {
 		d.Because("%d drained", empty)
 	}
 	if late > 0 {
-		d.Because("%d draining for %s or more", late, r.set.ShutDownInterval)
+		d.Because("%d draining for %s or more", late, r.settings.ShutDownInterval)
 	}
 }

@@ -15,9 +15,9 @@ var resourceDefaults = policy.ResourceSettings{
 	ShutDownInterval: time.Hour + time.Minute, ShutDownGrace: 10 * time.Second, // fleets drain for an hour
 }
 
-func newResource(tb testing.TB, set policy.ResourceSettings, limits pool.Limits) policy.Policy {
+func newResource(tb testing.TB, set policy.ResourceSettings) policy.Policy {
 	tb.Helper()
-	p, err := policy.NewResource(policy.Settings{Resource: set, Limits: limits})
+	p, err := policy.NewResource(set)
 	if err != nil {
 		tb.Fatalf("resource policy of %+v: %v", set, err)
 	}
@@ -41,7 +41,7 @@ func runResource(t *testing.T, cases map[string]resourceCase) {
 				c.change(&set)
 			}
 			s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Requests: c.requests, Instances: pooltest.Fleet(t, c.fleet)}
-			got := newResource(t, set, lifetimes).Decide(&s)
+			got := ask(t, newResource(t, set), lifetimes, &s)
 			if acts(got) != c.want {
 				t.Errorf("%q, %d requests, %+v: got %s, want %s", c.fleet, c.requests, set, &got, c.want)
 			}
@@ -147,11 +147,11 @@ func TestResourceDraining(t *testing.T) {
 	})
 	s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Instances: pooltest.Fleet(t, "draining")}
 	s.Instances[0].ReportedAt = s.Instances[0].StateSince
-	if got := newResource(t, resourceDefaults, lifetimes).Decide(&s); !got.Empty() {
+	if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); !got.Empty() {
 		t.Errorf("a status of the very moment of the shut-down is not newer: got %s, want nothing", &got)
 	}
 	s.Instances[0].StateSince, s.Instances[0].ReportedAt = s.Now.Add(-10*time.Second), s.Now
-	if got := newResource(t, resourceDefaults, lifetimes).Decide(&s); acts(got) != "stop [i-1]" {
+	if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); acts(got) != "stop [i-1]" {
 		t.Errorf("grace just over: got %s, want stop [i-1]", &got)
 	}
 }
@@ -162,7 +162,7 @@ func TestResourceMinimumIsOfActive(t *testing.T) {
 	t.Parallel()
 	limits := lifetimes
 	limits.Minimum, limits.Maximum, limits.Drain = 1, 9, true
-	judge := policy.Judge{Policy: newResource(t, resourceDefaults, limits), Limits: limits}
+	judge := policy.Judge{Policy: newResource(t, resourceDefaults), Limits: limits}
 	for fleet, want := range map[string]string{
 		"":                  "launch 1",
 		"starting":          "nothing",
@@ -191,14 +191,14 @@ func TestResourceBadLoads(t *testing.T) {
 			if s.Instances[0].State == pool.ShutDown && bad < 0 {
 				continue // below every threshold; kept out of records by ValidLoad
 			}
-			if got := newResource(t, resourceDefaults, lifetimes).Decide(&s); acts(got) != want {
+			if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); acts(got) != want {
 				t.Errorf("%q, the first at %v: got %s, want %s", fleet, bad, &got, want)
 			}
 		}
 	}
 	s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Instances: pooltest.Fleet(t, "0.9 0.9")}
 	s.Instances[0].Load, s.Instances[1].Load = math.MaxFloat64, math.MaxFloat64
-	if got := newResource(t, resourceDefaults, lifetimes).Decide(&s); got.Launch != math.MaxInt32 {
+	if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); got.Launch != math.MaxInt32 {
 		t.Errorf("a sum past all numbers: got %s, want launch %d", &got, math.MaxInt32)
 	}
 }
@@ -222,7 +222,7 @@ func TestResourceSaysWhy(t *testing.T) {
 		if fleet == "starting" {
 			s.Requests = 3
 		}
-		if got := newResource(t, soon, lifetimes).Decide(&s); got.String() != want {
+		if got := ask(t, newResource(t, soon), lifetimes, &s); got.String() != want {
 			t.Errorf("%q: got %s, want %s", fleet, &got, want)
 		}
 	}
@@ -260,7 +260,7 @@ func TestResourceSettings(t *testing.T) {
 			set := resourceDefaults
 			c.change(&set)
 			got := ""
-			if _, err := policy.NewResource(policy.Settings{Resource: set}); err != nil {
+			if _, err := policy.NewResource(set); err != nil {
 				got = err.Error()
 			}
 			if got != c.want {
@@ -281,7 +281,7 @@ func TestResourceUnknownRequests(t *testing.T) {
 		"0.3 draining": "stop [i-2]",
 	} {
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}
-		if got := newResource(t, resourceDefaults, lifetimes).Decide(&s); acts(got) != want {
+		if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); acts(got) != want {
 			t.Errorf("%q: got %s, want %s", fleet, &got, want)
 		}
 	}

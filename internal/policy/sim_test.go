@@ -218,11 +218,11 @@ func (w *world) act(d *pool.Decision, v policy.Verdict) error {
 		switch {
 		case slices.Contains(d.Reactivate, s.ID):
 			s.State, s.StateSince, s.ActiveAt = pool.Active, w.now, w.now
-		case slices.Contains(d.ShutDown, s.ID):
+		case slices.Contains(pool.IDs(d.ShutDown), s.ID):
 			s.State, s.StateSince = pool.ShutDown, w.now
 			grown--
-		case slices.Contains(d.Stop, s.ID):
-			hung := slices.Contains(v.Hung, s.ID)
+		case slices.Contains(pool.IDs(d.Stop), s.ID):
+			hung := slices.Contains(pool.IDs(v.Hung), s.ID)
 			if len(s.ends) > 0 && !hung {
 				return fmt.Errorf("stops %s, which is busy: %s", s.ID, d)
 			}
@@ -290,7 +290,7 @@ func newJobs(rng *rand.Rand) workload { return &jobs{every: 1 + rng.IntN(8)} }
 
 func (j *jobs) policy(tb testing.TB, limits *pool.Limits) policy.Policy {
 	tb.Helper()
-	return newJob(tb, jobDefaults, *limits)
+	return newJob(tb, jobDefaults)
 }
 
 func (j *jobs) hold(n int) { j.held = n }
@@ -351,7 +351,7 @@ func newClients(rng *rand.Rand) workload { return &clients{every: 1 + rng.IntN(1
 func (c *clients) policy(tb testing.TB, limits *pool.Limits) policy.Policy {
 	tb.Helper()
 	limits.Drain = true
-	return newResource(tb, resourceDefaults, *limits)
+	return newResource(tb, resourceDefaults)
 }
 
 func (c *clients) hold(n int) { c.held = n }

@@ -70,9 +70,9 @@ func TestJobTwin(t *testing.T) {
 		fleet := fleetOf(rng, 7, "starting idle idle idle/young busy 0.5 mute draining stopping")
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}
 		s.Backlog = pool.Backlog{Known: rng.IntN(8) > 0, Visible: rng.IntN(4) * rng.IntN(4), InFlight: rng.IntN(6)}
-		d := newJob(t, set, lifetimes).Decide(&s)
+		d := ask(t, newJob(t, set), lifetimes, &s)
 		launch, stop := jobTwin(set, &s)
-		if d.Launch != launch || !slices.Equal(d.Stop, stop) || d.ShutDown != nil || d.Reactivate != nil {
+		if d.Launch != launch || !slices.Equal(pool.IDs(d.Stop), stop) || d.ShutDown != nil || d.Reactivate != nil {
 			return fmt.Errorf("%q, %+v, %+v: got %s, want launch %d, stop %v", fleet, s.Backlog, set, &d, launch, stop)
 		}
 		return nil
@@ -145,7 +145,7 @@ func TestResourceTwin(t *testing.T) {
 				in.Load = []float64{set.UpperLoad, set.LowerLoad, set.UpperLoad + set.LowerLoad}[rng.IntN(3)]
 			}
 		}
-		got := newResource(t, set, lifetimes).Decide(&s)
+		got := ask(t, newResource(t, set), lifetimes, &s)
 		want := twin.decide(&s)
 		if acts(got) != acts(want) {
 			return fmt.Errorf("%q, %d requests, %+v: got %s, want %s", fleet, s.Requests, set, &got, &want)
@@ -191,7 +191,7 @@ func (h hundredths) decide(s *pool.Snapshot) (d pool.Decision) {
 	default:
 		needed := least(func(n int) bool { return sum <= n*h.lower })
 		if needed < len(active) && needed*h.upper >= sum && s.Requests == 0 {
-			d.ShutDown = h.lowest(s, active, len(active)-needed)
+			d.ShutDown = ends(h.lowest(s, active, len(active)-needed)...)
 		}
 	}
 	for ; grow > 0; grow-- {
@@ -205,7 +205,7 @@ func (h hundredths) decide(s *pool.Snapshot) (d pool.Decision) {
 		since := s.Now.Sub(i.StateSince)
 		empty := hundred(i.Load) <= h.threshold && i.ReportedAt.After(i.StateSince)
 		if since >= 10*time.Second && (empty || since >= 30*time.Minute) && !slices.Contains(d.Reactivate, i.ID) {
-			d.Stop = append(d.Stop, i.ID)
+			d.Stop = append(d.Stop, ends(i.ID)...)
 		}
 	}
 	return d

@@ -10,17 +10,43 @@ import (
 type Decision struct {
 	Launch     int          // new instances
 	Reactivate []InstanceID // shut_down instances to make active again
-	ShutDown   []InstanceID // active instances to drain
-	Stop       []InstanceID // instances to terminate
+	ShutDown   []Ending     // active instances to drain
+	Stop       []Ending     // instances to terminate
 	Reason     string       // one sentence for the operator
 
-	// Asked is what the policy wanted before limits; Clamps says which limits bit;
-	// Spent is what it takes from the policy interval's budget: no launch that the
+	// Memory is what the policy wants to find in the snapshot from now on, also after a
+	// restart. Nil: what it finds there may stay. It is stored before anything is done.
+	Memory []byte
+
+	// Asked is what the policy wanted before limits; Clamps says which limits cut it and by how
+	// much; Spent is what it takes from the policy interval's budget: no launch that the
 	// minimum demands, no end of a drain, of a surplus or of a hung instance.
-	// All are filled by Limits.Apply.
+	// Limits.Apply fills all three.
 	Asked  Ask
-	Clamps []string
+	Clamps []Clamp
 	Spent  Budget
+}
+
+// Limit names what cuts a decision. The empty value is invalid.
+type Limit string
+
+// The limits that a clamp can name. They are written into records, so their values must not change.
+const (
+	ByMinimum    Limit = "minimum"
+	ByMaximum    Limit = "maximum"
+	ByStartLimit Limit = "start_limit"
+	ByStopLimit  Limit = "stop_limit"
+	ByLifetime   Limit = "lifetime"   // minimum_lifetime or minimum_active_time
+	ByStaleView  Limit = "stale_view" // what is known of the pool may be old, so nothing shrinks
+	ByState      Limit = "state"      // the state machine does not allow what was asked for
+	ByDraining   Limit = "draining"   // draining instances are reactivated before new ones are launched
+)
+
+// Clamp is one limit that changed what the policy asked for.
+type Clamp struct {
+	Limit Limit  `json:"limit"`
+	By    int    `json:"by"`   // how many launches, reactivations or endings it cut off or added
+	Text  string `json:"text"` // for people: "start limit allows 1 of 2 launches"
 }
 
 // Ask is a decision's size before limits.
@@ -49,8 +75,9 @@ func (d *Decision) Because(format string, args ...any) {
 	d.Reason += fmt.Sprintf(format, args...)
 }
 
-func (d *Decision) clamp(format string, args ...any) {
-	d.Clamps = append(d.Clamps, fmt.Sprintf(format, args...))
+// Clamp adds a limit that cut the decision by so many.
+func (d *Decision) Clamp(limit Limit, by int, format string, args ...any) {
+	d.Clamps = append(d.Clamps, Clamp{Limit: limit, By: by, Text: fmt.Sprintf(format, args...)})
 }
 
 // String is the decision on one line: "launch 2, stop [i-1]: 6 jobs wait".
@@ -62,7 +89,7 @@ func (d *Decision) String() string {
 	for _, act := range []struct {
 		verb string
 		ids  []InstanceID
-	}{{"reactivate", d.Reactivate}, {"shut down", d.ShutDown}, {"stop", d.Stop}} {
+	}{{"reactivate", d.Reactivate}, {"shut down", IDs(d.ShutDown)}, {"stop", IDs(d.Stop)}} {
 		if len(act.ids) > 0 {
 			parts = append(parts, fmt.Sprintf("%s %v", act.verb, act.ids))
 		}
@@ -74,8 +101,16 @@ func (d *Decision) String() string {
 	if d.Reason != "" {
 		out += ": " + d.Reason
 	}
+	for i, c := range d.Clamps {
+		if i == 0 {
+			out += " ("
+		} else {
+			out += "; "
+		}
+		out += c.Text
+	}
 	if len(d.Clamps) > 0 {
-		out += " (" + strings.Join(d.Clamps, "; ") + ")"
+		out += ")"
 	}
 	return out
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func ExampleDecision_String() {
-	d := pool.Decision{Launch: 2, Stop: []pool.InstanceID{"i-4"}}
+	d := pool.Decision{Launch: 2, Stop: ends("i-4")}
 	d.Because("%d messages need %d instances, %d counted", 6, 3, 1)
 	fmt.Println(&d)
 
@@ -29,12 +29,12 @@ func TestDecisionString(t *testing.T) {
 	}{
 		"nothing":       {pool.Decision{}, "nothing", true},
 		"only a reason": {pool.Decision{Reason: "holding"}, "nothing: holding", true},
-		"only a clamp":  {pool.Decision{Clamps: []string{"maximum 2"}}, "nothing (maximum 2)", true},
+		"only a clamp":  {pool.Decision{Clamps: []pool.Clamp{{Text: "maximum 2"}}}, "nothing (maximum 2)", true},
 		"launch":        {pool.Decision{Launch: 1}, "launch 1", false},
 		"all, in the order of acting but for launches": {
 			pool.Decision{
-				Launch: 1, Reactivate: []pool.InstanceID{"a"}, ShutDown: []pool.InstanceID{"b"}, Stop: []pool.InstanceID{"c", "d"},
-				Reason: "r", Clamps: []string{"x", "y"},
+				Launch: 1, Reactivate: []pool.InstanceID{"a"}, ShutDown: ends("b"), Stop: ends("c", "d"),
+				Reason: "r", Clamps: []pool.Clamp{{Text: "x"}, {Text: "y"}},
 			},
 			"launch 1, reactivate [a], shut down [b], stop [c d]: r (x; y)", false,
 		},

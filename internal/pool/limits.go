@@ -77,10 +77,11 @@ func (l Limits) Settled(now time.Time, i *Instance) bool {
 // that bit, and what the budget pays are in the result. Neither s nor d is changed.
 func (l Limits) Apply(s *Snapshot, d Decision, left Budget) Decision {
 	c := clamping{Limits: l, snapshot: s, out: d, serving: s.Counted()}
-	if l.Drain { // where clients connect, one that is starting is no substitute for one that serves
+	keep := d.Clamps // a policy may have cut something itself
+	if l.Drain {     // where clients connect, one that is starting is no substitute for one that serves
 		c.serving = s.Count(Active) - l.Minimum
 	}
-	c.out.Asked, c.out.Clamps, c.out.Spent = d.ask(), nil, Budget{}
+	c.out.Asked, c.out.Clamps, c.out.Spent = d.ask(), slices.Clone(keep), Budget{}
 	c.sanitize()
 	if s.Stale {
 		c.hold()
@@ -103,44 +104,50 @@ type clamping struct {
 // sanitize drops what the state machine forbids: a policy may be anybody's.
 func (c *clamping) sanitize() {
 	if c.out.Launch < 0 {
-		c.out.clamp("%d cannot be launched", c.out.Launch)
+		c.out.Clamp(ByState, -c.out.Launch, "%d cannot be launched", c.out.Launch)
 		c.out.Launch = 0
 	}
 	seen := make(map[InstanceID]bool)
-	may := func(verb string, ids []InstanceID, ok func(*Instance) bool) []InstanceID {
-		return slices.DeleteFunc(slices.Clone(ids), func(id InstanceID) bool {
-			i := c.snapshot.find(id)
-			if i == nil || seen[id] || !ok(i) {
-				c.out.clamp("%s cannot be %s", id, verb)
-				return true
-			}
-			seen[id] = true
-			return false
-		})
+	refused := func(id InstanceID, verb string, ok func(*Instance) bool) bool {
+		i := c.snapshot.find(id)
+		if i == nil || seen[id] || !ok(i) {
+			c.out.Clamp(ByState, 1, "%s cannot be %s", id, verb)
+			return true
+		}
+		seen[id] = true
+		return false
 	}
-	c.out.Reactivate = may("reactivated", c.out.Reactivate, func(i *Instance) bool { return i.State == ShutDown })
-	c.out.ShutDown = may("shut down", c.out.ShutDown, func(i *Instance) bool { return i.State == Active })
-	c.out.Stop = may("stopped", c.out.Stop, func(i *Instance) bool {
-		return i.State.CanBecome(Stopping) && (i.State != Active || i.Idle()) // at work, or not known to be idle: never
+	c.out.Reactivate = slices.DeleteFunc(slices.Clone(c.out.Reactivate), func(id InstanceID) bool {
+		return refused(id, "reactivated", func(i *Instance) bool { return i.State == ShutDown })
+	})
+	c.out.ShutDown = slices.DeleteFunc(slices.Clone(c.out.ShutDown), func(e Ending) bool {
+		return refused(e.Instance, "shut down", func(i *Instance) bool { return i.State == Active })
+	})
+	c.out.Stop = slices.DeleteFunc(slices.Clone(c.out.Stop), func(e Ending) bool {
+		return refused(e.Instance, "stopped", func(i *Instance) bool {
+			// One that is at work, or that is not known to be idle, is never stopped.
+			return i.State.CanBecome(Stopping) && (i.State != Active || i.Idle())
+		})
 	})
 }
 
 // hold ends nothing: what looks superfluous may be all there is.
 func (c *clamping) hold() {
-	if len(c.out.ShutDown)+len(c.out.Stop) == 0 {
+	n := len(c.out.ShutDown) + len(c.out.Stop)
+	if n == 0 {
 		return
 	}
 	c.out.ShutDown, c.out.Stop = nil, nil
-	c.out.clamp("the view of the pool is stale: nothing shrinks")
+	c.out.Clamp(ByStaleView, n, "the view of the pool is stale: nothing shrinks")
 }
 
 // shrinkage holds what the policy wants to end against lifetimes, the stop limit
 // and the minimum.
 func (c *clamping) shrinkage(left int) {
 	young := 0
-	grown := func(ids []InstanceID, old func(time.Time, *Instance) bool) []InstanceID {
-		return slices.DeleteFunc(ids, func(id InstanceID) bool {
-			if old(c.snapshot.Now, c.snapshot.find(id)) {
+	grown := func(list []Ending, old func(time.Time, *Instance) bool) []Ending {
+		return slices.DeleteFunc(list, func(e Ending) bool {
+			if old(c.snapshot.Now, c.snapshot.find(e.Instance)) {
 				return false
 			}
 			young++
@@ -150,7 +157,7 @@ func (c *clamping) shrinkage(left int) {
 	c.out.Stop = grown(c.out.Stop, c.Mature)
 	c.out.ShutDown = grown(c.out.ShutDown, c.Settled)
 	if young > 0 {
-		c.out.clamp("%d too young to stop", young)
+		c.out.Clamp(ByLifetime, young, "%d too young to stop", young)
 	}
 	c.trim(left)
 }
@@ -159,8 +166,8 @@ func (c *clamping) shrinkage(left int) {
 // first. Stops of draining instances are free.
 func (c *clamping) trim(left int) {
 	spare, needed, limited := c.snapshot.Counted()-c.Minimum, 0, 0
-	keep := func(id InstanceID) bool {
-		i := c.snapshot.find(id)
+	keep := func(e Ending) bool {
+		i := c.snapshot.find(e.Instance)
 		switch {
 		case !i.Counted():
 			return false
@@ -181,10 +188,10 @@ func (c *clamping) trim(left int) {
 	c.out.Stop = slices.DeleteFunc(c.out.Stop, keep)
 	c.out.ShutDown = slices.DeleteFunc(c.out.ShutDown, keep)
 	if needed > 0 {
-		c.out.clamp("minimum %d keeps %d", c.Minimum, needed)
+		c.out.Clamp(ByMinimum, needed, "minimum %d keeps %d", c.Minimum, needed)
 	}
 	if limited > 0 {
-		c.out.clamp("stop limit keeps %d", limited)
+		c.out.Clamp(ByStopLimit, limited, "stop limit keeps %d", limited)
 	}
 }
 
@@ -197,22 +204,23 @@ func (c *clamping) surplus() {
 	}
 	drained, stopped := 0, 0
 	for _, id := range c.superfluous() {
+		i := c.snapshot.find(id)
 		switch {
 		case drained+stopped == over:
-		case !c.Drain || c.snapshot.find(id).State != Active:
-			c.out.Stop = append(c.out.Stop, id)
+		case !c.Drain || i.State != Active:
+			c.out.Stop = append(c.out.Stop, i.EndIdle(c.snapshot.Now, OverMaximum))
 			stopped++
 		case drained < c.serving:
-			c.out.ShutDown = append(c.out.ShutDown, id)
+			c.out.ShutDown = append(c.out.ShutDown, i.EndIdle(c.snapshot.Now, OverMaximum))
 			drained++
 		}
 	}
-	c.out.clamp("maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained, stopped)
+	c.out.Clamp(ByMaximum, drained+stopped, "maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained, stopped)
 }
 
 // superfluous returns those that may go when there are too many, best first.
 func (c *clamping) superfluous() []InstanceID {
-	leaving := setOf(c.out.Stop, c.out.ShutDown)
+	leaving := setOf(IDs(c.out.Stop), IDs(c.out.ShutDown))
 	return c.snapshot.Pick(math.MaxInt, func(i *Instance) bool {
 		return !leaving[i.ID] && (i.State == Startup || i.Idle() || c.Drain && i.State == Active)
 	}, ByVictim)
@@ -224,19 +232,19 @@ func (c *clamping) growth(left int) {
 	counted := c.counted()
 	room := max(0, c.Maximum-counted)
 	if n := len(c.out.Reactivate); n > room {
-		c.out.clamp("maximum %d allows %d of %d reactivations", c.Maximum, room, n)
+		c.out.Clamp(ByMaximum, n-room, "maximum %d allows %d of %d reactivations", c.Maximum, room, n)
 		c.out.Reactivate = c.out.Reactivate[:room]
 	}
 	missing := max(0, c.Minimum-counted-len(c.out.Reactivate))
 	if missing > c.out.Launch {
-		c.out.clamp("minimum %d adds %d", c.Minimum, missing-c.out.Launch)
+		c.out.Clamp(ByMinimum, missing-c.out.Launch, "minimum %d adds %d", c.Minimum, missing-c.out.Launch)
 		c.out.Launch = missing
 	}
 	c.boundLaunches(room - len(c.out.Reactivate))
 	back := c.reactivateFirst()
 	owed := max(0, missing-back) // to the minimum: not subject to the start limit
 	if allowed := owed + max(0, left); c.out.Launch > allowed {
-		c.out.clamp("start limit allows %d of %d launches", allowed, c.out.Launch)
+		c.out.Clamp(ByStartLimit, c.out.Launch-allowed, "start limit allows %d of %d launches", allowed, c.out.Launch)
 		c.out.Launch = allowed
 	}
 	// Those that drain are instances too: launching beside them would pass the maximum. When there is
@@ -247,7 +255,7 @@ func (c *clamping) growth(left int) {
 
 func (c *clamping) boundLaunches(room int) {
 	if room = max(0, room); c.out.Launch > room {
-		c.out.clamp("maximum %d allows %d of %d launches", c.Maximum, room, c.out.Launch)
+		c.out.Clamp(ByMaximum, c.out.Launch-room, "maximum %d allows %d of %d launches", c.Maximum, room, c.out.Launch)
 		c.out.Launch = room
 	}
 }
@@ -264,18 +272,18 @@ func (c *clamping) reactivateFirst() int {
 		return 0
 	}
 	wanted := setOf(back)
-	c.out.Stop = slices.DeleteFunc(c.out.Stop, func(id InstanceID) bool { return wanted[id] })
+	c.out.Stop = slices.DeleteFunc(c.out.Stop, func(e Ending) bool { return wanted[e.Instance] })
 	c.out.Reactivate = append(c.out.Reactivate, back...)
 	c.out.Launch -= len(back)
-	c.out.clamp("%d reactivated before launching", len(back))
+	c.out.Clamp(ByDraining, len(back), "%d reactivated before launching", len(back))
 	return len(back)
 }
 
 // counted is the capacity that is left when the decision's stops have happened.
 func (c *clamping) counted() int {
 	n := c.snapshot.Counted() - len(c.out.ShutDown)
-	for _, id := range c.out.Stop {
-		if c.snapshot.find(id).Counted() {
+	for i := range c.out.Stop {
+		if c.snapshot.find(c.out.Stop[i].Instance).Counted() {
 			n--
 		}
 	}

@@ -78,6 +78,14 @@ func TestLifetimes(t *testing.T) {
 // ids is shorthand for lists in tables.
 func ids(list ...pool.InstanceID) []pool.InstanceID { return list }
 
+// ends is ids for lists of endings.
+func ends(list ...pool.InstanceID) (out []pool.Ending) {
+	for _, id := range list {
+		out = append(out, pool.Ending{Instance: id, Cause: pool.IdleSurplus})
+	}
+	return out
+}
+
 // plenty is a budget that never bites.
 var plenty = pool.Budget{Starts: 99, Stops: 99}
 
@@ -138,7 +146,7 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			fleet: "busy 0.5 mute", limits: pool.Limits{Maximum: 1}, left: plenty, want: "nothing (maximum 1: 2 over, 0 shut down, 0 stopped)",
 		},
 		"above maximum: what the policy stops counts": {
-			fleet: "idle idle idle", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{Stop: ids("i-3")}, left: plenty,
+			fleet: "idle idle idle", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{Stop: ends("i-3")}, left: plenty,
 			want: "stop [i-3 i-1] (maximum 1: 1 over, 0 shut down, 1 stopped)",
 		},
 		"above maximum, asked to launch": {
@@ -161,7 +169,7 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			want: "reactivate [i-2] (maximum 2 allows 1 of 2 launches; 1 reactivated before launching)",
 		},
 		"nor beside those that begin to drain": {
-			fleet: "0.1 0.2", limits: pool.Limits{Maximum: 2, Drain: true}, ask: pool.Decision{Launch: 1, ShutDown: ids("i-1")}, left: plenty,
+			fleet: "0.1 0.2", limits: pool.Limits{Maximum: 2, Drain: true}, ask: pool.Decision{Launch: 1, ShutDown: ends("i-1")}, left: plenty,
 			want: "shut down [i-1] (maximum 2 allows 0 of 1 launches)",
 		},
 	})
@@ -178,55 +186,55 @@ func TestApplyBudget(t *testing.T) {
 			limits: wide, ask: pool.Decision{Launch: 1}, left: pool.Budget{}, want: "nothing (start limit allows 0 of 1 launches)",
 		},
 		"overspent": {
-			fleet: "idle", limits: wide, ask: pool.Decision{Launch: 1, Stop: ids("i-1")}, left: pool.Budget{Starts: -3, Stops: -3},
+			fleet: "idle", limits: wide, ask: pool.Decision{Launch: 1, Stop: ends("i-1")}, left: pool.Budget{Starts: -3, Stops: -3},
 			want: "nothing (stop limit keeps 1; start limit allows 0 of 1 launches)",
 		},
 		"reactivations are no starts": {
 			fleet: "draining draining", limits: wide, ask: pool.Decision{Reactivate: ids("i-1", "i-2")}, want: "reactivate [i-1 i-2]",
 		},
 		"stop limit keeps those named last": {
-			fleet: "idle idle idle", limits: wide, ask: pool.Decision{Stop: ids("i-2", "i-3", "i-1")}, left: pool.Budget{Stops: 2},
+			fleet: "idle idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-2", "i-3", "i-1")}, left: pool.Budget{Stops: 2},
 			want: "stop [i-2 i-3] (stop limit keeps 1)",
 		},
 		"stops and shut downs share the limit": {
-			fleet: "idle idle", limits: wide, ask: pool.Decision{Stop: ids("i-1"), ShutDown: ids("i-2")}, left: pool.Budget{Stops: 1},
+			fleet: "idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-1"), ShutDown: ends("i-2")}, left: pool.Budget{Stops: 1},
 			want: "stop [i-1] (stop limit keeps 1)",
 		},
 		"the end of a drain is free": {
 			fleet: "idle draining draining", limits: pool.Limits{Minimum: 1, Maximum: 9},
-			ask: pool.Decision{Stop: ids("i-2", "i-3")}, want: "stop [i-2 i-3]",
+			ask: pool.Decision{Stop: ends("i-2", "i-3")}, want: "stop [i-2 i-3]",
 		},
 		"minimum keeps": {
-			fleet: "idle idle starting", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ids("i-1", "i-2")}, left: plenty,
+			fleet: "idle idle starting", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty,
 			want: "stop [i-1] (minimum 2 keeps 1)",
 		},
 		"minimum and stop limit": {
 			fleet: "idle idle idle idle", limits: pool.Limits{Minimum: 2, Maximum: 9},
-			ask: pool.Decision{Stop: ids("i-1", "i-2", "i-3", "i-4")}, left: pool.Budget{Stops: 1}, want: "stop [i-1] (stop limit keeps 3)",
+			ask: pool.Decision{Stop: ends("i-1", "i-2", "i-3", "i-4")}, left: pool.Budget{Stops: 1}, want: "stop [i-1] (stop limit keeps 3)",
 		},
 		"below minimum and asked to stop": {
-			fleet: "idle", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ids("i-1")}, left: plenty,
+			fleet: "idle", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1")}, left: plenty,
 			want: "launch 1 (minimum 2 keeps 1; minimum 2 adds 1)",
 		},
 		"servers: the minimum is of active ones": {
-			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true}, ask: pool.Decision{ShutDown: ids("i-1")}, left: plenty,
+			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true}, ask: pool.Decision{ShutDown: ends("i-1")}, left: plenty,
 			want: "nothing (minimum 1 keeps 1)",
 		},
 		"servers: one that starts may go instead": {
-			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true}, ask: pool.Decision{Stop: ids("i-2")}, left: plenty,
+			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true}, ask: pool.Decision{Stop: ends("i-2")}, left: plenty,
 			want: "stop [i-2]",
 		},
 		"too young to stop": {
 			fleet: "idle/young idle/fresh idle", limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute},
-			ask: pool.Decision{Stop: ids("i-1", "i-2", "i-3")}, left: plenty, want: "stop [i-3] (2 too young to stop)",
+			ask: pool.Decision{Stop: ends("i-1", "i-2", "i-3")}, left: plenty, want: "stop [i-3] (2 too young to stop)",
 		},
 		"shut down asks for active time, not for age": {
 			fleet: "idle/young idle/fresh", limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Hour, MinimumActiveTime: 30 * time.Second},
-			ask: pool.Decision{ShutDown: ids("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
+			ask: pool.Decision{ShutDown: ends("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
 		},
 		"a drained one must reach its age": {
 			fleet: "draining/young draining", limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Minute},
-			ask: pool.Decision{Stop: ids("i-1", "i-2")}, left: plenty, want: "stop [i-2] (1 too young to stop)",
+			ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty, want: "stop [i-2] (1 too young to stop)",
 		},
 	})
 }
@@ -243,11 +251,11 @@ func TestApplyReactivatesFirst(t *testing.T) {
 			want: "launch 2, reactivate [i-2] (minimum 4 adds 3; 1 reactivated before launching)",
 		},
 		"one that was about to be stopped": {
-			fleet: "draining", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ids("i-1")}, left: plenty,
+			fleet: "draining", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1")}, left: plenty,
 			want: "reactivate [i-1] (minimum 1 adds 1; 1 reactivated before launching)",
 		},
 		"only one of two that were about to be stopped": {
-			fleet: "draining draining:0.1", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ids("i-1", "i-2")}, left: plenty,
+			fleet: "draining draining:0.1", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty,
 			want: "reactivate [i-2], stop [i-1] (minimum 1 adds 1; 1 reactivated before launching)",
 		},
 		"what the policy reactivates counts": {
@@ -278,16 +286,16 @@ func TestApplyRefuses(t *testing.T) {
 	wide := pool.Limits{Maximum: 99}
 	runApply(t, map[string]applyCase{
 		"unknown ids": {
-			fleet: "idle", limits: wide, ask: pool.Decision{Reactivate: ids("x"), ShutDown: ids("y"), Stop: ids("z", "")}, left: plenty,
+			fleet: "idle", limits: wide, ask: pool.Decision{Reactivate: ids("x"), ShutDown: ends("y"), Stop: ends("z", "")}, left: plenty,
 			want: "nothing (x cannot be reactivated; y cannot be shut down; z cannot be stopped;  cannot be stopped)",
 		},
 		"an id twice": {
-			fleet: "idle idle", limits: wide, ask: pool.Decision{Stop: ids("i-1", "i-2", "i-1")}, left: plenty,
+			fleet: "idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-1", "i-2", "i-1")}, left: plenty,
 			want: "stop [i-1 i-2] (i-1 cannot be stopped)",
 		},
 		"an id in two lists: the gentler one wins": {
 			fleet: "idle draining", limits: wide,
-			ask: pool.Decision{Reactivate: ids("i-2"), ShutDown: ids("i-1"), Stop: ids("i-1", "i-2")}, left: plenty,
+			ask: pool.Decision{Reactivate: ids("i-2"), ShutDown: ends("i-1"), Stop: ends("i-1", "i-2")}, left: plenty,
 			want: "reactivate [i-2], shut down [i-1] (i-1 cannot be stopped; i-2 cannot be stopped)",
 		},
 		"launching less than nothing": {
@@ -295,21 +303,21 @@ func TestApplyRefuses(t *testing.T) {
 			want: "nothing (-2 cannot be launched)",
 		},
 		"stopping what is busy, loaded or has not reported": {
-			fleet: "busy 0.1 mute", limits: wide, ask: pool.Decision{Stop: ids("i-1", "i-2", "i-3")}, left: plenty,
+			fleet: "busy 0.1 mute", limits: wide, ask: pool.Decision{Stop: ends("i-1", "i-2", "i-3")}, left: plenty,
 			want: "nothing (i-1 cannot be stopped; i-2 cannot be stopped; i-3 cannot be stopped)",
 		},
 		"shutting down what is busy is fine": {
-			fleet: "busy 0.9", limits: wide, ask: pool.Decision{ShutDown: ids("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
+			fleet: "busy 0.9", limits: wide, ask: pool.Decision{ShutDown: ends("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
 		},
 		"edges that the state machine lacks": {
 			fleet: "starting idle draining stopping", limits: wide,
-			ask:  pool.Decision{Reactivate: ids("i-1", "i-2", "i-4"), ShutDown: ids("i-1", "i-3", "i-4"), Stop: ids("i-4")},
+			ask:  pool.Decision{Reactivate: ids("i-1", "i-2", "i-4"), ShutDown: ends("i-1", "i-3", "i-4"), Stop: ends("i-4")},
 			left: plenty,
 			want: "nothing (i-1 cannot be reactivated; i-2 cannot be reactivated; i-4 cannot be reactivated; " +
 				"i-1 cannot be shut down; i-3 cannot be shut down; i-4 cannot be shut down; i-4 cannot be stopped)",
 		},
 		"stale: nothing shrinks": {
-			fleet: "idle idle idle draining", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{ShutDown: ids("i-1"), Stop: ids("i-2", "i-4")},
+			fleet: "idle idle idle draining", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{ShutDown: ends("i-1"), Stop: ends("i-2", "i-4")},
 			left: plenty, stale: true, want: "nothing (the view of the pool is stale: nothing shrinks)",
 		},
 		"stale: growth goes on": {
@@ -353,10 +361,10 @@ func TestApplySpends(t *testing.T) {
 			"", pool.Limits{Maximum: 1}, pool.Decision{Launch: 3}, pool.Budget{Starts: 1},
 		},
 		"stops and shut downs": {
-			"idle idle", pool.Limits{Maximum: 9}, pool.Decision{ShutDown: ids("i-1"), Stop: ids("i-2")}, pool.Budget{Stops: 2},
+			"idle idle", pool.Limits{Maximum: 9}, pool.Decision{ShutDown: ends("i-1"), Stop: ends("i-2")}, pool.Budget{Stops: 2},
 		},
-		"the end of a drain is free": {"draining", pool.Limits{Maximum: 9}, pool.Decision{Stop: ids("i-1")}, pool.Budget{}},
-		"a surplus is free":          {"idle idle idle", pool.Limits{Maximum: 1}, pool.Decision{Stop: ids("i-1")}, pool.Budget{Stops: 1}},
+		"the end of a drain is free": {"draining", pool.Limits{Maximum: 9}, pool.Decision{Stop: ends("i-1")}, pool.Budget{}},
+		"a surplus is free":          {"idle idle idle", pool.Limits{Maximum: 1}, pool.Decision{Stop: ends("i-1")}, pool.Budget{Stops: 1}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -378,9 +386,9 @@ func TestApplyChangesNeitherSnapshotNorDecision(t *testing.T) {
 	ask := pool.Decision{
 		Launch:     3,
 		Reactivate: append(make([]pool.InstanceID, 0, 9), "x", "i-3"),
-		ShutDown:   append(make([]pool.InstanceID, 0, 9), "i-5", "i-1"),
-		Stop:       append(make([]pool.InstanceID, 0, 9), "i-2", "i-7", "i-4"),
-		Clamps:     []string{"the policy's own"},
+		ShutDown:   append(make([]pool.Ending, 0, 9), ends("i-5", "i-1")...),
+		Stop:       append(make([]pool.Ending, 0, 9), ends("i-2", "i-7", "i-4")...),
+		Clamps:     []pool.Clamp{{Limit: pool.ByMaximum, By: 1, Text: "the policy's own"}},
 		Reason:     "test",
 	}
 	before := ask
@@ -393,13 +401,13 @@ func TestApplyChangesNeitherSnapshotNorDecision(t *testing.T) {
 	if want := pooltest.Fleet(t, fleet); !reflect.DeepEqual(s.Instances, want) {
 		t.Errorf("snapshot: got %+v, want it unchanged, %+v", s.Instances, want)
 	}
-	if behind := ask.Stop[:9]; slices.ContainsFunc(behind[3:], func(id pool.InstanceID) bool { return id != "" }) {
+	if behind := ask.Stop[:9]; slices.ContainsFunc(behind[3:], func(e pool.Ending) bool { return e.Instance != "" }) {
 		t.Errorf("behind the decision's stops: got %v, want nothing written", behind)
 	}
 	if want := (pool.Ask{Launch: 3, Reactivate: 2, ShutDown: 2, Stop: 3}); got.Asked != want {
 		t.Errorf("asked: got %+v, want %+v", got.Asked, want)
 	}
-	if got.Reason != "test" || slices.Contains(got.Clamps, "the policy's own") {
-		t.Errorf("got reason %q, clamps %q, want the policy's reason and only the limits' clamps", got.Reason, got.Clamps)
+	if got.Reason != "test" || len(got.Clamps) < 2 || got.Clamps[0] != ask.Clamps[0] {
+		t.Errorf("got reason %q, clamps %+v, want the policy's own, and then the limits'", got.Reason, got.Clamps)
 	}
 }

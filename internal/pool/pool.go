@@ -116,14 +116,26 @@ type Backlog struct {
 	InFlight int  `json:"in_flight"` // messages taken and neither deleted nor returned
 }
 
+// Order is what an operator wants the number of instances to be.
+type Order struct {
+	ID       string `json:"id"`       // of the message that it came in
+	Absolute bool   `json:"absolute"` // N is the number itself, else it is added to the number
+	N        int    `json:"n"`
+}
+
 // Snapshot is everything that a policy may look at. Policies must not modify it.
 type Snapshot struct {
 	Now       time.Time
 	Pool      Name
+	ListedAt  time.Time // when the list that Instances come from was asked for
 	Backlog   Backlog
+	BacklogAt time.Time  // when the backlog was read; zero while it is unknown
 	Requests  int        // requests for a server taken from the work queue since the last decision that acted on them
 	Instances []Instance // sorted by ID
 	Stale     bool       // the inventory could not be read, or most are silent: nothing may shrink
+	Limits    Limits     // those in force now, which Limits.Apply puts on the decision
+	Orders    []Order    // in the order in which they came; they are removed when Memory is stored
+	Memory    []byte     // what the policy's last decision asked to keep; nil: nothing yet
 }
 
 // Count returns how many instances are in one of the given states.
@@ -163,6 +175,15 @@ func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Insta
 	var out []InstanceID
 	for _, i := range list[:max(0, min(n, len(list)))] {
 		out = append(out, i.ID)
+	}
+	return out
+}
+
+// End returns the endings of the first n victims (see ByVictim) that may go.
+func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
+	var out []Ending
+	for _, id := range s.Pick(n, may, ByVictim) {
+		out = append(out, s.find(id).EndIdle(s.Now, cause))
 	}
 	return out
 }

@@ -69,7 +69,7 @@ func randomAsk(rng *rand.Rand) pool.Decision {
 		}
 		return out
 	}
-	return pool.Decision{Launch: rng.IntN(8) - 2, Reactivate: list(), ShutDown: list(), Stop: list()}
+	return pool.Decision{Launch: rng.IntN(8) - 2, Reactivate: list(), ShutDown: ends(list()...), Stop: ends(list()...)}
 }
 
 // outcome is what Apply made of an ask, with what it will be afterwards.
@@ -108,8 +108,8 @@ func (o outcome) ids() error {
 		may  func(*pool.Instance) bool
 	}{
 		{"reactivates", o.got.Reactivate, func(i *pool.Instance) bool { return i.State == pool.ShutDown }},
-		{"shuts down", o.got.ShutDown, func(i *pool.Instance) bool { return i.State == pool.Active }},
-		{"stops", o.got.Stop, func(i *pool.Instance) bool {
+		{"shuts down", pool.IDs(o.got.ShutDown), func(i *pool.Instance) bool { return i.State == pool.Active }},
+		{"stops", pool.IDs(o.got.Stop), func(i *pool.Instance) bool {
 			return i.State == pool.Startup || i.State == pool.ShutDown || i.Idle()
 		}},
 	} {
@@ -126,7 +126,7 @@ func (o outcome) ids() error {
 
 func (o outcome) leaving(states ...pool.State) int {
 	n := 0
-	for _, id := range slices.Concat(o.got.ShutDown, o.got.Stop) {
+	for _, id := range pool.IDs(slices.Concat(o.got.ShutDown, o.got.Stop)) {
 		if slices.Contains(states, o.find(id).State) {
 			n++
 		}
@@ -173,13 +173,13 @@ func (o outcome) shrinkage() error {
 		}
 		return nil
 	}
-	for _, id := range o.got.ShutDown {
-		if !slices.Contains(o.ask.ShutDown, id) || !o.limits.Settled(o.s.Now, o.find(id)) {
+	for _, id := range pool.IDs(o.got.ShutDown) {
+		if !slices.Contains(pool.IDs(o.ask.ShutDown), id) || !o.limits.Settled(o.s.Now, o.find(id)) {
 			return fmt.Errorf("shuts down %s", id)
 		}
 	}
-	for _, id := range o.got.Stop {
-		if !slices.Contains(o.ask.Stop, id) || !o.limits.Mature(o.s.Now, o.find(id)) {
+	for _, id := range pool.IDs(o.got.Stop) {
+		if !slices.Contains(pool.IDs(o.ask.Stop), id) || !o.limits.Mature(o.s.Now, o.find(id)) {
 			return fmt.Errorf("stops %s", id)
 		}
 	}

@@ -150,14 +150,13 @@ func cloudDefaults(kind string) Cloud {
 	}}
 }
 
-// Policies are the policies by the name that the configuration gives them. Add
-// your own here.
-func Policies() map[string]policy.Factory {
-	return map[string]policy.Factory{
-		"fixed":    func(policy.Settings) (policy.Policy, error) { return policy.Fixed{}, nil },
-		"job":      policy.NewJob,
-		"resource": policy.NewResource,
+// Policies are the policies by the name that the configuration gives them.
+func Policies() map[string]policy.Kind {
+	out := make(map[string]policy.Kind)
+	for _, k := range policy.Kinds() {
+		out[k.Name] = k
 	}
+	return out
 }
 
 // Limits returns what the core applies to every decision about the pool.
@@ -170,14 +169,7 @@ func (p *Pool) Limits() pool.Limits {
 
 // Judge returns the pool's judgement, or all that is wrong with its settings.
 func (p *Pool) Judge() (policy.Judge, error) {
-	decider, err := Policies()[p.Policy](policy.Settings{
-		Limits: p.Limits(),
-		Job:    policy.JobSettings{StartThreshold: p.StartThreshold, StopThreshold: p.StopThreshold, IdleThreshold: p.IdleThreshold},
-		Resource: policy.ResourceSettings{
-			UpperLoad: p.UpperLoad, LowerLoad: p.LowerLoad, QueueLoadFactor: p.QueueLoadFactor,
-			ShutDownThreshold: p.ShutDownThreshold, ShutDownInterval: p.ShutDownInterval, ShutDownGrace: p.ShutDownGrace,
-		},
-	})
+	decider, err := p.decider()
 	if err != nil {
 		return policy.Judge{}, err
 	}
@@ -185,6 +177,22 @@ func (p *Pool) Judge() (policy.Judge, error) {
 		Policy: decider, Limits: p.Limits(),
 		Watchdog: policy.Watchdog{Interval: p.WatchdogInterval, BootDeadline: p.BootDeadline, BreakerRatio: p.BreakerRatio},
 	}, nil
+}
+
+// decider makes the pool's policy.
+func (p *Pool) decider() (policy.Policy, error) {
+	switch p.Policy {
+	case "job":
+		return policy.NewJob(policy.JobSettings{
+			StartThreshold: p.StartThreshold, StopThreshold: p.StopThreshold, IdleThreshold: p.IdleThreshold,
+		})
+	case "resource":
+		return policy.NewResource(policy.ResourceSettings{
+			UpperLoad: p.UpperLoad, LowerLoad: p.LowerLoad, QueueLoadFactor: p.QueueLoadFactor,
+			ShutDownThreshold: p.ShutDownThreshold, ShutDownInterval: p.ShutDownInterval, ShutDownGrace: p.ShutDownGrace,
+		})
+	}
+	return policy.Fixed{}, nil
 }
 
 // Requests reports whether the pool's work queue carries requests for a server,

@@ -159,7 +159,7 @@ func (d *document) validatePool(c *Config, p *Pool, complain complainFunc) {
 	if !name.MatchString(string(p.Name)) {
 		complain(here, "%q is %s", p.Name, nameRule)
 	}
-	if Policies()[p.Policy] == nil {
+	if _, known := Policies()[p.Policy]; !known {
 		complain(at("policy"), "there is no policy %q: there are %s", p.Policy, strings.Join(slices.Sorted(maps.Keys(Policies())), ", "))
 	} else if _, err := p.Judge(); err != nil {
 		complainEach(here, err, complain)

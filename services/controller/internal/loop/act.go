@@ -14,15 +14,15 @@ import (
 // act carries a decision out: reactivate, launch, shut down, stop. One that fails
 // does not keep the others from happening. Hung instances go first: what replaces them
 // must not come on top of them.
-func (l *Loop) act(ctx context.Context, s *pool.Snapshot, d *pool.Decision, hung []pool.InstanceID) error {
+func (l *Loop) act(ctx context.Context, s *pool.Snapshot, d *pool.Decision, hung []pool.Ending) error {
 	charge := d.Spent.Stops // of those that end, so many are paid for by the stop limit
-	drop := l.stop(ctx, s, hung, nil)
+	drop := l.stop(ctx, s, pool.IDs(hung), nil)
 	return errors.Join(
 		drop,
 		l.reactivate(ctx, d.Reactivate),
 		l.launchInstances(ctx, d.Launch, d.Spent.Starts),
-		l.shutDown(ctx, d.ShutDown, &charge),
-		l.stop(ctx, s, slices.DeleteFunc(slices.Clone(d.Stop), func(id pool.InstanceID) bool { return slices.Contains(hung, id) }), &charge),
+		l.shutDown(ctx, pool.IDs(d.ShutDown), &charge),
+		l.stop(ctx, s, pool.IDs(d.Stop[len(hung):]), &charge),
 	)
 }
 

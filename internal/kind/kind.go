@@ -1,0 +1,104 @@
+// Package kind lets policies, clouds, report sinks and backends describe their own settings, so that
+// the configuration can be read, checked and documented without knowing any of them.
+//
+// The settings of a kind are a struct. Each field that is a key has the tags `key:"name"` and
+// `help:"one line"`; embedded structs contribute their fields. What the fields hold when the kind
+// makes the struct are the defaults.
+package kind
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Settings is a pointer to the settings of a kind.
+type Settings interface {
+	// Validate returns all that is wrong, joined; each error begins with its key.
+	Validate() error
+}
+
+// None are the settings of a kind that has no keys.
+type None struct{}
+
+// Validate finds nothing.
+func (*None) Validate() error { return nil }
+
+// Key describes one setting.
+type Key struct {
+	Name    string
+	Type    string // for people: "duration", "whole number", "number", "text", "list", "mapping", "yes or no"
+	Default string // as it is written in the configuration; empty if there is none
+	Help    string // one line
+}
+
+// Keys describes the settings, in the order of the fields. s is a pointer to a struct.
+func Keys(s any) []Key {
+	v := reflect.ValueOf(s).Elem()
+	var keys []Key
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		name := f.Tag.Get("key")
+		if name == "" || f.Anonymous {
+			continue
+		}
+		value := v.FieldByIndex(f.Index)
+		keys = append(keys, Key{Name: name, Type: typeName(f.Type), Default: written(value), Help: f.Tag.Get("help")})
+	}
+	return keys
+}
+
+// Names returns the names of the keys, in the order of the fields.
+func Names(s any) []string {
+	var names []string
+	for _, k := range Keys(s) {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+func typeName(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return "duration"
+	case t.Kind() == reflect.Int:
+		return "whole number"
+	case t.Kind() == reflect.Float64:
+		return "number"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Map:
+		return "mapping"
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
+		return "list of words"
+	case t.Kind() == reflect.Slice:
+		return "list"
+	}
+	return "text"
+}
+
+// written is a default as people write it.
+func written(v reflect.Value) string {
+	if d, ok := v.Interface().(time.Duration); ok {
+		return duration(d)
+	}
+	if k := v.Kind(); k == reflect.Slice || k == reflect.Map {
+		if v.Len() == 0 {
+			return ""
+		}
+		return strings.Trim(fmt.Sprint(v.Interface()), "[]")
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// duration writes 1h instead of 1h0m0s.
+func duration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}

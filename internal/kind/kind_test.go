@@ -1,0 +1,51 @@
+package kind_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"cloudmaster/internal/kind"
+)
+
+type base struct {
+	Often time.Duration `key:"often" help:"how often"`
+}
+
+type settings struct {
+	Count int      `key:"count" help:"how many"`
+	Load  float64  `key:"load"  help:"how much"`
+	Names []string `key:"names" help:"who"`
+	base
+	More   map[string]any `key:"more" help:"what else"`
+	Hidden string
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	s := settings{Count: 3, Load: 0.25, base: base{Often: time.Hour}, Names: []string{"a"}}
+	want := []kind.Key{
+		{"count", "whole number", "3", "how many"},
+		{"load", "number", "0.25", "how much"},
+		{"names", "list of words", "a", "who"},
+		{"often", "duration", "1h", "how often"},
+		{"more", "mapping", "", "what else"},
+	}
+	if got := kind.Keys(&s); !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := kind.Names(&s); !slices.Equal(got, []string{"count", "load", "names", "often", "more"}) {
+		t.Errorf("got %v, want the names in the order of the fields", got)
+	}
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Second: "1m30s", 61 * time.Minute: "1h1m", 10 * time.Second: "10s",
+	} {
+		if got := kind.Keys(&base{Often: d})[0].Default; got != want {
+			t.Errorf("%d: got %s, want %s", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package pool
+
+import (
+	"fmt"
+	"time"
+)
+
+// Cause is why an instance is drained or ends. The empty value is invalid.
+type Cause string
+
+// The causes. They are written into records, so their values must not change.
+const (
+	IdleSurplus   Cause = "idle_surplus"   // it is idle, and the policy needs fewer instances
+	LowLoad       Cause = "low_load"       // the policy finds that fewer servers can carry the load
+	OverMaximum   Cause = "over_maximum"   // there are more instances than the maximum
+	Drained       Cause = "drained"        // its drain is over: it has reported that it is empty
+	DrainDeadline Cause = "drain_deadline" // its drain is over: it took as long as it may
+	Hung          Cause = "hung"           // it has reported, and has then been silent for too long
+	NeverStarted  Cause = "never_started"  // it was launched and has never reported
+	Operator      Cause = "operator"       // a person has asked for fewer instances
+	PoolRemoved   Cause = "pool_removed"   // its pool is not in the configuration any more
+	Outside       Cause = "outside"        // it has ended or is ending, and this controller did not end it
+)
+
+// Failed reports whether the cause is a fault of the instance, which is replaced.
+func (c Cause) Failed() bool { return c == Hung || c == NeverStarted }
+
+// Ending says that an instance is to be drained or stopped, and why.
+type Ending struct {
+	Instance InstanceID    `json:"instance"`
+	Cause    Cause         `json:"cause"`
+	For      time.Duration `json:"for,omitempty"`  // how long it has been silent, idle or draining, as the cause has it
+	Load     float64       `json:"load,omitempty"` // what it last reported
+}
+
+// Detail is the evidence for the cause, for people: "silent for 12m0s". It may be empty.
+func (e *Ending) Detail() string {
+	long := e.For.Round(time.Second)
+	switch e.Cause {
+	case Hung, NeverStarted:
+		return fmt.Sprintf("silent for %s", long)
+	case IdleSurplus, Operator, OverMaximum, PoolRemoved:
+		if e.For > 0 {
+			return fmt.Sprintf("idle for %s", long)
+		}
+		if e.Load > 0 {
+			return fmt.Sprintf("load %.2f", e.Load)
+		}
+	case LowLoad:
+		return fmt.Sprintf("load %.2f", e.Load)
+	case Drained, DrainDeadline:
+		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)
+	case Outside:
+	}
+	return ""
+}
+
+// EndIdle returns the ending of an instance that may go because it is not needed. It says
+// how long the instance has been idle, if it is.
+func (i *Instance) EndIdle(now time.Time, cause Cause) Ending {
+	e := Ending{Instance: i.ID, Cause: cause, Load: i.Load}
+	if i.Idle() && !i.IdleSince.IsZero() {
+		e.For = now.Sub(i.IdleSince)
+	}
+	return e
+}
+
+// IDs returns the instances of a list of endings, in its order.
+func IDs(list []Ending) []InstanceID {
+	var ids []InstanceID
+	for i := range list {
+		ids = append(ids, list[i].Instance)
+	}
+	return ids
+}
