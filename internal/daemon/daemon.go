@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -48,8 +49,34 @@ func Usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// Main runs a program and returns its exit code. ctx ends at SIGINT, SIGTERM or SIGHUP (the terminal is gone);
-// a second signal ends the process at once, as without a handler. args are
+// hangups is whether SIGHUP is somebody else's: see Hangups. It is the process's, as signals are.
+var hangups atomic.Bool
+
+// Hangups returns a channel that receives a value for each SIGHUP from now on, until ctx ends. SIGHUP does not
+// stop the program any more: it asks it to read its configuration again. Several signals in a row may be told as one.
+func Hangups(ctx context.Context) <-chan struct{} {
+	hangups.Store(true)
+	signals, out := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+			}
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out
+}
+
+// Main runs a program and returns its exit code. ctx ends at SIGINT, SIGTERM or, unless the program has asked
+// for Hangups, at SIGHUP (the terminal is gone); a second signal ends the process at once, as without a handler. args are
 // those after the program's name. An error is printed to stderr behind the
 // program's name, except ErrDone, and except what a stop by signal caused.
 func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
@@ -65,12 +92,18 @@ func Main(name string, run func(ctx context.Context, args []string, stdout, stde
 	over := make(chan struct{})
 	defer close(over)
 	wg.Go(func() {
-		select {
-		case sig := <-signals:
-			signal.Stop(signals) // before ctx ends: who sees that may rely on the next signal's default effect
-			cancel(errStop{sig: sig})
-		case <-over:
-			signal.Stop(signals)
+		defer signal.Stop(signals)
+		for {
+			select {
+			case sig := <-signals:
+				if sig == syscall.SIGHUP && hangups.Load() {
+					continue
+				}
+				signal.Stop(signals) // before ctx ends: who sees that may rely on the next signal's default effect
+				cancel(errStop{sig: sig})
+			case <-over:
+			}
+			return
 		}
 	})
 	return exitCode(ctx, name, run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr)

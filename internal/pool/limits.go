@@ -109,7 +109,7 @@ func (c *clamping) sanitize() {
 	}
 	seen := make(map[InstanceID]bool)
 	refused := func(id InstanceID, verb string, ok func(*Instance) bool) bool {
-		i := c.snapshot.find(id)
+		i := c.snapshot.Find(id)
 		if i == nil || seen[id] || !ok(i) {
 			c.out.Clamp(ByState, 1, "%s cannot be %s", id, verb)
 			return true
@@ -147,7 +147,7 @@ func (c *clamping) shrinkage(left int) {
 	young := 0
 	grown := func(list []Ending, old func(time.Time, *Instance) bool) []Ending {
 		return slices.DeleteFunc(list, func(e Ending) bool {
-			if old(c.snapshot.Now, c.snapshot.find(e.Instance)) {
+			if old(c.snapshot.Now, c.snapshot.Find(e.Instance)) {
 				return false
 			}
 			young++
@@ -167,7 +167,7 @@ func (c *clamping) shrinkage(left int) {
 func (c *clamping) trim(left int) {
 	spare, needed, limited := c.snapshot.Counted()-c.Minimum, 0, 0
 	keep := func(e Ending) bool {
-		i := c.snapshot.find(e.Instance)
+		i := c.snapshot.Find(e.Instance)
 		switch {
 		case !i.Counted():
 			return false
@@ -204,7 +204,7 @@ func (c *clamping) surplus() {
 	}
 	drained, stopped := 0, 0
 	for _, id := range c.superfluous() {
-		i := c.snapshot.find(id)
+		i := c.snapshot.Find(id)
 		switch {
 		case drained+stopped == over:
 		case !c.Drain || i.State != Active:
@@ -283,7 +283,7 @@ func (c *clamping) reactivateFirst() int {
 func (c *clamping) counted() int {
 	n := c.snapshot.Counted() - len(c.out.ShutDown)
 	for i := range c.out.Stop {
-		if c.snapshot.find(c.out.Stop[i].Instance).Counted() {
+		if c.snapshot.Find(c.out.Stop[i].Instance).Counted() {
 			n--
 		}
 	}

@@ -152,9 +152,9 @@ func (s *Snapshot) Count(states ...State) int {
 // Counted returns how many instances are capacity: startup + active.
 func (s *Snapshot) Counted() int { return s.Count(Startup, Active) }
 
-// find returns the instance of that id, or nil. It relies on the order of Instances.
+// Find returns the instance of that id, or nil. It relies on the order of Instances.
 // (slices.BinarySearchFunc would copy them.)
-func (s *Snapshot) find(id InstanceID) *Instance {
+func (s *Snapshot) Find(id InstanceID) *Instance {
 	at := sort.Search(len(s.Instances), func(i int) bool { return s.Instances[i].ID >= id })
 	if at == len(s.Instances) || s.Instances[at].ID != id {
 		return nil
@@ -183,7 +183,7 @@ func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Insta
 func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
 	var out []Ending
 	for _, id := range s.Pick(n, may, ByVictim) {
-		out = append(out, s.find(id).EndIdle(s.Now, cause))
+		out = append(out, s.Find(id).EndIdle(s.Now, cause))
 	}
 	return out
 }

@@ -35,7 +35,9 @@ func runCommand(ctx context.Context, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run -c FILE",
 		Short: "Run the controller until it is told to stop; instances run on",
-		Args:  command.NoArgs,
+		Long: `Run the controller until it is told to stop; instances run on. At SIGHUP it reads the configuration again: pools
+are added, changed and removed without touching instances that stay. A file with an error is refused whole.`,
+		Args: command.NoArgs,
 	}
 	load := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +49,8 @@ func runCommand(ctx context.Context, stderr io.Writer) *cobra.Command {
 		if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
 			return fmt.Errorf("log level: %w", err)
 		}
-		return app.Run(ctx, cfg, cmd.OutOrStdout(), daemon.NewLogger(stderr, level))
+		log := daemon.NewLogger(stderr, level)
+		return app.RunConfig(ctx, cfg, load, daemon.Hangups(ctx), cmd.OutOrStdout(), log)
 	}
 	return cmd
 }

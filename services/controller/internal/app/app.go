@@ -1,249 +1,148 @@
-// Package app is the controller as a library: it wires configuration, backend,
-// clouds and loops together, runs them, and takes them down in the reverse order.
+// Package app is the controller as a library. Open makes the parts that a configuration asks for; Run
+// runs given parts until the controller ends, and takes them down in the reverse order. Tests and
+// simulations run the same controller on other parts.
 package app
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"cloudmaster/internal/agent"
-	"cloudmaster/internal/backend"
-	"cloudmaster/internal/backend/awsbackend"
-	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
-	"cloudmaster/services/controller/internal/broker"
-	"cloudmaster/services/controller/internal/config"
-	"cloudmaster/services/controller/internal/inventory"
+	"cloudmaster/services/controller/internal/desired"
+	"cloudmaster/services/controller/internal/driver"
 	"cloudmaster/services/controller/internal/lease"
-	"cloudmaster/services/controller/internal/loop"
 	"cloudmaster/services/controller/internal/report"
 )
 
-// controller is what Run takes up and down.
-type controller struct {
-	cfg      *config.Config
-	log      *slog.Logger
-	registry *prometheus.Registry
-	count    func(service, operation string, err error) // calls to brokers, stores and clouds
-	reports  report.Reporter
-	broker   *broker.Broker // our own; nil if the backend is elsewhere
-	closers  []func() error // in the order of opening
+// Parts is what a controller runs on. All are required but where it says otherwise.
+type Parts struct {
+	Store     blob.Store
+	OpenQueue func(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
+	OpenCloud func(ctx context.Context, name pool.CloudName, changed func()) (desired.Machines, error)
+	Sink      report.Sink
+	Forget    func(pool.Name) // told of pools that do not run any more; nil: nobody minds
+	Lease     lease.Options
+	Now       func() time.Time
+	Token     func() string                    // random text, different each time
+	Pause     func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
+	Wait      time.Duration                    // how long a look at a queue of messages waits; 0 means 20 s
+	Log       *slog.Logger
+
+	Registry  *prometheus.Registry          // nil: there are no metrics to serve
+	OpsListen string                        // where health and metrics are served; empty: nowhere
+	Beside    []func(context.Context) error // what runs beside the pools, as a broker; an error ends the controller
 }
 
-// Run runs the controller until ctx ends or something fails for good. Instances
-// run on when it returns.
-func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) (err error) {
-	c := &controller{cfg: cfg, log: log, registry: daemon.NewRegistry()}
-	c.count = daemon.NewAPICalls(c.registry)
-	c.reports = newReports(cfg.Report, stdout, log)
-	defer func() {
-		err = errors.Join(err, c.close())
-		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "well", err == nil)
-	}()
-	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
-		"backend", backend.Redacted(cfg.Backend), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+// Controller leads a deployment: it holds the lease and has the set of running pools.
+type Controller struct {
+	*desired.Pools
 
-	address := cfg.Backend
-	if address == config.Embedded {
-		if address, err = c.startBroker(ctx); err != nil {
+	lease *lease.Lease
+}
+
+// Starter runs tasks. A driver.Driver is one, and so is a driver.Manual.
+type Starter interface {
+	Start(task driver.Task) (stop func())
+}
+
+// Lead takes the lease and returns a controller without pools. The lease's task runs on its own starter: it
+// is given back last, when no pool can act any more.
+func Lead(ctx context.Context, parts Parts, pools, renewals Starter) (*Controller, error) {
+	parts.Lease.Now = parts.Now
+	held, err := lease.Acquire(ctx, parts.Store, parts.Log, parts.Lease)
+	if err != nil {
+		return nil, err
+	}
+	renewals.Start(held.Task())
+	return &Controller{lease: held, Pools: desired.New(desired.Parts{
+		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store, Lead: held.Check,
+		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause, Wait: parts.Wait, Log: parts.Log,
+	})}, nil
+}
+
+// ready says whether this controller leads and every cloud has been listed.
+func (c *Controller) ready(now func() time.Time) func() error {
+	return func() error { return errors.Join(c.lease.Check(now()), c.Ready()) }
+}
+
+// Run runs a controller with the pools that want returns, until ctx ends or something fails for good. At each
+// value from reload it asks want again: if that fails, or a new pool cannot be opened, nothing changes. Instances
+// run on when Run returns.
+func Run(ctx context.Context, parts Parts, want func() ([]desired.Pool, error), reload <-chan struct{}) error {
+	first, err := want()
+	if err != nil {
+		return err
+	}
+	renewals := driver.New(context.WithoutCancel(ctx))
+	pools := driver.New(ctx)
+	c, err := Lead(ctx, parts, pools, renewals)
+	if err != nil {
+		return err
+	}
+	pools.Go(func(ctx context.Context) error { // who has lost the lease ends
+		select {
+		case <-renewals.Ended():
+			return errLost
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	pools.Go(func(ctx context.Context) error {
+		if _, err := c.Apply(ctx, first); err != nil {
 			return err
 		}
-	}
-	back, err := backend.Open(ctx, address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
-		Deployment: cfg.Deployment, Client: "controller", Log: log, Count: c.count,
-	})
-	if err != nil {
-		return err
-	}
-	c.closers = append(c.closers, back.Close)
-	return c.serve(ctx, back, address)
-}
-
-func (c *controller) startBroker(ctx context.Context) (string, error) {
-	b, err := broker.Start(ctx, broker.Options{Listen: c.cfg.Broker.Listen, StoreDir: c.cfg.Broker.StoreDir, Log: c.log})
-	if err != nil {
-		return "", err
-	}
-	c.closers = append(c.closers, b.Close)
-	c.broker = b
-	return b.URL(), nil
-}
-
-// serve takes the lease and runs everything that lives as long as the controller.
-func (c *controller) serve(ctx context.Context, back backend.Backend, address string) error {
-	blobs, err := back.Blobs(ctx)
-	if err != nil {
-		return fmt.Errorf("open store: %w", err)
-	}
-	held, err := lease.Acquire(ctx, blobs, c.log, lease.Options{TTL: c.cfg.LeaseTTL()})
-	if err != nil {
-		return err
-	}
-	// The lease is given back last, when no loop can act any more.
-	leaseCtx, giveBack := context.WithCancel(context.WithoutCancel(ctx))
-	defer giveBack()
-	return daemon.Group(ctx, func(ctx context.Context) error {
-		defer giveBack()
-		return c.run(ctx, back, blobs, address, held.Check)
-	}, func(context.Context) error { return held.Run(leaseCtx) }, c.watchBroker)
-}
-
-// watchBroker ends the controller when its own broker has become useless.
-func (c *controller) watchBroker(ctx context.Context) error {
-	if c.broker == nil {
+		c.reload(ctx, parts.Log, want, reload)
 		return nil
-	}
-	return c.broker.Run(ctx)
-}
-
-func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.Store, address string, rules func() error) error {
-	clouds, inventories, err := c.openClouds(ctx)
-	if err != nil {
-		return err
-	}
-	var run []func(context.Context) error
-	metrics := loop.NewMetrics(c.registry)
-	for _, name := range slices.Sorted(maps.Keys(c.cfg.Pools)) {
-		p := c.cfg.Pools[name]
-		work, status, err := ensureQueues(ctx, back, &p)
-		if err != nil {
-			return err
-		}
-		if p.Requests() && !p.PublishesActiveSet() {
-			c.log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; set active_set_type: blob", "pool", name)
-		}
-		l, err := loop.New(p, loop.Deps{
-			Cloud: clouds[p.Cloud], Inventory: inventories[p.Cloud], Work: work, Status: status, Store: blobs,
-			ListLag: clouds[p.Cloud].listLag, Rules: rules, UserData: c.userData(&p, address), Report: c.reports, Metrics: metrics, Log: c.log,
-		})
-		if err != nil {
-			return err
-		}
-		inventories[p.Cloud].Subscribe(l.Wake)
-		run = append(run, l.Run)
-	}
-	for name, v := range inventories {
-		v.Subscribe(c.noticeStrays(ctx, name, v))
-		run = append(run, func(ctx context.Context) error { return v.Run(ctx, clouds[name]) })
-	}
-	run = append(run, func(ctx context.Context) error {
-		return daemon.ServeOps(ctx, c.cfg.OpsListen, daemon.Ops{Registry: c.registry, Ready: ready(inventories, rules), Log: c.log})
 	})
-	return daemon.Group(ctx, run...)
+	for _, f := range parts.Beside {
+		pools.Go(f)
+	}
+	pools.Go(func(ctx context.Context) error {
+		return daemon.ServeOps(ctx, parts.OpsListen, daemon.Ops{Registry: parts.Registry, Ready: c.ready(parts.Now), Log: parts.Log})
+	})
+	err = pools.Wait()
+	renewals.Stop()
+	return lost(err, renewals.Wait())
 }
 
-// noticeStrays returns what says, once a pool, that instances run for which there
-// is no pool any more. Nobody judges them: they run until an operator ends them.
-func (c *controller) noticeStrays(ctx context.Context, cloudName string, v *inventory.Inventory) func() {
-	said := make(map[pool.Name]bool)
-	return func() { // an inventory calls it from one goroutine
-		for name, list := range v.Latest().Instances {
-			if _, known := c.cfg.Pools[string(name)]; known || said[name] {
-				continue
-			}
-			said[name] = true
-			ids := make([]pool.InstanceID, len(list))
-			for i := range list {
-				ids[i] = list[i].ID
-			}
-			c.log.WarnContext(ctx, "instances run for a pool that is not in the configuration; nobody keeps or ends them",
-				"cloud", cloudName, "pool", string(name), "instances", ids)
+// errLost stands for the error with which the lease's own task has ended.
+var errLost = errors.New("the lease is lost")
+
+// lost puts the reason for which the lease was lost in the place of errLost.
+func lost(err, why error) error {
+	if errors.Is(err, errLost) {
+		return why
+	}
+	return errors.Join(err, why)
+}
+
+// reload applies what should run whenever it is asked to.
+func (c *Controller) reload(ctx context.Context, log *slog.Logger, want func() ([]desired.Pool, error), asked <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+		}
+		list, err := want()
+		var changes desired.Changes
+		if err == nil {
+			changes, err = c.Apply(ctx, list)
+		}
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			log.ErrorContext(ctx, "configuration was read again and is refused; what ran goes on unchanged", "error", err)
+		default:
+			log.InfoContext(ctx, "configuration was read again", "added", changes.Added, "changed", changes.Changed,
+				"restarted", changes.Restarted, "removed", changes.Removed, "draining", changes.Draining)
 		}
 	}
-}
-
-// ensureQueues opens a pool's queues, creating those that are missing where the backend lets us.
-func ensureQueues(ctx context.Context, back backend.Backend, p *config.Pool) (work, status queue.Queue, err error) {
-	if work, err = back.Ensure(ctx, p.WorkQueue, p.WorkLimits()); err != nil {
-		return nil, nil, fmt.Errorf("pool %s: open work queue: %w", p.Name, err)
-	}
-	if status, err = back.Ensure(ctx, p.StatusQueue, p.StatusLimits()); err != nil {
-		return nil, nil, fmt.Errorf("pool %s: open status queue: %w", p.Name, err)
-	}
-	return work, status, nil
-}
-
-// userData returns what tells a new instance of the pool who it is.
-func (c *controller) userData(p *config.Pool, address string) func(pool.InstanceID) ([]byte, error) {
-	if c.cfg.WorkerBackend != "" {
-		address = c.cfg.WorkerBackend
-	}
-	return func(id pool.InstanceID) ([]byte, error) {
-		return agent.UserData{
-			Deployment: c.cfg.Deployment, Pool: p.Name, InstanceID: id, Backend: address,
-			Queues:         agent.Queues{Work: p.WorkQueue, Status: p.StatusQueue},
-			StatusInterval: p.StatusInterval, Settings: p.Settings,
-		}.Encode()
-	}
-}
-
-// ready says whether we rule and every cloud has been listed.
-func ready(inventories map[string]*inventory.Inventory, rules func() error) func() error {
-	return func() error {
-		errs := []error{rules()}
-		for _, name := range slices.Sorted(maps.Keys(inventories)) {
-			switch l := inventories[name].Latest(); {
-			case l.Err != nil:
-				errs = append(errs, fmt.Errorf("cloud %s: %w", name, l.Err))
-			case l.At.IsZero():
-				errs = append(errs, fmt.Errorf("cloud %s has not been listed yet", name))
-			}
-		}
-		return errors.Join(errs...)
-	}
-}
-
-// close undoes what was opened, last first.
-func (c *controller) close() error {
-	var errs []error
-	for _, f := range slices.Backward(c.closers) {
-		errs = append(errs, f())
-	}
-	return errors.Join(errs...)
-}
-
-func newReports(names []string, stdout io.Writer, log *slog.Logger) report.Reporter {
-	var all report.All
-	for _, name := range names {
-		switch name {
-		case "console":
-			all = append(all, report.NewConsole(stdout))
-		case "log":
-			all = append(all, report.NewLog(log))
-		}
-	}
-	return all
-}
-
-// openTimeout bounds how long opening a cloud may take.
-const openTimeout = time.Minute
-
-// openClouds opens the clouds that pools use, each with its inventory.
-func (c *controller) openClouds(ctx context.Context) (map[string]machines, map[string]*inventory.Inventory, error) {
-	clouds, inventories := make(map[string]machines), make(map[string]*inventory.Inventory)
-	for _, p := range c.cfg.Pools {
-		if _, open := clouds[p.Cloud]; open {
-			continue
-		}
-		v := inventory.New(pool.CloudName(p.Cloud), c.cfg.Clouds[p.Cloud].AuditInterval, c.log)
-		opened, err := c.openCloud(ctx, p.Cloud, v.Refresh)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open cloud %s: %w", p.Cloud, err)
-		}
-		c.closers = append(c.closers, opened.close)
-		clouds[p.Cloud] = opened
-		inventories[p.Cloud] = v
-	}
-	return clouds, inventories, nil
 }

@@ -93,7 +93,7 @@ func start(t *testing.T, cfg *config.Config) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{out: newOutput(), log: newOutput()}
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx, cfg, r.out, slog.New(slog.NewTextHandler(r.log, nil))) }()
+	go func() { ended <- app.RunConfig(ctx, cfg, nil, nil, r.out, slog.New(slog.NewTextHandler(r.log, nil))) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
@@ -111,7 +111,7 @@ func refused(t *testing.T, cfg *config.Config) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	err := app.Run(ctx, cfg, io.Discard, slog.New(slog.DiscardHandler))
+	err := app.RunConfig(ctx, cfg, nil, nil, io.Discard, slog.New(slog.DiscardHandler))
 	if err == nil || ctx.Err() != nil {
 		t.Fatalf("got %v, want the start refused", err)
 	}
@@ -136,7 +136,7 @@ func TestCancelledStart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := app.Run(ctx, embedded(t, "127.0.0.1:0", t.TempDir()), io.Discard, slog.New(slog.DiscardHandler))
+	err := app.RunConfig(ctx, embedded(t, "127.0.0.1:0", t.TempDir()), nil, nil, io.Discard, slog.New(slog.DiscardHandler))
 	if err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want none or context.Canceled", err)
 	}

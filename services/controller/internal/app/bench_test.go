@@ -2,9 +2,10 @@ package app_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -17,25 +18,25 @@ import (
 	"cloudmaster/internal/blob/memblob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
-	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/message"
+	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/app"
 	"cloudmaster/services/controller/internal/broker"
-	"cloudmaster/services/controller/internal/config"
-	"cloudmaster/services/controller/internal/inventory"
+	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/loop"
 	"cloudmaster/services/controller/internal/report"
 )
 
-// rig is a loop on an embedded broker with a file store and a cloud in memory.
+// rig is a controller on an embedded broker with a file store and a cloud in memory.
 type rig struct {
 	work, status queue.Queue
 	launched     chan time.Time
 	registry     *prometheus.Registry
 }
 
-func newRig(b *testing.B, cfg config.Pool) *rig {
+func newRig(b *testing.B, want desired.Pool) *rig {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
 	srv, err := broker.Start(b.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
@@ -54,26 +55,20 @@ func newRig(b *testing.B, cfg config.Pool) *rig {
 	for _, q := range []struct {
 		to   *queue.Queue
 		name string
-	}{{&r.work, cfg.WorkQueue}, {&r.status, cfg.StatusQueue}} {
+	}{{&r.work, want.Work.Name}, {&r.status, want.Status.Name}} {
 		if *q.to, err = back.Ensure(b.Context(), q.name, queue.Limits{}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	machines := account.Cloud("bench")
-	v := inventory.New("mem", time.Second, log)
-	l, err := loop.New(cfg, loop.Deps{
-		Cloud: machines, Inventory: v, Work: r.work, Status: r.status, Store: memblob.New(),
-		UserData: func(pool.InstanceID) ([]byte, error) { return nil, nil },
-		Report:   report.All{}, Metrics: loop.NewMetrics(r.registry), Log: log,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	v.Subscribe(l.Wake)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- daemon.Group(ctx, l.Run, func(ctx context.Context) error { return v.Run(ctx, machines) })
+		done <- app.Run(ctx, app.Parts{
+			Store: memblob.New(), OpenQueue: back.Ensure, Sink: report.NewMetrics(r.registry), Now: time.Now, Token: rand.Text, Log: log,
+			OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
+				return desired.Machines{Cloud: account.Cloud("bench"), Audit: time.Second}, nil
+			},
+		}, func() ([]desired.Pool, error) { return []desired.Pool{want}, nil }, nil)
 	}()
 	b.Cleanup(func() {
 		cancel()
@@ -90,23 +85,35 @@ func newRig(b *testing.B, cfg config.Pool) *rig {
 	return r
 }
 
-func benchPool() config.Pool {
-	return config.Pool{
-		Name: "primes", Policy: "job", Image: "primes-worker", Cloud: "mem",
-		WorkQueue: "primes-work", StatusQueue: "primes-status", StatusParser: "std",
-		Maximum: 1_000_000, StartLimit: 1_000_000, StopLimit: 1, StartThreshold: 1, IdleThreshold: 1, MaxDeliveries: 5,
-		PolicyInterval: time.Minute, ReportInterval: time.Minute, ActiveSetType: "none", BreakerRatio: 0.5,
+// benchPool has at least so many instances.
+func benchPool(b *testing.B, least int) desired.Pool {
+	b.Helper()
+	job, err := policy.NewJob(policy.JobSettings{StartThreshold: 1, IdleThreshold: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return desired.Pool{
+		Name: "primes", Cloud: "mem", Work: desired.Queue{Name: "primes-work"}, Status: desired.Queue{Name: "primes-status"},
+		Parser: "std", Parse: message.Parsers()["std"],
+		Loop: loop.Options{
+			Image: "primes-worker", PolicyInterval: time.Minute, ReportInterval: time.Minute,
+			UserData: func(pool.InstanceID) ([]byte, error) { return nil, nil },
+			Judge: policy.Judge{
+				Policy: job, Watchdog: policy.Watchdog{BreakerRatio: 0.5},
+				Limits: pool.Limits{Minimum: least, Maximum: 1_000_000, StartLimit: 1_000_000, StopLimit: 1},
+			},
+		},
 	}
 }
 
 // BenchmarkReaction measures from a job's send to the launch call: JetStream, the
 // hint, the pass. Nothing polls in between; the next timed look is a minute away.
 func BenchmarkReaction(b *testing.B) {
-	r := newRig(b, benchPool())
+	r := newRig(b, benchPool(b, 0))
 	var took []time.Duration
 	for b.Loop() {
 		// Jobs come at any moment, also while the loop pauses after a pass.
-		<-time.After(rand.N(100 * time.Millisecond))
+		<-time.After(mathrand.N(100 * time.Millisecond))
 		sent := time.Now()
 		if err := r.work.Send(b.Context(), []byte("1|1")); err != nil {
 			b.Fatal(err)
@@ -124,9 +131,7 @@ func BenchmarkReaction(b *testing.B) {
 // through the parser into the pool's records.
 func BenchmarkIntake(b *testing.B) {
 	const instances = 1000
-	cfg := benchPool()
-	cfg.Minimum = instances
-	r := newRig(b, cfg)
+	r := newRig(b, benchPool(b, instances))
 	ids := make([]pool.InstanceID, instances)
 	for i := range ids {
 		<-r.launched

@@ -14,69 +14,66 @@ import (
 	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/dirlock"
 )
 
-// machines is an opened cloud.
-type machines struct {
-	cloud.Cloud
-	listLag time.Duration // how far its lists may be behind; 0: as the roster assumes
-	close   func() error
-}
+// openTimeout bounds how long opening a cloud may take.
+const openTimeout = time.Minute
 
 // openCloud opens one cloud by its type. changed is called when the cloud knows by
 // itself that an instance has ended.
-func (c *controller) openCloud(ctx context.Context, name string, changed func()) (machines, error) {
+func (o *opened) openCloud(ctx context.Context, name pool.CloudName, changed func()) (desired.Machines, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	switch kind := c.cfg.Clouds[name].Type; kind {
+	switch kind := o.cfg.Clouds[string(name)].Type; kind {
 	case config.ProcessCloud:
-		return c.openProcesses(ctx, name, changed)
+		return o.openProcesses(ctx, string(name), changed)
 	case config.EC2Cloud:
-		return c.openEC2(ctx, name)
+		return o.openEC2(ctx, string(name))
 	default:
-		return machines{}, fmt.Errorf("there is no type of cloud %q", kind) // the configuration was checked
+		return desired.Machines{}, fmt.Errorf("there is no type of cloud %q", kind) // the configuration was checked
 	}
 }
 
-func (c *controller) openProcesses(ctx context.Context, name string, changed func()) (machines, error) {
-	settings, deployment := c.cfg.Clouds[name], cmp.Or(c.cfg.Deployment, "default")
+func (o *opened) openProcesses(ctx context.Context, name string, changed func()) (desired.Machines, error) {
+	settings, deployment := o.cfg.Clouds[name], cmp.Or(o.cfg.Deployment, "default")
 	// Another controller with a broker of its own would not meet our lease, but would judge our instances.
 	lock, err := dirlock.Take(filepath.Join(settings.StateDir, deployment))
 	if err != nil {
-		return machines{}, fmt.Errorf("state_dir: %w", err)
+		return desired.Machines{}, fmt.Errorf("state_dir: %w", err)
 	}
 	processes, err := processcloud.Open(ctx, deployment, processcloud.Options{
 		BinDir: settings.BinDir, StateDir: settings.StateDir, Host: settings.Host, Grace: settings.TerminateGrace,
-		Capacity: settings.Capacity, Log: c.log.With("cloud", name),
+		Capacity: settings.Capacity, Log: o.Log.With("cloud", name),
 		Exited: func(pool.InstanceID) { changed() },
 	})
 	if err != nil {
-		return machines{}, errors.Join(err, lock.Close())
+		return desired.Machines{}, errors.Join(err, lock.Close())
 	}
-	counted := countedCloud{Cloud: processes, count: func(operation string, err error) { c.count(settings.Type, operation, err) }}
-	closeBoth := func() error { return errors.Join(processes.Close(), lock.Close()) }
+	counted := countedCloud{Cloud: processes, count: func(operation string, err error) { o.count(settings.Type, operation, err) }}
+	o.closers = append(o.closers, func() error { return errors.Join(processes.Close(), lock.Close()) })
 	// A list of processes is made from the processes: it is as late as the call takes.
-	return machines{Cloud: counted, listLag: time.Second, close: closeBoth}, nil
+	return desired.Machines{Cloud: counted, ListLag: time.Second, Audit: settings.AuditInterval}, nil
 }
 
 // openEC2 opens EC2. Its calls are counted where the SDK makes them.
-func (c *controller) openEC2(ctx context.Context, name string) (machines, error) {
-	region, endpoint := c.cfg.Reach(name)
-	aws, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: "controller", Count: c.count})
+func (o *opened) openEC2(ctx context.Context, name string) (desired.Machines, error) {
+	region, endpoint := o.cfg.Reach(name)
+	aws, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: "controller", Count: o.count})
 	if err != nil {
-		return machines{}, err
+		return desired.Machines{}, err
 	}
 	launches := make(map[pool.Name]ec2cloud.Launch)
-	for _, p := range c.cfg.Pools {
+	for _, p := range o.cfg.Pools {
 		if p.Cloud == name {
-			launches[p.Name] = c.cfg.Launch(&p)
+			launches[p.Name] = o.cfg.Launch(&p)
 		}
 	}
-	opened, err := ec2cloud.Open(ctx, aws, c.cfg.Deployment, ec2cloud.Options{
-		Pools: launches, ImageOwners: c.cfg.Clouds[name].ImageOwners, Log: c.log.With("cloud", name),
+	opened, err := ec2cloud.Open(ctx, aws, o.cfg.Deployment, ec2cloud.Options{
+		Pools: launches, ImageOwners: o.cfg.Clouds[name].ImageOwners, Log: o.Log.With("cloud", name),
 	})
-	return machines{Cloud: opened, close: func() error { return nil }}, err
+	return desired.Machines{Cloud: opened, Audit: o.cfg.Clouds[name].AuditInterval}, err
 }
 
 // countedCloud counts the calls to a cloud.

@@ -14,6 +14,7 @@ import (
 
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/driver"
 )
 
 // lister is the part of a cloud that an inventory needs.
@@ -30,26 +31,48 @@ type Listing struct {
 
 // Inventory is the list of one cloud.
 type Inventory struct {
+	name     pool.CloudName
 	interval time.Duration
+	now      func() time.Time
 	log      *slog.Logger
-	nudge    chan struct{}
+	nudge    *driver.Wake
+	failures int // lists in a row that failed; of the goroutine that steps
 
 	mu     sync.Mutex
-	latest Listing  // guarded by mu
-	wake   []func() // guarded by mu
+	latest Listing         // guarded by mu
+	wake   []*subscription // guarded by mu
 }
 
-// New returns the inventory of the named cloud. Run fills it, every interval (> 0).
-func New(name pool.CloudName, interval time.Duration, log *slog.Logger) *Inventory {
-	return &Inventory{interval: interval, log: log.With("cloud", string(name)), nudge: make(chan struct{}, 1)}
+// subscription is one function that is called after changes.
+type subscription struct{ wake func() }
+
+// Options of an Inventory. All are required.
+type Options struct {
+	Interval time.Duration // between two lists; > 0
+	Wake     *driver.Wake  // asks for a list soon
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// New returns the inventory of the named cloud. Its task fills it.
+func New(name pool.CloudName, opts Options) *Inventory {
+	return &Inventory{
+		name: name, interval: opts.Interval, now: opts.Now, log: opts.Log.With("cloud", string(name)), nudge: opts.Wake,
+	}
 }
 
 // Subscribe has wake called after each list that differs from the one before, and when
-// lists begin or cease to fail.
-func (v *Inventory) Subscribe(wake func()) {
+// lists begin or cease to fail, until it is cancelled.
+func (v *Inventory) Subscribe(wake func()) (cancel func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.wake = append(v.wake, wake)
+	s := &subscription{wake}
+	v.wake = append(v.wake, s)
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.wake = slices.DeleteFunc(slices.Clone(v.wake), func(other *subscription) bool { return other == s })
+	}
 }
 
 // Latest returns the newest list.
@@ -60,12 +83,7 @@ func (v *Inventory) Latest() Listing {
 }
 
 // Refresh asks for a list soon, sooner than the interval.
-func (v *Inventory) Refresh() {
-	select {
-	case v.nudge <- struct{}{}:
-	default:
-	}
-}
+func (v *Inventory) Refresh() { v.nudge.Up() }
 
 const (
 	// leastGap is the least time between two lists, however many ask to refresh.
@@ -76,39 +94,29 @@ const (
 	listTimeout = 30 * time.Second
 )
 
-// Run keeps the list fresh until ctx ends.
-func (v *Inventory) Run(ctx context.Context, from lister) error {
-	for failures := 0; ; {
-		due := v.interval
-		if v.list(ctx, from) {
-			failures = 0
-		} else {
-			due = min(firstRetry<<min(failures, 16), v.interval)
-			failures++
-		}
-		gap := min(leastGap, due)
-		if !pause(ctx, gap, nil) || !pause(ctx, due-gap, v.nudge) {
-			return nil
-		}
+// Task keeps the list fresh.
+func (v *Inventory) Task(from lister) driver.Task {
+	return driver.Task{
+		Name: "inventory/" + string(v.name), Wake: v.nudge,
+		Step: func(ctx context.Context, now time.Time) (driver.Again, error) { return v.step(ctx, from, now), nil },
 	}
 }
 
-// pause waits, at most until nudged, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration, nudge <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-nudge:
-	case <-timer.C:
+// step asks for one list at the given time.
+func (v *Inventory) step(ctx context.Context, from lister, now time.Time) driver.Again {
+	due := v.interval
+	if v.list(ctx, from, now) {
+		v.failures = 0
+	} else {
+		due = min(firstRetry<<min(v.failures, 16), v.interval)
+		v.failures++
 	}
-	return true
+	ended := v.now()
+	return driver.Again{At: ended.Add(due), NotBefore: ended.Add(min(leastGap, due))}
 }
 
 // list asks for one list and reports whether it came.
-func (v *Inventory) list(ctx context.Context, from lister) bool {
-	at := time.Now()
+func (v *Inventory) list(ctx context.Context, from lister, at time.Time) bool {
 	bounded, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("no answer within %s", listTimeout))
 	defer cancel()
 	all, err := from.List(bounded)
@@ -122,7 +130,8 @@ func (v *Inventory) list(ctx context.Context, from lister) bool {
 	case err == nil && before.Err != nil:
 		v.log.InfoContext(ctx, "instances can be listed again")
 	}
-	if (before.Err == nil) != (after.Err == nil) || before.At.IsZero() != after.At.IsZero() || !reflect.DeepEqual(before.Instances, after.Instances) {
+	if (before.Err == nil) != (after.Err == nil) || before.At.IsZero() != after.At.IsZero() ||
+		!reflect.DeepEqual(before.Instances, after.Instances) {
 		v.tell()
 	}
 	return err == nil
@@ -158,7 +167,7 @@ func (v *Inventory) tell() {
 	v.mu.Lock()
 	wake := v.wake
 	v.mu.Unlock()
-	for _, w := range wake {
-		w()
+	for _, s := range wake {
+		s.wake()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/driver"
 	"cloudmaster/services/controller/internal/inventory"
 )
 
@@ -80,17 +81,12 @@ func run(t *testing.T, f func(b *bench)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{t: t, cloud: &fakeCloud{}, log: &bytes.Buffer{}, start: time.Now()}
-		b.Inventory = inventory.New("mem", interval, slog.New(slog.NewTextHandler(b.log, nil)))
-		b.Subscribe(func() { b.woken++ })
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer cancel()
-		wg.Go(func() {
-			if err := b.Run(ctx, b.cloud); err != nil {
-				t.Errorf("Run: got %v, want no error", err)
-			}
+		b.Inventory = inventory.New("mem", inventory.Options{
+			Interval: interval, Wake: driver.NewWake(), Now: time.Now, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		})
+		b.Subscribe(func() { b.woken++ })
+		d := driver.New(t.Context())
+		defer d.Start(b.Task(b.cloud))()
 		f(b)
 	})
 }

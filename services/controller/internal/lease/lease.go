@@ -1,4 +1,4 @@
-// Package lease makes sure that one controller at a time rules a deployment. The
+// Package lease makes sure that one controller at a time leads a deployment. The
 // lease is an object in the deployment's store, renewed by its holder; the
 // second controller refuses to start and names the first.
 package lease
@@ -17,8 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/blob"
+	"cloudmaster/services/controller/internal/driver"
 )
 
 // Key is the lease's key in the store.
@@ -32,11 +32,12 @@ const mostWait = 5 * time.Second
 
 // Options of a Lease; the zero value works.
 type Options struct {
-	TTL time.Duration // how long it holds without renewal; 0 means DefaultTTL. It is renewed three times in that
+	TTL time.Duration    // how long it holds without renewal; 0 means DefaultTTL. It is renewed three times in that
+	Now func() time.Time // the clock; nil means time.Now
 }
 
 // ErrHeld means that another controller holds the lease. The error it is wrapped in names it.
-var ErrHeld = errors.New("another controller rules this deployment")
+var ErrHeld = errors.New("another controller leads this deployment")
 
 // Holder is the content of the lease.
 type Holder struct {
@@ -65,8 +66,11 @@ type Lease struct {
 	store   blob.Store
 	log     *slog.Logger
 	ttl     time.Duration
+	now     func() time.Time
 	holder  Holder
 	version blob.Version
+
+	failures int // renewals in a row that failed
 
 	mu      sync.Mutex
 	renewed time.Time // last; guarded by mu
@@ -83,8 +87,12 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 	if err != nil {
 		return nil, fmt.Errorf("acquire lease: %w", err)
 	}
-	now := time.Now().UTC()
-	l := &Lease{store: store, log: log, ttl: ttl, holder: Holder{
+	clock := opts.Now
+	if clock == nil {
+		clock = time.Now
+	}
+	now := clock().UTC()
+	l := &Lease{store: store, log: log, ttl: ttl, now: clock, holder: Holder{
 		Host: host, PID: os.Getpid(), Namespace: namespace(), Since: now, TTLSeconds: ttl.Seconds(),
 	}}
 	old, err := store.Get(ctx, Key, "")
@@ -194,30 +202,37 @@ func (l *Lease) write(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Run renews the lease until ctx ends, then gives it back. It returns ErrHeld if
+// Task renews the lease in time, and gives it back when it is stopped. It fails with ErrHeld if
 // another controller has taken the lease, because ours was not renewed in time.
 // A store that cannot be reached is no reason to end; see Check.
-func (l *Lease) Run(ctx context.Context) error {
-	failures := 0
-	for pause := l.ttl / 3; backoff.Wait(ctx, pause); {
-		renewed, err := l.renew(ctx)
-		if ctx.Err() == nil && errors.Is(err, ErrHeld) {
-			return err
+func (l *Lease) Task() driver.Task {
+	first := l.now().Add(l.ttl / 3) // it was written when it was acquired
+	return driver.Task{Name: "lease", Stopped: l.release, Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
+		if now.Before(first) {
+			return driver.Again{At: first}, nil
 		}
-		pause = l.ttl / 3
-		switch {
-		case renewed && failures > 0:
-			l.log.InfoContext(ctx, "lease is renewed again", "failures", failures)
-			failures = 0
-		case !renewed:
-			if failures++; failures == 1 && ctx.Err() == nil {
-				l.log.WarnContext(ctx, "lease could not be renewed; trying on", "error", err, "holds_until", l.until())
-			}
-			pause = min(pause, mostWait)
-		}
+		return l.step(ctx)
+	}}
+}
+
+// step renews the lease once.
+func (l *Lease) step(ctx context.Context) (driver.Again, error) {
+	renewed, err := l.renew(ctx)
+	if ctx.Err() == nil && errors.Is(err, ErrHeld) {
+		return driver.Again{}, err
 	}
-	l.release(ctx)
-	return nil
+	pause := l.ttl / 3
+	switch {
+	case renewed && l.failures > 0:
+		l.log.InfoContext(ctx, "lease is renewed again", "failures", l.failures)
+		l.failures = 0
+	case !renewed:
+		if l.failures++; l.failures == 1 && ctx.Err() == nil {
+			l.log.WarnContext(ctx, "lease could not be renewed; trying on", "error", err, "holds_until", l.until())
+		}
+		pause = min(pause, mostWait)
+	}
+	return driver.Again{At: l.now().Add(pause)}, nil
 }
 
 // renew reports whether it has renewed the lease. ErrHeld means that it is lost; after any other error
@@ -225,7 +240,7 @@ func (l *Lease) Run(ctx context.Context) error {
 func (l *Lease) renew(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, mostWait)
 	defer cancel()
-	err := l.write(ctx, time.Now())
+	err := l.write(ctx, l.now())
 	if !errors.Is(err, blob.ErrConflict) {
 		return err == nil, err
 	}
@@ -233,7 +248,7 @@ func (l *Lease) renew(ctx context.Context) (bool, error) {
 	if err := l.reread(ctx); err != nil {
 		return false, err
 	}
-	err = l.write(ctx, time.Now())
+	err = l.write(ctx, l.now())
 	if errors.Is(err, blob.ErrConflict) { // it was sent twice
 		err = l.reread(ctx)
 	}
@@ -249,12 +264,12 @@ func (l *Lease) until() time.Time {
 }
 
 // ErrExpired means that the lease could not be renewed in time.
-var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may rule by now, so this one neither starts nor stops anything")
+var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may lead by now, so this one neither starts nor stops anything")
 
-// Check returns ErrExpired while another controller may hold the lease. Who acts asks it before.
-func (l *Lease) Check() error {
-	// Also by the wall clock: the other one stands still while the machine sleeps.
-	if now, until := time.Now(), l.until(); now.After(until) || now.Round(0).After(until.Round(0)) {
+// Check returns ErrExpired if another controller may hold the lease at the given time. It is asked before every act.
+func (l *Lease) Check(now time.Time) error {
+	// Also by the wall clock: the monotonic one stands still while the machine sleeps.
+	if until := l.until(); now.After(until) || now.Round(0).After(until.Round(0)) {
 		return ErrExpired
 	}
 	return nil
@@ -266,7 +281,7 @@ func (l *Lease) reread(ctx context.Context) error {
 	now, err := l.store.Get(ctx, Key, "")
 	if errors.Is(err, blob.ErrNotFound) { // somebody has deleted it
 		l.version = ""
-		return l.write(ctx, time.Now())
+		return l.write(ctx, l.now())
 	}
 	if err != nil {
 		return err

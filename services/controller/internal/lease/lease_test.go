@@ -19,6 +19,7 @@ import (
 
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/blob/memblob"
+	"cloudmaster/services/controller/internal/driver"
 	"cloudmaster/services/controller/internal/lease"
 )
 
@@ -28,6 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const renewal = lease.DefaultTTL / 3
 
 var quiet = slog.New(slog.DiscardHandler)
+
+// run keeps a lease until ctx ends or it is lost.
+func run(ctx context.Context, l *lease.Lease) error {
+	d := driver.New(ctx)
+	d.Start(l.Task()) //nolint:contextcheck // a task runs in its driver's context
+	return d.Wait()
+}
 
 // held puts a lease of another controller into a store.
 func held(t *testing.T, h lease.Holder) *memblob.Store {
@@ -180,7 +188,7 @@ func TestRenewAndRelease(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- l.Run(ctx) }()
+		go func() { ended <- run(ctx, l) }()
 		time.Sleep(10 * lease.DefaultTTL)
 		if age := time.Since(holder(t, store).RenewedAt); age > renewal {
 			t.Errorf("got a lease of age %s, want it renewed every %s", age, renewal)
@@ -204,7 +212,7 @@ func TestLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		ended := make(chan error, 1)
-		go func() { ended <- l.Run(t.Context()) }()
+		go func() { ended <- run(t.Context(), l) }()
 		time.Sleep(time.Second)
 		thief, err := json.Marshal(lease.Holder{Host: "thief", PID: 1, RenewedAt: time.Now()})
 		if err != nil {
@@ -230,16 +238,16 @@ func TestStoreAway(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- l.Run(ctx) }()
+		go func() { ended <- run(ctx, l) }()
 		store.NextLost(memblob.OpPut, errors.New("answer lost"))
 		time.Sleep(3*renewal + time.Second) // not in the moment of a renewal
 		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
 		time.Sleep(renewal)
-		if err := l.Check(); err != nil {
+		if err := l.Check(time.Now()); err != nil {
 			t.Errorf("after one failure: got %v, want that we rule", err)
 		}
 		time.Sleep(lease.DefaultTTL - renewal)
-		if err := l.Check(); !errors.Is(err, lease.ErrExpired) {
+		if err := l.Check(time.Now()); !errors.Is(err, lease.ErrExpired) {
 			t.Errorf("when the lease is over: got %v, want %v", err, lease.ErrExpired)
 		}
 		time.Sleep(10 * lease.DefaultTTL)
@@ -248,7 +256,7 @@ func TestStoreAway(t *testing.T) {
 		}
 		store.Heal()
 		time.Sleep(2 * renewal)
-		if err := l.Check(); err != nil {
+		if err := l.Check(time.Now()); err != nil {
 			t.Errorf("after the store came back: got %v, want that we rule", err)
 		}
 		if age := time.Since(holder(t, store).RenewedAt); age > renewal {
@@ -275,7 +283,7 @@ func TestAcquireWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := twice{memblob.New()}
 	held, err := lease.Acquire(t.Context(), s, quiet, lease.Options{})
-	if err != nil || held == nil || held.Check() != nil {
+	if err != nil || held == nil || held.Check(time.Now()) != nil {
 		t.Fatalf("got %v, want the lease, which is in the store, in force", err)
 	}
 	s.FailAfter(memblob.OpGet, 1, errors.New("away")) // the first read finds a lease, the second is after the conflict
@@ -298,7 +306,7 @@ func TestRenewalsAreFew(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- l.Run(ctx) }()
+		go func() { ended <- run(ctx, l) }()
 		before := store.puts.Load()
 		time.Sleep(time.Hour + time.Second)
 		if got := store.puts.Load() - before; got != 60 {

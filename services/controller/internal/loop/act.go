@@ -1,103 +1,207 @@
 package loop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/report"
+	"cloudmaster/services/controller/internal/launcher"
+	"cloudmaster/services/controller/internal/record"
+	"cloudmaster/services/controller/internal/roster"
 )
 
-// act carries a decision out: reactivate, launch, shut down, stop. One that fails
+// mend repairs what earlier passes, or a controller before this one, have left undone: instances
+// that were told to end and run on are told again, and tags are brought to what is decided.
+func (p *pass) mend(ctx context.Context) {
+	p.rec.Fail(p.stopAgain(ctx))
+	p.rec.Fail(p.retag(ctx))
+}
+
+// stopAgain tells instances to end that should have ended.
+func (p *pass) stopAgain(ctx context.Context) error {
+	list := p.ports.Roster.Untold(p.now)
+	if len(list) == 0 {
+		return nil
+	}
+	// They may still be in the set that a predecessor published.
+	if err := p.publish(ctx, pool.IDs(list)); err != nil {
+		p.untouched(list, record.StopAgain, err)
+		return err
+	}
+	err := p.terminate(ctx, pool.IDs(list))
+	p.note(list, record.StopAgain, err)
+	return err
+}
+
+// act carries the decision out: reactivate, launch, shut down, stop. One that fails
 // does not keep the others from happening. Hung instances go first: what replaces them
 // must not come on top of them.
-func (l *Loop) act(ctx context.Context, s *pool.Snapshot, d *pool.Decision, hung []pool.Ending) error {
-	charge := d.Spent.Stops // of those that end, so many are paid for by the stop limit
-	drop := l.stop(ctx, s, pool.IDs(hung), nil)
+func (p *pass) act(ctx context.Context) error {
+	d := &p.rec.Decision
+	if d.Empty() {
+		return nil
+	}
+	p.acted = true
+	charge := d.Spent.Stops // so many of those that end are paid for by the stop limit
+	failed := 0
+	for failed < len(d.Stop) && d.Stop[failed].Cause.Failed() {
+		failed++
+	}
 	return errors.Join(
-		drop,
-		l.reactivate(ctx, d.Reactivate),
-		l.launchInstances(ctx, d.Launch, d.Spent.Starts),
-		l.shutDown(ctx, pool.IDs(d.ShutDown), &charge),
-		l.stop(ctx, s, pool.IDs(d.Stop[len(hung):]), &charge),
+		p.stop(ctx, d.Stop[:failed], nil),
+		p.reactivate(ctx, d.Reactivate),
+		p.launch(ctx, d.Launch, d.Spent.Starts),
+		p.shutDown(ctx, d.ShutDown, &charge),
+		p.stop(ctx, d.Stop[failed:], &charge),
 	)
 }
 
 // reactivate makes draining instances active again. They join the published set
 // at the end of the pass.
-func (l *Loop) reactivate(ctx context.Context, ids []pool.InstanceID) error {
+func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	now := time.Now()
+	now := p.ports.Now()
 	for _, id := range ids {
-		if l.roster.Mark(id, pool.Active, now) {
-			l.report(ctx, report.Event{Kind: report.Activated, Instance: id})
+		if p.ports.Roster.Mark(id, pool.Active, now) {
+			p.rec.Reactivated = append(p.rec.Reactivated, id)
 		}
 	}
-	return l.retag(ctx)
+	return p.retag(ctx)
+}
+
+// launch starts n instances, of which the start limit pays for some.
+func (p *pass) launch(ctx context.Context, n, paid int) error {
+	if n == 0 {
+		return nil
+	}
+	if p.rec.Wait = p.launcher.Wait(); p.rec.Wait != nil {
+		if !p.now.Before(p.rec.Wait.Until) && p.listing.Err == nil { // else the list is tried again anyway
+			p.ports.Inventory.Refresh() // the next one shows what was launched, or there is nothing to show
+		}
+		return nil
+	}
+	launched, said, err := p.launcher.Launch(ctx, launcher.Request{
+		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum, ListedAt: p.listing.At,
+	})
+	if said == nil {
+		return err
+	}
+	now := p.ports.Now()
+	p.ports.Roster.Launched(launched, now)
+	for range len(said.Started) - (n - paid) { // those that the minimum demands are free
+		p.budget.started(now)
+	}
+	p.rec.Launches = append(p.rec.Launches, *said)
+	return err
 }
 
 // shutDown drains instances: out of the published set first, so that no allocator
 // sends a client to an instance that is going. The drain is counted from when
 // that has happened.
-func (l *Loop) shutDown(ctx context.Context, ids []pool.InstanceID, charge *int) error {
-	if len(ids) == 0 {
+func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) error {
+	if len(list) == 0 {
 		return nil
 	}
-	if err := l.publish(ctx, ids); err != nil {
-		return fmt.Errorf("shut down %v: %w", ids, err)
+	if err := p.publish(ctx, pool.IDs(list)); err != nil {
+		p.untouched(list, record.ShutDown, err)
+		return fmt.Errorf("shut down %v: %w", pool.IDs(list), err)
 	}
-	now := time.Now()
-	for _, id := range ids {
-		if l.roster.Mark(id, pool.ShutDown, now) {
-			l.budget.stopped(now, charge)
-			l.metrics.shutDown()
-			l.report(ctx, report.Event{Kind: report.ShutDown, Instance: id})
+	now := p.ports.Now()
+	var drained []pool.Ending
+	for _, e := range list {
+		if p.ports.Roster.Mark(e.Instance, pool.ShutDown, now) {
+			p.budget.stopped(now, charge)
+			drained = append(drained, e)
 		}
 	}
-	return l.retag(ctx)
+	err := p.retag(ctx)
+	p.note(drained, record.ShutDown, nil) // it drains whether or not its tags could be written
+	return err
 }
 
 // stop ends instances, out of the published set first. One that has said something
 // since the snapshot is left to the next pass: it may have taken work.
-func (l *Loop) stop(ctx context.Context, s *pool.Snapshot, ids []pool.InstanceID, charge *int) error {
-	if len(ids) == 0 {
+func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error {
+	if len(list) == 0 {
 		return nil
 	}
-	if err := l.publish(ctx, ids); err != nil {
-		return fmt.Errorf("stop %v: %w", ids, err)
+	if err := p.publish(ctx, pool.IDs(list)); err != nil {
+		p.untouched(list, record.Stop, err)
+		return fmt.Errorf("stop %v: %w", pool.IDs(list), err)
 	}
-	var ended []pool.InstanceID
-	now := time.Now()
-	for i := range s.Instances {
-		in := &s.Instances[i]
-		if !slices.Contains(ids, in.ID) || !l.roster.End(in.ID, l.heard, now) {
+	var ended []pool.Ending
+	now := p.ports.Now()
+	for _, e := range list {
+		if !p.ports.Roster.End(e, p.heard, now) {
+			p.rec.Endings = append(p.rec.Endings, record.Ending{Ending: e, Act: record.Stop, Spared: true})
 			continue
 		}
-		ended = append(ended, in.ID)
-		if in.Counted() { // the end of a drain was paid for when it began
-			l.budget.stopped(now, charge)
+		ended = append(ended, e)
+		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() { // the end of a drain was paid for when it began
+			p.budget.stopped(now, charge)
 		}
-		l.metrics.stopped()
-		l.report(ctx, report.Event{Kind: report.Terminated, Instance: in.ID})
 	}
-	return l.terminate(ctx, ended)
+	err := p.terminate(ctx, pool.IDs(ended))
+	p.note(ended, record.Stop, err)
+	return err
 }
 
-func (l *Loop) terminate(ctx context.Context, ids []pool.InstanceID) error {
+// note enters what was done to instances.
+func (p *pass) note(list []pool.Ending, act record.Act, err error) {
+	for _, e := range list {
+		said := record.Ending{Ending: e, Act: act}
+		if err != nil {
+			said.Error = err.Error()
+		}
+		p.rec.Endings = append(p.rec.Endings, said)
+	}
+}
+
+// untouched enters that nothing was done to instances, because the set without them could not be published.
+func (p *pass) untouched(list []pool.Ending, act record.Act, err error) {
+	for _, e := range list {
+		p.rec.Endings = append(p.rec.Endings, record.Ending{Ending: e, Act: act, Unpublished: true, Error: err.Error()})
+	}
+}
+
+func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	ids = slices.SortedFunc(slices.Values(ids), cmp.Compare)
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	if err := l.deps.Cloud.Terminate(ctx, ids...); err != nil {
+	p.acted = true
+	if err := p.cloud.Terminate(ctx, ids...); err != nil {
 		return fmt.Errorf("terminate %v: %w", ids, err)
 	}
-	l.roster.Ended(time.Now(), ids...)
-	l.deps.Inventory.Refresh()
+	p.ports.Roster.Ended(p.ports.Now(), ids...)
+	p.ports.Inventory.Refresh()
 	return nil
+}
+
+// retag writes the state on every instance whose tags do not say it: those that
+// this pass changed, and those where an earlier attempt failed.
+func (p *pass) retag(ctx context.Context) error {
+	var errs []error
+	for _, t := range p.ports.Roster.Mistagged() {
+		if err := p.tag(ctx, &t); err != nil {
+			errs = append(errs, fmt.Errorf("tag %v as %s: %w", t.IDs, t.State, err))
+			p.ports.Inventory.Refresh() // one of them may be gone
+			continue
+		}
+		p.ports.Roster.Tagged(t)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *pass) tag(ctx context.Context, t *roster.Tagging) error {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	return p.cloud.Tag(ctx, t.Tags(), t.IDs...)
 }

@@ -10,28 +10,22 @@ import (
 // budget keeps the start and stop limits: in any window of one policy interval
 // at most so many of each.
 type budget struct {
-	limits   pool.Budget
-	interval time.Duration
-	starts   []time.Time // oldest first, within the window
-	stops    []time.Time
-	seeded   bool
-}
-
-func newBudget(starts, stops int, interval time.Duration) budget {
-	return budget{limits: pool.Budget{Starts: starts, Stops: stops}, interval: interval}
+	starts []time.Time // oldest first, within the window
+	stops  []time.Time
+	seeded bool
 }
 
 // seed counts, once, what can be seen of the launches and drains of a controller
 // before us, so that a restart refills nothing.
-func (b *budget) seed(list []pool.Instance) {
+func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) {
 	if b.seeded {
 		return
 	}
 	b.seeded = true
-	for i := range list {
-		b.starts = append(b.starts, list[i].Launched)
-		if list[i].State == pool.ShutDown {
-			b.stops = append(b.stops, list[i].StateSince)
+	for _, in := range instances(now) {
+		b.starts = append(b.starts, in.Launched)
+		if in.State == pool.ShutDown {
+			b.stops = append(b.stops, in.StateSince)
 		}
 	}
 	slices.SortFunc(b.starts, time.Time.Compare)
@@ -39,13 +33,13 @@ func (b *budget) seed(list []pool.Instance) {
 }
 
 // left returns what the window that ends now has left.
-func (b *budget) left(now time.Time) pool.Budget {
-	over := func(at time.Time) bool { return now.Sub(at) >= b.interval }
+func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration) pool.Budget {
+	over := func(at time.Time) bool { return now.Sub(at) >= window }
 	b.starts = slices.DeleteFunc(b.starts, over)
 	b.stops = slices.DeleteFunc(b.stops, over)
 	return pool.Budget{
-		Starts: max(0, b.limits.Starts-len(b.starts)),
-		Stops:  max(0, b.limits.Stops-len(b.stops)),
+		Starts: max(0, limits.StartLimit-len(b.starts)),
+		Stops:  max(0, limits.StopLimit-len(b.stops)),
 	}
 }
 
@@ -62,7 +56,7 @@ func (b *budget) stopped(now time.Time, charge *int) {
 }
 
 // refill returns when the next start or stop leaves the window; zero if none is in it.
-func (b *budget) refill(now time.Time) time.Time {
+func (b *budget) refill(now time.Time, window time.Duration) time.Time {
 	var at time.Time
 	for _, list := range [][]time.Time{b.starts, b.stops} {
 		if len(list) > 0 && (at.IsZero() || list[0].Before(at)) {
@@ -72,5 +66,5 @@ func (b *budget) refill(now time.Time) time.Time {
 	if at.IsZero() {
 		return now
 	}
-	return at.Add(b.interval)
+	return at.Add(window)
 }

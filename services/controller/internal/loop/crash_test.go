@@ -7,12 +7,11 @@ import (
 	"time"
 
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
 )
 
 // scenario is a story that has the same end wherever in it a controller dies.
 type scenario struct {
-	cfg      config.Pool
+	cfg      poolConfig
 	setUp    func(b *bench) // before controllers may die
 	story    func(b *bench) // lets time go by with live
 	launched int            // in all
@@ -21,7 +20,7 @@ type scenario struct {
 
 func scenarios() map[string]scenario {
 	workers := jobPool()
-	workers.ActiveSetType = config.ActiveSetBlob
+	workers.Blob = true
 	watched := servers(2, 2)
 	watched.WatchdogInterval, watched.BootDeadline = 2*time.Minute, 2*time.Minute
 	return map[string]scenario{

@@ -12,12 +12,11 @@ import (
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
 )
 
 func TestWatchdogReplacesAHungOne(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"workers": fixedPool(2, 2), "servers": fibPool()} {
+	for name, cfg := range map[string]poolConfig{"workers": fixedPool(2, 2), "servers": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg.Minimum, cfg.Maximum = 2, 2 // so that its successor has no room beside it
@@ -115,17 +114,17 @@ func TestBreakerEndsNoPool(t *testing.T) {
 	})
 }
 
-// TestWhoDoesNotRuleDoesNothing: neither to instances nor to messages, that another controller may need.
-func TestWhoDoesNotRuleDoesNothing(t *testing.T) {
+// TestWhoDoesNotLeadDoesNothing: neither to instances nor to messages, that another controller may need.
+func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
+	for name, cfg := range map[string]poolConfig{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, cfg)
 				defer b.close()
 				var expired atomic.Bool
-				b.rules = func() error {
+				b.lead = func(time.Time) error {
 					if expired.Load() {
 						return errors.New("the lease has run out")
 					}
@@ -163,7 +162,7 @@ func TestWhoDoesNotRuleDoesNothing(t *testing.T) {
 // TestStatusQueueDown: who cannot be heard is neither replaced nor stopped.
 func TestStatusQueueDown(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
+	for name, cfg := range map[string]poolConfig{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, cfg, func(b *bench) {
@@ -322,7 +321,7 @@ func TestUnansweredLaunchOfMoreThanIsNeeded(t *testing.T) {
 
 func TestListLagLaunchesNothingTwice(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"fixed": fixedPool(2, 4), "job": jobPool(), "resource": fibPool()} {
+	for name, cfg := range map[string]poolConfig{"fixed": fixedPool(2, 4), "job": jobPool(), "resource": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, cfg, func(b *bench) {

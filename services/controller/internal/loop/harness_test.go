@@ -3,6 +3,7 @@ package loop_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,42 +19,100 @@ import (
 	"cloudmaster/internal/blob/memblob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/memqueue"
-	"cloudmaster/services/controller/internal/config"
-	"cloudmaster/services/controller/internal/inventory"
+	"cloudmaster/services/controller/internal/desired"
+	"cloudmaster/services/controller/internal/driver"
 	"cloudmaster/services/controller/internal/loop"
+	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/report"
 )
 
+// poolConfig is what a test says of its pool.
+type poolConfig struct {
+	Name   pool.Name
+	Policy string
+
+	Minimum, Maximum, StartLimit, StopLimit                         int
+	MinimumLifetime, MinimumActiveTime                              time.Duration
+	PolicyInterval, PollInterval, ReportInterval, ActiveSetInterval time.Duration
+	WatchdogInterval, BootDeadline                                  time.Duration
+	BreakerRatio                                                    float64
+	StartThreshold, StopThreshold, IdleThreshold                    int
+	UpperLoad, LowerLoad, QueueLoadFactor                           float64
+	ShutDownInterval, ShutDownGrace                                 time.Duration
+	ShutDownThreshold                                               float64
+	StatusInterval                                                  time.Duration // of its workers
+	Blob                                                            bool          // the active set is published
+}
+
 // base has the defaults of the configuration, with limits that do not bite.
-func base() config.Pool {
-	return config.Pool{
-		Name: "test", Image: "image", Cloud: "mem",
-		Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
+func base() poolConfig {
+	return poolConfig{
+		Name: "test", Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, IdleThreshold: 1,
 		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
-		StatusParser: "std", StatusInterval: 30 * time.Second, ReportInterval: time.Minute,
-		ActiveSetType: config.ActiveSetNone, ActiveSetInterval: time.Minute, ServicePort: 20808,
+		StatusInterval: 30 * time.Second, ReportInterval: time.Minute, ActiveSetInterval: time.Minute,
 	}
 }
 
-func jobPool() config.Pool {
+// desired is the pool as the controller wants it.
+func (c *poolConfig) desired(t *testing.T) desired.Pool {
+	t.Helper()
+	limits := pool.Limits{
+		Minimum: c.Minimum, Maximum: c.Maximum, StartLimit: c.StartLimit, StopLimit: c.StopLimit,
+		MinimumLifetime: c.MinimumLifetime, MinimumActiveTime: c.MinimumActiveTime, Drain: c.Policy == "resource",
+	}
+	var decider policy.Policy = policy.Fixed{}
+	var err error
+	switch c.Policy {
+	case "job":
+		decider, err = policy.NewJob(policy.JobSettings{
+			StartThreshold: c.StartThreshold, StopThreshold: c.StopThreshold, IdleThreshold: c.IdleThreshold,
+		})
+	case "resource":
+		decider, err = policy.NewResource(policy.ResourceSettings{
+			UpperLoad: c.UpperLoad, LowerLoad: c.LowerLoad, QueueLoadFactor: c.QueueLoadFactor,
+			ShutDownThreshold: c.ShutDownThreshold, ShutDownInterval: c.ShutDownInterval, ShutDownGrace: c.ShutDownGrace,
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desired.Pool{
+		Name: c.Name, Revision: fmt.Sprintf("%+v", *c), Cloud: "mem",
+		Work: desired.Queue{Name: "work"}, Status: desired.Queue{Name: "status"},
+		Parser: "std", Parse: message.Parsers()["std"], ServicePort: 20808, Publishes: c.Blob,
+		Loop: loop.Options{
+			Image: "image", TakesRequests: c.Policy == "resource",
+			UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
+			Judge: policy.Judge{Policy: decider, Limits: limits, Watchdog: policy.Watchdog{
+				Interval: c.WatchdogInterval, BootDeadline: c.BootDeadline, BreakerRatio: c.BreakerRatio,
+			}},
+			PolicyInterval: c.PolicyInterval, PollInterval: c.PollInterval,
+			ReportInterval: c.ReportInterval, ActiveSetInterval: c.ActiveSetInterval,
+		},
+	}
+}
+
+func jobPool() poolConfig {
 	p := base()
 	p.Policy = "job"
 	return p
 }
 
-func fibPool() config.Pool {
+func fibPool() poolConfig {
 	p := base()
-	p.Policy, p.ActiveSetType, p.QueueLoadFactor = "resource", config.ActiveSetBlob, 10
+	p.Policy, p.Blob, p.QueueLoadFactor = "resource", true, 10
 	p.MinimumActiveTime = 2 * time.Minute
 	return p
 }
 
-func fixedPool(least, most int) config.Pool {
+func fixedPool(least, most int) poolConfig {
 	p := base()
 	p.Policy, p.Minimum, p.Maximum = "fixed", least, most
 	return p
@@ -62,7 +121,7 @@ func fixedPool(least, most int) config.Pool {
 // bench is the world around controllers: it outlives them.
 type bench struct {
 	t     *testing.T
-	cfg   config.Pool
+	cfg   poolConfig
 	tap   *tap
 	start time.Time
 
@@ -72,11 +131,11 @@ type bench struct {
 	store   *memblob.Store
 	workers fleet
 
-	audit      time.Duration // of the inventory
-	late       time.Duration // how far lists are behind
-	listLag    time.Duration // that controllers reckon with; 0 means roster.DefaultListLag
-	mute       bool          // the work queue cannot tell of messages, as SQS
-	rules      func() error  // nil: controllers always rule
+	audit      time.Duration         // of the inventory
+	late       time.Duration         // how far lists are behind
+	listLag    time.Duration         // that controllers reckon with; 0 means roster.DefaultListLag
+	mute       bool                  // the work queue cannot tell of messages, as SQS
+	lead       func(time.Time) error // nil: controllers always lead
 	metrics    *prometheus.Registry
 	controller *controller // the one that runs; nil if none does
 	events     *events
@@ -85,13 +144,13 @@ type bench struct {
 
 // controller is one life of a controller.
 type controller struct {
-	loop   *loop.Loop
+	pools  *desired.Pools
+	driver *driver.Driver
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
 }
 
 // bubble runs f on a bench with a controller that runs, in simulated time.
-func bubble(t *testing.T, cfg config.Pool, f func(b *bench), tweaks ...func(*memcloud.Options)) {
+func bubble(t *testing.T, cfg poolConfig, f func(b *bench), tweaks ...func(*memcloud.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, cfg, tweaks...)
@@ -101,7 +160,7 @@ func bubble(t *testing.T, cfg config.Pool, f func(b *bench), tweaks ...func(*mem
 	})
 }
 
-func newBench(t *testing.T, cfg config.Pool, tweaks ...func(*memcloud.Options)) *bench {
+func newBench(t *testing.T, cfg poolConfig, tweaks ...func(*memcloud.Options)) *bench {
 	t.Helper()
 	b := &bench{
 		t: t, cfg: cfg, start: time.Now(), audit: 10 * time.Second, store: memblob.New(), events: &events{}, log: &lockedBuffer{},
@@ -133,29 +192,39 @@ func (b *bench) close() {
 
 func (b *bench) startController() {
 	b.t.Helper()
-	inv := inventory.New("mem", b.audit, b.logger())
 	b.metrics = prometheus.NewRegistry()
-	through := tapCloud{b.tap, b.account.Cloud("test")}
-	deps := loop.Deps{
-		Cloud: through, Inventory: inv, Work: tapQueue{b.tap, "work", b.work}, Status: tapQueue{b.tap, "status", b.status},
-		Store: tapStore{b.tap, b.store}, ListLag: b.listLag, Rules: b.rules,
-		UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
-		Report:   b.events, Metrics: loop.NewMetrics(b.metrics), Log: b.logger(),
-	}
-	if b.mute {
-		deps.Work = struct{ queue.Queue }{tapQueue{b.tap, "work", b.work}}
-	}
-	l, err := loop.New(b.cfg, deps)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	inv.Subscribe(l.Wake)
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.tap.revive(cancel)
-	c := &controller{loop: l, cancel: cancel}
-	c.wg.Go(func() { b.noError(inv.Run(ctx, through)) })
-	c.wg.Go(func() { b.noError(l.Run(ctx)) })
+	c := &controller{cancel: cancel, driver: driver.New(ctx)}
+	c.pools = desired.New(desired.Parts{
+		Start: c.driver.Start,
+		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
+			return desired.Machines{Cloud: tapCloud{b.tap, b.account.Cloud("test")}, ListLag: b.listLag, Audit: b.audit}, nil
+		},
+		OpenQueue: b.openQueue, Store: tapStore{b.tap, b.store}, Lead: b.lead,
+		Sink: report.All{report.NewMetrics(b.metrics), report.NewDiary(b.logger()), b.events},
+		Now:  time.Now, Token: rand.Text, Log: b.logger(),
+	})
 	b.controller = c
+	b.apply()
+}
+
+// apply has the controller go by the pool's present configuration.
+func (b *bench) apply() {
+	b.t.Helper()
+	if _, err := b.controller.pools.Apply(b.t.Context(), []desired.Pool{b.cfg.desired(b.t)}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) openQueue(_ context.Context, name string, _ queue.Limits) (queue.Queue, error) {
+	switch {
+	case name == "status":
+		return tapQueue{b.tap, name, b.status}, nil
+	case b.mute:
+		return struct{ queue.Queue }{tapQueue{b.tap, name, b.work}}, nil
+	}
+	return tapQueue{b.tap, name, b.work}, nil
 }
 
 func (b *bench) noError(err error) {
@@ -167,7 +236,7 @@ func (b *bench) noError(err error) {
 func (b *bench) stopController() {
 	if b.controller != nil {
 		b.controller.cancel()
-		b.controller.wg.Wait()
+		b.noError(b.controller.driver.Wait())
 		b.controller = nil
 	}
 }
@@ -294,21 +363,28 @@ type events struct {
 	list []report.Event
 }
 
-// Report implements report.Reporter.
-func (e *events) Report(_ context.Context, ev report.Event) {
+// Pass implements report.Sink.
+func (e *events) Pass(_ context.Context, r *record.Record) { e.add(report.Events(r)) }
+
+// Intake implements report.Sink.
+func (e *events) Intake(_ context.Context, in *record.Intake) { e.add(report.Sayings(in)) }
+
+func (e *events) add(list []report.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if ev.Kind != report.Summarized {
-		e.list = append(e.list, ev)
+	for _, ev := range list {
+		if ev.What != report.Summarized {
+			e.list = append(e.list, ev)
+		}
 	}
 }
 
 // of returns the instances or texts of one kind of event.
-func (e *events) of(kind report.Kind) (out []string) {
+func (e *events) of(kind report.What) (out []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, ev := range e.list {
-		if ev.Kind == kind {
+		if ev.What == kind {
 			out = append(out, string(ev.Instance)+ev.Text)
 		}
 	}

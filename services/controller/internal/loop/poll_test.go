@@ -9,11 +9,10 @@ import (
 
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
 )
 
 // polled runs f on a bench whose work queue cannot tell of messages.
-func polled(t *testing.T, cfg config.Pool, f func(b *bench)) {
+func polled(t *testing.T, cfg poolConfig, f func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, cfg)
@@ -37,7 +36,7 @@ func (b *bench) hint() {
 // TestIdleBudget: what an idle pool costs in calls, each of which AWS is paid for.
 func TestIdleBudget(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"job": jobPool(), "resource": fibPool()} {
+	for name, cfg := range map[string]poolConfig{"job": jobPool(), "resource": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			polled(t, cfg, func(b *bench) {
@@ -166,7 +165,7 @@ func TestRequestsAreReceivedOnceAReading(t *testing.T) {
 		b.wantLaunched(2)
 		b.tap.forget()
 		for range 20 {
-			b.controller.loop.Wake()
+			b.controller.pools.Wake(b.cfg.Name)
 			b.pass(100 * time.Millisecond)
 		}
 		if got := b.tap.times("work.receive"); got != 0 {

@@ -9,13 +9,12 @@ import (
 	"cloudmaster/internal/activeset"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
 )
 
 // servers is a pool without a policy of its own whose set is published.
-func servers(least, most int) config.Pool {
+func servers(least, most int) poolConfig {
 	p := fixedPool(least, most)
-	p.ActiveSetType = config.ActiveSetBlob
+	p.Blob = true
 	return p
 }
 
@@ -265,7 +264,7 @@ func TestLostAnswerOfALeaving(t *testing.T) {
 func TestSpokenSince(t *testing.T) {
 	t.Parallel()
 	cfg := jobPool()
-	cfg.ActiveSetType = config.ActiveSetBlob
+	cfg.Blob = true
 	bubble(t, cfg, func(b *bench) {
 		b.send(1)
 		b.grow(1)

@@ -14,7 +14,7 @@ type SinkKind struct {
 	Name     string               // as the key report has it
 	Help     string               // one line
 	Settings func() kind.Settings // its keys, with the defaults
-	Open     func(ctx context.Context, settings kind.Settings, world World) (Reporter, error)
+	Open     func(ctx context.Context, settings kind.Settings, world World) (Sink, error)
 }
 
 // World is what reports can write to. The backend is open.
@@ -30,11 +30,11 @@ func Kinds() []SinkKind {
 	return []SinkKind{
 		{
 			Name: "console", Help: "lines for people on standard output", Settings: none,
-			Open: func(_ context.Context, _ kind.Settings, w World) (Reporter, error) { return NewConsole(w.Stdout), nil },
+			Open: func(_ context.Context, _ kind.Settings, w World) (Sink, error) { return NewConsole(w.Stdout), nil },
 		},
 		{
 			Name: "log", Help: "one entry for each event in the controller's log", Settings: none,
-			Open: func(_ context.Context, _ kind.Settings, w World) (Reporter, error) { return NewLog(w.Log), nil },
+			Open: func(_ context.Context, _ kind.Settings, w World) (Sink, error) { return NewLog(w.Log), nil },
 		},
 	}
 }

@@ -1,26 +1,50 @@
-// Package report tells operators what a pool does: events of their own type,
-// rendered as the lines that docs/formats.md shows, sent to one or more sinks.
+// Package report shows records to people and machines: as lines on a console, as entries of a log, as
+// metrics. Every sink is a view: what it shows stands in the record, and nothing of it is computed here.
 package report
 
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
 )
 
-// Kind is what an event is about. The zero value is invalid.
-type Kind int
+// Sink shows records to somebody. Its methods may be called concurrently for different pools. They must
+// not block for long: passes wait for them. A record must not be changed.
+type Sink interface {
+	// Pass shows what a pass of a pool did.
+	Pass(ctx context.Context, r *record.Record)
+	// Intake shows what a look at a pool's status queue brought.
+	Intake(ctx context.Context, in *record.Intake)
+}
 
-// The kinds of event.
+// All shows records to each of several sinks.
+type All []Sink
+
+// Pass passes the record on.
+func (a All) Pass(ctx context.Context, r *record.Record) {
+	for _, s := range a {
+		s.Pass(ctx, r)
+	}
+}
+
+// Intake passes the record on.
+func (a All) Intake(ctx context.Context, in *record.Intake) {
+	for _, s := range a {
+		s.Intake(ctx, in)
+	}
+}
+
+// What an event is about. The zero value is invalid.
+type What int
+
+// The sorts of event.
 const (
-	Invalid    Kind = iota
+	Invalid    What = iota
 	Started         // an instance was launched
 	Activated       // a draining instance is active again
 	ShutDown        // an instance is drained
@@ -31,24 +55,25 @@ const (
 	Noticed         // the controller has something for the operator
 )
 
-var kindNames = [...]string{"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice"}
+var whatNames = [...]string{"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice"}
 
-// String returns the kind's name.
-func (k Kind) String() string {
-	if k < 0 || int(k) >= len(kindNames) {
-		return kindNames[Invalid]
+// String returns the name as it is written in logs.
+func (w What) String() string {
+	if w < 0 || int(w) >= len(whatNames) {
+		return whatNames[Invalid]
 	}
-	return kindNames[k]
+	return whatNames[w]
 }
 
 // Event is one thing that happened in a pool.
 type Event struct {
 	At       time.Time
 	Pool     pool.Name
-	Kind     Kind
+	What     What
 	Instance pool.InstanceID
-	Text     string  // Said and Noticed: what
-	Summary  Summary // Summarized: how
+	Ending   pool.Ending // ShutDown, Terminated and Gone: why
+	Text     string      // Said and Noticed: what
+	Summary  Summary     // Summarized: how
 }
 
 // Summary is the state of a pool at one moment.
@@ -59,17 +84,17 @@ type Summary struct {
 
 // Lines renders the event for people.
 func (e *Event) Lines() []string {
-	switch e.Kind {
+	switch e.What {
 	case Started:
 		return []string{"Started instance " + string(e.Instance)}
 	case Activated:
 		return []string{"Activating instance " + string(e.Instance)}
 	case ShutDown:
-		return []string{"Shutting down instance " + string(e.Instance)}
+		return []string{"Shutting down instance " + string(e.Instance) + e.why()}
 	case Terminated:
-		return []string{"Terminating instance " + string(e.Instance)}
+		return []string{"Terminating instance " + string(e.Instance) + e.why()}
 	case Gone:
-		return []string{"Instance " + string(e.Instance) + " is gone"}
+		return []string{"Instance " + string(e.Instance) + " is gone" + e.why()}
 	case Said:
 		return []string{string(e.Instance) + " " + printable(e.Text)}
 	case Noticed:
@@ -79,6 +104,18 @@ func (e *Event) Lines() []string {
 	case Invalid:
 	}
 	return nil
+}
+
+// why is the cause of an ending in brackets: " (hung: silent for 10m1s)".
+func (e *Event) why() string {
+	if e.Ending.Cause == "" {
+		return ""
+	}
+	text := strings.ReplaceAll(string(e.Ending.Cause), "_", " ")
+	if detail := e.Ending.Detail(); detail != "" {
+		text += ": " + detail
+	}
+	return " (" + text + ")"
 }
 
 func (s *Summary) lines(now time.Time) []string {
@@ -112,60 +149,55 @@ func printable(text string) string {
 	}, text)
 }
 
-// Reporter takes events. It must not block for long: passes wait for it.
-type Reporter interface {
-	Report(ctx context.Context, e Event)
+// Events lists what a record has for people, in the order in which it happened.
+func Events(r *record.Record) []Event {
+	var out []Event
+	add := func(e Event) {
+		e.At, e.Pool = r.At, r.Pool
+		out = append(out, e)
+	}
+	for _, e := range r.Gone {
+		add(Event{What: Gone, Instance: e.Instance, Ending: e})
+	}
+	if r.Breaker.Changed {
+		add(Event{What: Noticed, Text: r.Breaker.String()})
+	}
+	replaced := 0 // hung instances are ended before anything is launched
+	for ; replaced < len(r.Endings) && (r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()); replaced++ {
+		addEnding(add, &r.Endings[replaced])
+	}
+	for _, id := range r.Reactivated {
+		add(Event{What: Activated, Instance: id})
+	}
+	for i := range r.Launches {
+		for _, id := range r.Launches[i].Started {
+			add(Event{What: Started, Instance: id})
+		}
+	}
+	for i := replaced; i < len(r.Endings); i++ {
+		addEnding(add, &r.Endings[i])
+	}
+	if r.Tell {
+		add(Event{What: Summarized, Summary: Summary{Backlog: r.Seen.Backlog, Instances: r.Instances}})
+	}
+	return out
 }
 
-// Console writes lines of time, pool and text.
-type Console struct {
-	mu sync.Mutex
-	w  io.Writer // guarded by mu
+func addEnding(add func(Event), e *record.Ending) {
+	switch {
+	case e.Spared, e.Act == record.StopAgain && e.Error != "":
+	case e.Act == record.ShutDown && e.Error == "":
+		add(Event{What: ShutDown, Instance: e.Instance, Ending: e.Ending})
+	case e.Act != record.ShutDown && !e.Unpublished:
+		add(Event{What: Terminated, Instance: e.Instance, Ending: e.Ending})
+	}
 }
 
-// NewConsole returns a reporter that writes to w.
-func NewConsole(w io.Writer) *Console { return &Console{w: w} }
-
-// Report writes the event's lines. A console that is gone loses them.
-func (c *Console) Report(_ context.Context, e Event) {
-	var b strings.Builder
-	for _, line := range e.Lines() {
-		fmt.Fprintf(&b, "%s %s %s\n", e.At.Format("Jan 02 15:04:05"), e.Pool, line)
+// Sayings lists what instances have for people.
+func Sayings(in *record.Intake) []Event {
+	var out []Event
+	for _, s := range in.Said {
+		out = append(out, Event{At: in.At, Pool: in.Pool, What: Said, Instance: s.Instance, Text: s.Text})
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fmt.Fprint(c.w, b.String())
-}
-
-// Log writes events to the operator's log, for machines to read.
-type Log struct{ log *slog.Logger }
-
-// NewLog returns a reporter that writes to log.
-func NewLog(log *slog.Logger) Log { return Log{log: log} }
-
-// Report logs the event with its parts as attributes.
-func (l Log) Report(ctx context.Context, e Event) {
-	attrs := []slog.Attr{slog.String("pool", string(e.Pool)), slog.String("kind", e.Kind.String())}
-	if e.Instance != "" {
-		attrs = append(attrs, slog.String("instance", string(e.Instance)))
-	}
-	if e.Text != "" {
-		attrs = append(attrs, slog.String("text", e.Text))
-	}
-	if e.Kind == Summarized {
-		b := e.Summary.Backlog
-		attrs = append(attrs, slog.Int("instances", len(e.Summary.Instances)),
-			slog.Bool("backlog_known", b.Known), slog.Int("visible", b.Visible), slog.Int("in_flight", b.InFlight))
-	}
-	l.log.LogAttrs(ctx, slog.LevelInfo, "report", attrs...)
-}
-
-// All reports to each of several reporters.
-type All []Reporter
-
-// Report passes the event on.
-func (a All) Report(ctx context.Context, e Event) {
-	for _, r := range a {
-		r.Report(ctx, e)
-	}
+	return out
 }

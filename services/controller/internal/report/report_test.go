@@ -3,6 +3,7 @@ package report_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/report"
 )
 
@@ -18,39 +23,49 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var noon = time.Date(2026, 11, 22, 10, 0, 0, 0, time.Local)
 
-// events are one of each kind, in the order of docs/formats.md.
-func events() []report.Event {
-	summary := report.Summary{
-		Backlog: pool.Backlog{Known: true, Visible: 3, InFlight: 1},
+// shown is a record and a look at a status queue whose events are those of every sort.
+func shown() (*record.Record, *record.Intake) {
+	idle := pool.Ending{Instance: "i-0123", Cause: pool.IdleSurplus, For: 90 * time.Second}
+	pass := &record.Record{
+		Pool: "fib", At: noon, Breaker: record.Breaker{Open: true, Changed: true, Silent: 3, Active: 4}, Tell: true,
+		Gone: []pool.Ending{{Instance: "i-0aaa", Cause: pool.Outside}, idle},
+		Endings: []record.Ending{
+			{Ending: pool.Ending{Instance: "i-0bbb", Cause: pool.OverMaximum}, Act: record.StopAgain},
+			{Ending: pool.Ending{Instance: "i-0ccc", Cause: pool.OverMaximum}, Act: record.StopAgain, Error: "denied"},
+			{Ending: pool.Ending{Instance: "i-0ddd", Cause: pool.Hung, For: 10*time.Minute + time.Second}, Act: record.Stop},
+			{Ending: pool.Ending{Instance: "i-0eee", Cause: pool.LowLoad, Load: 0.2}, Act: record.ShutDown},
+			{Ending: pool.Ending{Instance: "i-0fff", Cause: pool.LowLoad}, Act: record.ShutDown, Unpublished: true, Error: "away"},
+			{Ending: idle, Act: record.Stop, Spared: true},
+			{Ending: pool.Ending{Instance: "i-1000", Cause: pool.DrainDeadline, For: time.Hour, Load: 0.5}, Act: record.Stop},
+		},
+		Reactivated: []pool.InstanceID{"i-2000"},
+		Launches:    []record.Launch{{Token: "t", Asked: 2, Started: []pool.InstanceID{"i-3000"}, Reason: "capacity", Error: "no room"}},
+		Seen:        pool.Snapshot{Backlog: pool.Backlog{Known: true, Visible: 3, InFlight: 1}},
 		Instances: []pool.Instance{
 			{ID: "i-0abc", State: pool.Active, Load: 1, ReportedAt: noon.Add(-29 * time.Second)},
 			{ID: "i-0def", State: pool.Startup},
 			{ID: "i-0fed", State: pool.ShutDown, Load: 0.304, ReportedAt: noon.Add(time.Second)},
 		},
 	}
-	return []report.Event{
-		{Pool: "primes", Kind: report.Summarized, Summary: summary},
-		{Pool: "primes", Kind: report.Summarized, Summary: report.Summary{Backlog: pool.Backlog{Known: true}}},
-		{Pool: "primes", Kind: report.Summarized},
-		{Pool: "primes", Kind: report.Started, Instance: "i-0def"},
-		{Pool: "primes", Kind: report.Said, Instance: "i-0abc", Text: "Processed: 1 6573 primes (65809) in 2"},
-		{Pool: "primes", Kind: report.Said, Instance: "i-0abc", Text: "two\nlines \x1b[31mred"},
-		{Pool: "primes", Kind: report.Gone, Instance: "i-0def"},
-		{Pool: "fib", Kind: report.ShutDown, Instance: "i-0123"},
-		{Pool: "fib", Kind: report.Activated, Instance: "i-0123"},
-		{Pool: "fib", Kind: report.Terminated, Instance: "i-0123"},
-		{Pool: "fib", Kind: report.Noticed, Text: "breaker open"},
+	return pass, &record.Intake{
+		Pool: "primes", At: noon, Messages: 2, Outcomes: map[string]int{"accepted": 2}, Said: []record.Said{
+			{Instance: "i-0abc", Text: "Processed: 1 6573 primes (65809) in 2"},
+			{Instance: "i-0abc", Text: "two\nlines \x1b[31mred"},
+		},
 	}
 }
 
+// TestConsole shows every sort of line.
 func TestConsole(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	c := report.NewConsole(&out)
-	for _, e := range events() {
-		e.At = noon
-		c.Report(t.Context(), e)
-	}
+	pass, intake := shown()
+	c.Pass(t.Context(), pass)
+	c.Intake(t.Context(), intake)
+	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon, Tell: true, Seen: pool.Snapshot{Backlog: pool.Backlog{Known: true}}})
+	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon, Tell: true})
+	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon})
 	golden := filepath.Join("testdata", "console.txt")
 	if *update {
 		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
@@ -66,31 +81,89 @@ func TestConsole(t *testing.T) {
 	}
 }
 
+// TestLog has one entry for each event, with its parts as attributes.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	l := report.All{report.NewLog(slog.New(slog.NewJSONHandler(&out, nil)))}
-	for _, e := range events() {
-		l.Report(t.Context(), e)
+	pass, intake := shown()
+	l.Pass(t.Context(), pass)
+	l.Intake(t.Context(), intake)
+	if got, want := strings.Count(out.String(), "\n"), len(report.Events(pass))+len(report.Sayings(intake)); got != want {
+		t.Fatalf("got %d lines, want one for each of %d events:\n%s", got, want, out.String())
 	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != len(events()) {
-		t.Fatalf("got %d lines, want one for each of %d events", len(lines), len(events()))
-	}
-	for i, want := range map[int]string{
-		0: `"kind":"summary","instances":3,"backlog_known":true,"visible":3,"in_flight":1`,
-		3: `"kind":"started","instance":"i-0def"`,
-		4: `"kind":"said","instance":"i-0abc","text":"Processed: 1 6573 primes (65809) in 2"`,
+	for _, want := range []string{
+		`"event":"summary","instances":3,"backlog_known":true,"visible":3,"in_flight":1`,
+		`"event":"started","instance":"i-3000"`,
+		`"event":"terminated","instance":"i-0ddd","cause":"hung","detail":"silent for 10m1s"`,
+		`"event":"gone","instance":"i-0aaa","cause":"outside","detail":""`,
+		`"event":"said","instance":"i-0abc","text":"Processed: 1 6573 primes (65809) in 2"`,
 	} {
-		if !strings.Contains(lines[i], want) {
-			t.Errorf("line %d: got %s, want it to have %s", i, lines[i], want)
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %s, want it to have %s", out.String(), want)
 		}
 	}
 }
 
-func TestKindNames(t *testing.T) {
+// TestMetrics: what a record says is counted once, by act and cause, and forgotten with its pool.
+func TestMetrics(t *testing.T) {
 	t.Parallel()
-	if got := report.Kind(99).String(); got != "invalid" {
+	registry := prometheus.NewRegistry()
+	m := report.NewMetrics(registry)
+	pass, intake := shown()
+	m.Pass(t.Context(), pass)
+	m.Intake(t.Context(), intake)
+	want := `
+# HELP cloudmaster_launch_failures_total Launches that failed, by reason.
+# TYPE cloudmaster_launch_failures_total counter
+cloudmaster_launch_failures_total{pool="fib",reason="capacity"} 1
+# HELP cloudmaster_launches_total Instances launched.
+# TYPE cloudmaster_launches_total counter
+cloudmaster_launches_total{pool="fib"} 1
+# HELP cloudmaster_status_messages_total Status and log messages by outcome.
+# TYPE cloudmaster_status_messages_total counter
+cloudmaster_status_messages_total{outcome="accepted",pool="primes"} 2
+# HELP cloudmaster_stops_total Instances shut down or stopped, by act and cause.
+# TYPE cloudmaster_stops_total counter
+cloudmaster_stops_total{act="shut_down",cause="low_load",pool="fib"} 1
+cloudmaster_stops_total{act="stop",cause="drain_deadline",pool="fib"} 1
+cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
+`
+	names := []string{
+		"cloudmaster_launch_failures_total", "cloudmaster_launches_total", "cloudmaster_status_messages_total", "cloudmaster_stops_total",
+	}
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+	m.Forget("fib")
+	m.Forget("primes")
+	if families, err := registry.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("after the pools were forgotten: got %d metrics, %v, want none", len(families), err)
+	}
+}
+
+// TestDiarySaysWhatLastsOnce: an error that repeats is logged once, whatever request id it has, and so is its end.
+func TestDiarySaysWhatLastsOnce(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	d := report.NewDiary(slog.New(slog.NewTextHandler(&out, nil)))
+	for n := range 50 {
+		r := &record.Record{Pool: "p", Words: "nothing: the backlog is unknown: holding", Failures: n + 1}
+		r.Fail(fmt.Errorf("read backlog: RequestID: %d, denied", n))
+		d.Pass(t.Context(), r)
+	}
+	d.Pass(t.Context(), &record.Record{Pool: "p"})
+	if got := strings.Count(out.String(), "pass failed"); got != 1 {
+		t.Errorf("got %d lines about the failure, want 1:\n%s", got, out.String())
+	}
+	if got := strings.Count(out.String(), "passes succeed again\" pool=p failures=50"); got != 1 {
+		t.Errorf("got %d lines about its end, want 1:\n%s", got, out.String())
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	if got := report.What(99).String(); got != "invalid" {
 		t.Errorf("got %q", got)
 	}
 }

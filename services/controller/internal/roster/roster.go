@@ -51,6 +51,7 @@ type record struct {
 	said     string             // the address it reported
 	tagged   pool.State         // what its tags say
 	expected time.Time          // launched by us and not listed yet: lists asked for from then on must have it; zero: listed
+	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
 	forced   bool               // it was to end although it was at work
 	ended    time.Time          // when the cloud accepted to end it; zero: it has not
 	seed     activeset.Instance // what a predecessor published of it; zero: nothing
@@ -68,21 +69,33 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	}
 }
 
-// Observe takes a list of the pool's instances that was asked for at the given time. It
-// returns the instances that are gone and, on the first call, those adopted.
-func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) (gone, adopted []pool.InstanceID) {
+// Changes is what a list told that was not known. All lists are sorted by instance.
+type Changes struct {
+	Adopted []pool.InstanceID // on the first list only: they ran already
+	Outside []pool.Ending     // the cloud ends them, and this controller did not ask for it
+	Gone    []pool.Ending     // they are not listed any more; the cause is the one for which they were told to end, if they were
+}
+
+// Observe takes a list of the pool's instances that was asked for at the given time.
+func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var c Changes
 	if !at.After(r.listed) {
-		return nil, nil // seen before
+		return c // seen before
 	}
 	first := r.listed.IsZero()
 	r.listed = at
 	listed := make(map[pool.InstanceID]bool, len(list))
 	for i := range list {
-		listed[list[i].ID] = true
-		if r.see(&list[i], now) && first {
-			adopted = append(adopted, list[i].ID)
+		id := list[i].ID
+		listed[id] = true
+		isNew, outside := r.see(&list[i], now)
+		if isNew && first {
+			c.Adopted = append(c.Adopted, id)
+		}
+		if outside {
+			c.Outside = append(c.Outside, pool.Ending{Instance: id, Cause: pool.Outside, Load: r.records[id].Load})
 		}
 	}
 	for id, rec := range r.records {
@@ -90,33 +103,46 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) (gone, adopte
 			continue
 		}
 		delete(r.records, id)
-		gone = append(gone, id)
+		c.Gone = append(c.Gone, rec.reason())
 	}
 	r.dropStrays(now)
-	slices.Sort(gone)
-	slices.Sort(adopted)
-	return gone, adopted
+	slices.Sort(c.Adopted)
+	byInstance := func(a, b pool.Ending) int { return cmp.Compare(a.Instance, b.Instance) }
+	slices.SortFunc(c.Outside, byInstance)
+	slices.SortFunc(c.Gone, byInstance)
+	return c
 }
 
-// see brings one record up to date and reports whether it is new.
-func (r *Roster) see(in *cloud.Instance, now time.Time) bool {
+// reason is why an instance ends: what it was told, or nothing that this controller knows of.
+func (rec *record) reason() pool.Ending {
+	if rec.ending.Cause == "" {
+		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
+	}
+	return rec.ending
+}
+
+// see brings one record up to date. It reports whether the instance is new, and whether it begins to end without our doing.
+func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 	rec, known := r.records[in.ID]
 	if !known {
 		rec = r.add(in, now)
 	}
 	rec.expected = time.Time{}
-	rec.take(in, now)
+	outside = rec.take(in, now)
 	r.adoptStray(rec)
-	return !known
+	return !known, outside
 }
 
-// take brings a record up to what the cloud says.
-func (rec *record) take(in *cloud.Instance, now time.Time) {
+// take brings a record up to what the cloud says, and reports whether the instance begins to end without our doing:
+// somebody else has ended it, or a controller before this one.
+func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	rec.phase, rec.host = in.Phase, in.Address
 	rec.tagged = pool.ParseState(in.Tags[cloud.TagState])
-	if in.Phase == cloud.Terminating && rec.State != pool.Stopping {
-		rec.become(pool.Stopping, now) // behind our back, or by a controller before us
+	if in.Phase != cloud.Terminating || rec.State == pool.Stopping {
+		return false
 	}
+	rec.become(pool.Stopping, now)
+	return true
 }
 
 // add makes the record of an instance that we did not know, from its tags.
@@ -170,15 +196,15 @@ func (r *Roster) Mark(id pool.InstanceID, state pool.State, now time.Time) bool 
 // End marks an instance as stopping because of a snapshot for which so many statuses
 // had been heard. It does not if the instance has said something since:
 // what was decided about it may be wrong by now.
-func (r *Roster) End(id pool.InstanceID, heard uint64, now time.Time) bool {
+func (r *Roster) End(e pool.Ending, heard uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rec := r.records[id]
+	rec := r.records[e.Instance]
 	if rec == nil || !rec.State.CanBecome(pool.Stopping) || rec.heardNo > heard {
 		return false
 	}
 	rec.become(pool.Stopping, now)
-	rec.forced = rec.atWork()
+	rec.ending, rec.forced = e, rec.atWork()
 	return true
 }
 
@@ -197,13 +223,22 @@ func (r *Roster) Ready() []pool.InstanceID {
 }
 
 // Untold lists the instances that should have ended, that the cloud does not show
-// ending, and that it has not accepted to end lately: they must be told (again). One that
-// was idle and has found work since may finish it first.
-func (r *Roster) Untold(now time.Time) []pool.InstanceID {
-	return r.which(func(rec *record) bool {
+// ending, and that it has not accepted to end lately: they must be told (again), for the cause for which they
+// were told first. One that was idle and has found work since may finish it first.
+func (r *Roster) Untold(now time.Time) []pool.Ending {
+	ids := r.which(func(rec *record) bool {
 		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag &&
 			(rec.forced || !rec.atWork())
 	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []pool.Ending
+	for _, id := range ids {
+		if rec := r.records[id]; rec != nil {
+			out = append(out, rec.reason())
+		}
+	}
+	return out
 }
 
 // Ended notes that the cloud has accepted to end these instances. Lists may take a

@@ -78,15 +78,15 @@ func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{listed("i-1", "active"), listed("i-2", "active")}, at(1), at(1))
-	gone, _ := r.Observe([]cloud.Instance{listed("i-2", "active")}, at(2), at(2))
+	gone := goneOf(r.Observe([]cloud.Instance{listed("i-2", "active")}, at(2), at(2)))
 	wantIDs(t, "gone", gone, "i-1")
-	gone, _ = r.Observe(nil, at(2), at(3))
+	gone = goneOf(r.Observe(nil, at(2), at(3)))
 	wantIDs(t, "gone by a list seen before", gone)
-	gone, _ = r.Observe(nil, at(1.5), at(3))
+	gone = goneOf(r.Observe(nil, at(1.5), at(3)))
 	wantIDs(t, "gone by an older list", gone)
-	gone, _ = r.Observe(nil, at(3), at(3))
+	gone = goneOf(r.Observe(nil, at(3), at(3)))
 	wantIDs(t, "gone", gone, "i-2")
-	if r.Mark("i-1", pool.Active, at(4)) || r.End("i-1", r.Heard(), at(4)) {
+	if r.Mark("i-1", pool.Active, at(4)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
 		t.Error("an instance that is gone changed its state")
 	}
 }
@@ -110,7 +110,7 @@ func TestExpected(t *testing.T) {
 			r := newRoster()
 			r.Observe(nil, at(1), at(1))
 			r.Launched([]cloud.Instance{listed("i-1", "startup")}, at(10))
-			gone, _ := r.Observe(nil, at(c.asked), at(c.seen))
+			gone := goneOf(r.Observe(nil, at(c.asked), at(c.seen)))
 			if got := len(gone) == 1; got != c.gone {
 				t.Errorf("gone: got %v, want %v", got, c.gone)
 			}
@@ -123,7 +123,7 @@ func TestExpectedEndsWithTheFirstListThatHasIt(t *testing.T) {
 	r := newRoster()
 	r.Launched([]cloud.Instance{listed("i-1", "startup")}, at(10))
 	r.Observe([]cloud.Instance{listed("i-1", "startup")}, at(11), at(11))
-	gone, _ := r.Observe(nil, at(12), at(12))
+	gone := goneOf(r.Observe(nil, at(12), at(12)))
 	wantIDs(t, "gone", gone, "i-1")
 }
 
@@ -184,10 +184,10 @@ func TestStoppingIsNeverChosenTwice(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(1), at(1))
-	if !r.End("i-1", r.Heard(), at(2)) {
+	if !r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(2)) {
 		t.Fatal("an active instance cannot be ended")
 	}
-	if r.End("i-1", r.Heard(), at(3)) || r.Mark("i-1", pool.Stopping, at(3)) || r.Mark("i-1", pool.Active, at(3)) {
+	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3)) || r.Mark("i-1", pool.Stopping, at(3)) || r.Mark("i-1", pool.Active, at(3)) {
 		t.Error("a stopping instance was chosen again")
 	}
 	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(4), at(4)) // a list that lags
@@ -205,29 +205,32 @@ func TestEndLeavesThoseWhoHaveSpokenSince(t *testing.T) {
 	busy := says("i-1", 1, 2) // of the same moment
 	busy.Sequence = 1
 	r.Hear(busy, at(2))
-	if r.End("i-1", heard, at(4)) {
+	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, heard, at(4)) {
 		t.Error("ended, although it has reported load since")
 	}
-	if !r.End("i-1", r.Heard(), at(4)) {
+	if !r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
 		t.Error("not ended, although it has said nothing since")
 	}
 }
+
+// goneOf returns the instances that a list shows to be gone.
+func goneOf(c roster.Changes) []pool.InstanceID { return pool.IDs(c.Gone) }
 
 func TestUntold(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	in := listed("i-1", "active")
 	r.Observe([]cloud.Instance{in, listed("i-2", "active")}, at(1), at(1))
-	wantIDs(t, "nobody is to end", r.Untold(at(1)))
+	wantIDs(t, "nobody is to end", pool.IDs(r.Untold(at(1))))
 	r.Mark("i-1", pool.Stopping, at(2))
-	wantIDs(t, "not told", r.Untold(at(2)), "i-1")
+	wantIDs(t, "not told", pool.IDs(r.Untold(at(2))), "i-1")
 	r.Ended(at(3), "i-1", "i-9")
-	wantIDs(t, "told", r.Untold(at(3)))
+	wantIDs(t, "told", pool.IDs(r.Untold(at(3))))
 	r.Observe([]cloud.Instance{in, listed("i-2", "active")}, at(4), at(4))
-	wantIDs(t, "told, lists lag", r.Untold(at(32)))
-	wantIDs(t, "told, still running after the lag", r.Untold(at(34)), "i-1")
+	wantIDs(t, "told, lists lag", pool.IDs(r.Untold(at(32))))
+	wantIDs(t, "told, still running after the lag", pool.IDs(r.Untold(at(34))), "i-1")
 	r.Observe([]cloud.Instance{ending(in), listed("i-2", "active")}, at(35), at(35))
-	wantIDs(t, "ending", r.Untold(at(100)))
+	wantIDs(t, "ending", pool.IDs(r.Untold(at(100))))
 }
 
 // TestUntoldMayFinishWhatTheyHaveFound: the cloud did not accept to end an idle one, which takes work now.
@@ -245,7 +248,7 @@ func TestUntoldMayFinishWhatTheyHaveFound(t *testing.T) {
 		r := newRoster()
 		r.Observe([]cloud.Instance{listed("i-1", "active")}, at(1), at(1))
 		r.Hear(says("i-1", c.before, 2), at(2))
-		r.End("i-1", r.Heard(), at(3))
+		r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3))
 		r.Hear(says("i-1", c.since, 4), at(4))
 		if got := len(r.Untold(at(5))) == 1; got != c.untold {
 			t.Errorf("%s: got untold %v, want %v", name, got, c.untold)
@@ -265,7 +268,7 @@ func TestPresent(t *testing.T) {
 		want int
 	}{
 		{"after the list", func() {}, 4},
-		{"one marked, not told", func() { r.End("i-4", r.Heard(), at(2)) }, 4},
+		{"one marked, not told", func() { r.End(pool.Ending{Instance: "i-4", Cause: pool.IdleSurplus}, r.Heard(), at(2)) }, 4},
 		{"told", func() { r.Ended(at(3), "i-4") }, 3},
 		{"one launched", func() { r.Launched([]cloud.Instance{listed("i-6", "startup")}, at(4)) }, 4},
 	} {

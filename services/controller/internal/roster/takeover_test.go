@@ -39,9 +39,9 @@ func TestTakeOver(t *testing.T) {
 			t.Parallel()
 			r := newRoster()
 			r.Listening(now)
-			gone, adopted := r.Observe([]cloud.Instance{c.in}, now, now)
-			wantIDs(t, "adopted", adopted, "i-1")
-			wantIDs(t, "gone", gone)
+			changes := r.Observe([]cloud.Instance{c.in}, now, now)
+			wantIDs(t, "adopted", changes.Adopted, "i-1")
+			wantIDs(t, "gone", pool.IDs(changes.Gone))
 			want := pool.Instance{
 				ID: "i-1", Cloud: "mem", Address: "i-1.example:20808", State: c.state, StateSince: c.since,
 				Launched: t0, ActiveAt: c.active, HeardAt: now,
@@ -59,9 +59,9 @@ func TestTakeOver(t *testing.T) {
 func TestAdoptedIsWhatTheFirstListHas(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
-	_, adopted := r.Observe([]cloud.Instance{listed("i-2"), listed("i-1")}, at(1), at(1))
+	adopted := r.Observe([]cloud.Instance{listed("i-2"), listed("i-1")}, at(1), at(1)).Adopted
 	wantIDs(t, "first list", adopted, "i-1", "i-2")
-	_, adopted = r.Observe([]cloud.Instance{listed("i-2"), listed("i-1"), listed("i-3")}, at(2), at(2))
+	adopted = r.Observe([]cloud.Instance{listed("i-2"), listed("i-1"), listed("i-3")}, at(2), at(2)).Adopted
 	wantIDs(t, "second list", adopted)
 	wantIDs(t, "instances", ids(r.Instances(at(2))), "i-1", "i-2", "i-3")
 }

@@ -1,8 +1,7 @@
-package loop
+package launcher
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,26 +12,25 @@ import (
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/inventory"
 )
 
 // journal tells a successor of launches that lists may not show yet: it is written before
-// the cloud is asked. Who finds launches of another controller in it launches nothing
+// the cloud is asked. A controller that finds another one's launches in it launches nothing
 // until lists show what they started, or must show it.
 //
 // It is written with compare-and-set: a controller that was replaced without knowing it cannot
-// write at first, and reads what its successor has launched. What keeps it from acting is the lease.
+// write at first, and then reads what its successor has launched. What keeps it from acting is the lease.
 type journal struct {
 	on    bool
-	store store
+	store Store
 	key   string
 	lag   time.Duration // how far lists may be behind
-	life  string        // the beginning of our own tokens
+	life  string        // what all tokens of this controller begin with
+	rand  func() string
 
 	known   bool         // the one in the store has been read
 	version blob.Version // of it; "" if there is none
 	entries []entry      // those that it should hold
-	saidFor string       // the token whose hold has been logged
 }
 
 // entry is one launch.
@@ -47,19 +45,21 @@ type journalDoc struct {
 	Launches []entry `json:"launches"`
 }
 
-// leastJournalLag is from where on a journal is worth its writes. A list that is less behind is
-// current before a successor has the lease.
+// leastJournalLag is the lag from which on a journal is worth its writes. A list that is less
+// behind is current before a successor has the lease.
 const leastJournalLag = 5 * time.Second
 
 // journalKey returns the key of a pool's journal.
 func journalKey(name pool.Name) string { return "controller/launch/" + string(name) }
 
-func newJournal(name pool.Name, s store, lag time.Duration) journal {
-	return journal{on: lag > leastJournalLag, store: s, key: journalKey(name), lag: lag, life: rand.Text()}
+func newJournal(name pool.Name, store Store, lag time.Duration, random func() string) journal {
+	return journal{
+		on: lag > leastJournalLag, store: store, key: journalKey(name), lag: lag, life: random(), rand: random,
+	}
 }
 
-// token returns a new token, known as ours by its beginning.
-func (j *journal) token() string { return j.life + "-" + rand.Text() }
+// token returns a new token, which is known as ours by its beginning.
+func (j *journal) token() string { return j.life + "-" + j.rand() }
 
 // load reads the journal, unless it is known.
 func (j *journal) load(ctx context.Context, now time.Time) error {
@@ -76,26 +76,26 @@ func (j *journal) load(ctx context.Context, now time.Time) error {
 	if err == nil && json.Unmarshal(o.Data, &doc) != nil {
 		doc.Launches = []entry{{Token: "damaged", Count: 1, At: now}} // it told of something
 	}
-	own := slices.DeleteFunc(j.entries, func(e entry) bool { return !j.ours(e) })
+	entries := slices.DeleteFunc(j.entries, func(e entry) bool { return !j.ours(e) })
 	for _, e := range doc.Launches {
 		if e.At.After(now) {
-			e.At = now // by another clock
+			e.At = now // its writer's clock was ahead
 		}
 		if !j.ours(e) {
-			own = append(own, e)
+			entries = append(entries, e)
 		}
 	}
-	j.known, j.version, j.entries = true, o.Version, own
+	j.known, j.version, j.entries = true, o.Version, entries
 	return nil
 }
 
-// ours: what we have launched ourselves we know without the journal.
+// ours reports whether this controller made the launch, which it knows without the journal.
 func (j *journal) ours(e entry) bool { return strings.HasPrefix(e.Token, j.life) }
 
-// expire forgets the launches that the list shows, or would show.
-func (j *journal) expire(l *inventory.Listing, name pool.Name) {
+// expire forgets the launches that a list shows, or would show. The list was asked for at the given time.
+func (j *journal) expire(list []cloud.Instance, at time.Time) {
 	j.entries = slices.DeleteFunc(j.entries, func(e entry) bool {
-		return !l.At.Before(e.At.Add(j.lag)) || l.At.After(e.At) && started(l.Instances[name], e.Token) >= e.Count
+		return !at.Before(e.At.Add(j.lag)) || at.After(e.At) && started(list, e.Token) >= e.Count
 	})
 }
 
@@ -109,8 +109,7 @@ func started(list []cloud.Instance, token string) (n int) {
 	return n
 }
 
-// pending returns the launch of another controller that lists need not show yet, the
-// last to be awaited.
+// pending returns the newest launch of another controller that lists need not show yet.
 func (j *journal) pending() (last entry, found bool) {
 	for _, e := range j.entries {
 		if !j.ours(e) && (!found || e.At.After(last.At)) {
@@ -142,33 +141,4 @@ func (j *journal) write(ctx context.Context, e entry) error {
 	}
 	j.version, j.entries = version, entries
 	return nil
-}
-
-// held reports whether launches must wait, and sees to it that they do not wait too long.
-func (l *Loop) held(ctx context.Context) bool {
-	j := &l.journal
-	if !j.on {
-		return false
-	}
-	listing := l.deps.Inventory.Latest()
-	j.expire(&listing, l.cfg.Name)
-	e, found := j.pending()
-	if !found {
-		j.saidFor = ""
-		return false
-	}
-	now, until := time.Now(), e.At.Add(j.lag)
-	l.heldUntil = until
-	if !now.Before(until) {
-		l.heldUntil = now.Add(time.Second)
-		if listing.Err == nil { // else lists are tried again anyway
-			l.deps.Inventory.Refresh() // the next one shows it, or there is nothing to show
-		}
-	}
-	if j.saidFor != e.Token {
-		j.saidFor = e.Token
-		l.log.InfoContext(ctx, "launches wait: a controller before this one has launched lately, and lists may not show it yet",
-			"count", e.Count, "at", e.At, "until", until)
-	}
-	return true
 }

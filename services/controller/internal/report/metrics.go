@@ -1,17 +1,15 @@
-package loop
+package report
 
 import (
-	"errors"
-	"time"
+	"context"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"cloudmaster/internal/cloud"
-	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
 )
 
-// Metrics are the collectors of all loops of a process.
+// Metrics are the collectors of all pools of a process.
 type Metrics struct {
 	instances *prometheus.GaugeVec
 	load      *prometheus.GaugeVec
@@ -56,96 +54,80 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		decisions: counter("decisions_total", "Decisions that changed something, by act.", "act"),
 		launches:  counter("launches_total", "Instances launched."),
 		failures:  counter("launch_failures_total", "Launches that failed, by reason.", "reason"),
-		stops:     counter("stops_total", "Instances shut down or stopped.", "act"),
+		stops:     counter("stops_total", "Instances shut down or stopped, by act and cause.", "act", "cause"),
 		messages:  counter("status_messages_total", "Status and log messages by outcome.", "outcome"),
 	}
 }
 
-// poolMetrics are those of one pool.
-type poolMetrics struct {
-	all  *Metrics
-	pool string
-}
-
-func (m *Metrics) forPool(name pool.Name) *poolMetrics {
-	return &poolMetrics{all: m, pool: string(name)}
-}
-
-func (m *poolMetrics) passed(took time.Duration, err error) {
-	outcome := "ok"
-	if err != nil {
+// Pass counts what a pass did, and shows how the pool is.
+func (m *Metrics) Pass(_ context.Context, r *record.Record) {
+	name, outcome := string(r.Pool), "ok"
+	if r.Err != nil {
 		outcome = "error"
 	}
-	m.all.passes.WithLabelValues(m.pool, outcome).Inc()
-	m.all.seconds.WithLabelValues(m.pool).Observe(took.Seconds())
-}
-
-func (m *poolMetrics) observed(s *pool.Snapshot) {
-	load, age := 0.0, time.Duration(0)
-	for i := range s.Instances {
-		in := &s.Instances[i]
-		if in.State == pool.Active {
-			load += in.Load
-		}
-		if in.Counted() {
-			age = max(age, s.Now.Sub(in.HeardAt))
-		}
+	m.passes.WithLabelValues(name, outcome).Inc()
+	m.seconds.WithLabelValues(name).Observe(r.Took.Seconds())
+	if r.Blind != "" {
+		return
 	}
-	for _, state := range []pool.State{pool.Startup, pool.Active, pool.ShutDown, pool.Stopping} {
-		m.all.instances.WithLabelValues(m.pool, state.String()).Set(float64(s.Count(state)))
-	}
-	m.all.load.WithLabelValues(m.pool).Set(load)
-	m.all.age.WithLabelValues(m.pool).Set(age.Seconds())
-	m.all.known.WithLabelValues(m.pool).Set(oneIf(s.Backlog.Known))
-	if s.Backlog.Known {
-		m.all.backlog.WithLabelValues(m.pool, "visible").Set(float64(s.Backlog.Visible))
-		m.all.backlog.WithLabelValues(m.pool, "in_flight").Set(float64(s.Backlog.InFlight))
-	}
-}
-
-func (m *poolMetrics) decided(d *pool.Decision, v policy.Verdict) {
-	m.all.breaker.WithLabelValues(m.pool).Set(oneIf(v.Breaker))
+	m.observed(name, r)
+	m.breaker.WithLabelValues(name).Set(oneIf(r.Breaker.Open))
+	d := &r.Decision
 	for act, n := range map[string]int{
 		"launch": d.Launch, "reactivate": len(d.Reactivate), "shut_down": len(d.ShutDown), "stop": len(d.Stop),
 	} {
 		if n > 0 {
-			m.all.decisions.WithLabelValues(m.pool, act).Inc()
+			m.decisions.WithLabelValues(name, act).Inc()
+		}
+	}
+	for i := range r.Launches {
+		m.launches.WithLabelValues(name).Add(float64(len(r.Launches[i].Started)))
+		if reason := r.Launches[i].Reason; reason != "" {
+			m.failures.WithLabelValues(name, reason).Inc()
+		}
+	}
+	for i := range r.Endings {
+		if e := &r.Endings[i]; !e.Spared && !e.Unpublished && e.Act != record.StopAgain {
+			m.stops.WithLabelValues(name, string(e.Act), string(e.Cause)).Inc()
 		}
 	}
 }
 
-func (m *poolMetrics) launched() { m.all.launches.WithLabelValues(m.pool).Inc() }
-
-func (m *poolMetrics) launchFailed(err error) {
-	m.all.failures.WithLabelValues(m.pool, launchFailure(err)).Inc()
+func (m *Metrics) observed(name string, r *record.Record) {
+	s, load := &r.Seen, 0.0
+	for i := range s.Instances {
+		if s.Instances[i].State == pool.Active {
+			load += s.Instances[i].Load
+		}
+	}
+	for _, state := range []pool.State{pool.Startup, pool.Active, pool.ShutDown, pool.Stopping} {
+		m.instances.WithLabelValues(name, state.String()).Set(float64(s.Count(state)))
+	}
+	m.load.WithLabelValues(name).Set(load)
+	m.age.WithLabelValues(name).Set(r.Inputs.Statuses.Seconds())
+	m.known.WithLabelValues(name).Set(oneIf(s.Backlog.Known))
+	if s.Backlog.Known {
+		m.backlog.WithLabelValues(name, "visible").Set(float64(s.Backlog.Visible))
+		m.backlog.WithLabelValues(name, "in_flight").Set(float64(s.Backlog.InFlight))
+	}
 }
 
-// launchFailure names the class of a launch's error.
-func launchFailure(err error) string {
-	for _, c := range []struct {
-		err  error
-		name string
-	}{
-		{cloud.ErrCapacity, "capacity"},
-		{cloud.ErrThrottled, "throttled"},
-		{cloud.ErrDenied, "denied"},
-		{cloud.ErrNotFound, "not_found"},
-		{cloud.ErrInvalid, "invalid"},
-		{cloud.ErrConflict, "conflict"},
+// Intake counts messages.
+func (m *Metrics) Intake(_ context.Context, in *record.Intake) {
+	for outcome, n := range in.Outcomes {
+		m.messages.WithLabelValues(string(in.Pool), outcome).Add(float64(n))
+	}
+}
+
+// Forget drops the metrics of a pool that does not run any more.
+func (m *Metrics) Forget(name pool.Name) {
+	labels := prometheus.Labels{"pool": string(name)}
+	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
+		m.instances, m.load, m.backlog, m.known, m.age, m.breaker,
+		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.stops, m.messages,
 	} {
-		if errors.Is(err, c.err) {
-			return c.name
-		}
+		v.DeletePartialMatch(labels)
 	}
-	return "other"
-}
-
-func (m *poolMetrics) shutDown() { m.all.stops.WithLabelValues(m.pool, "shut_down").Inc() }
-
-func (m *poolMetrics) stopped() { m.all.stops.WithLabelValues(m.pool, "stop").Inc() }
-
-func (m *poolMetrics) heard(outcome string) {
-	m.all.messages.WithLabelValues(m.pool, outcome).Inc()
 }
 
 func oneIf(b bool) float64 {

@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsbackend"
+	"cloudmaster/internal/backend/natsbackend"
+	"cloudmaster/internal/daemon"
+	"cloudmaster/services/controller/internal/broker"
+	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/lease"
+	"cloudmaster/services/controller/internal/report"
+)
+
+// opened is what Open has opened, and closes.
+type opened struct {
+	Parts
+
+	cfg     *config.Config
+	count   func(service, operation string, err error) // calls to brokers, stores and clouds
+	address string                                     // of the backend, as instances are told it
+	closers []func() error                             // in the order of opening
+}
+
+// RunConfig runs the controller that a configuration describes, until ctx ends or something fails for good. At each
+// value from reload the configuration is loaded again.
+func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Config, error), reload <-chan struct{},
+	stdout io.Writer, log *slog.Logger,
+) (err error) {
+	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
+		"backend", backend.Redacted(cfg.Backend), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+	o, err := open(ctx, cfg, stdout, log)
+	defer func() {
+		err = errors.Join(err, o.close())
+		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "well", err == nil)
+	}()
+	if err != nil {
+		return err
+	}
+	return Run(ctx, o.Parts, o.wanted(ctx, load), reload)
+}
+
+// open makes the parts that a configuration asks for. What was opened must be closed also after an error.
+func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) (*opened, error) {
+	o := &opened{cfg: cfg, Parts: Parts{
+		Lease: lease.Options{TTL: cfg.LeaseTTL()}, Now: time.Now, Token: rand.Text, Log: log,
+		Registry: daemon.NewRegistry(), OpsListen: cfg.OpsListen,
+	}}
+	o.count = daemon.NewAPICalls(o.Registry)
+	back, err := o.openBackend(ctx)
+	if err != nil {
+		return o, err
+	}
+	if o.Store, err = back.Blobs(ctx); err != nil {
+		return o, fmt.Errorf("open store: %w", err)
+	}
+	o.OpenQueue, o.OpenCloud = back.Ensure, o.openCloud
+	return o, o.openSinks(ctx, report.World{Stdout: stdout, Log: log, Backend: back})
+}
+
+func (o *opened) openBackend(ctx context.Context) (backend.Backend, error) {
+	o.address = o.cfg.Backend
+	if o.address == config.Embedded {
+		b, err := broker.Start(ctx, broker.Options{Listen: o.cfg.Broker.Listen, StoreDir: o.cfg.Broker.StoreDir, Log: o.Log})
+		if err != nil {
+			return nil, err
+		}
+		o.closers = append(o.closers, b.Close)
+		o.Beside = append(o.Beside, b.Run) // it ends the controller when the broker has become useless
+		o.address = b.URL()
+	}
+	back, err := backend.Open(ctx, o.address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
+		Deployment: o.cfg.Deployment, Client: "controller", Log: o.Log, Count: o.count,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.closers = append(o.closers, back.Close)
+	return back, nil
+}
+
+// openSinks opens the reports that the configuration names, and those that are always there: metrics and the
+// controller's own log.
+func (o *opened) openSinks(ctx context.Context, world report.World) error {
+	metrics, diary := report.NewMetrics(o.Registry), report.NewDiary(o.Log)
+	all := report.All{metrics, diary}
+	for _, kind := range report.Kinds() {
+		if !slices.Contains(o.cfg.Report, kind.Name) {
+			continue
+		}
+		sink, err := kind.Open(ctx, kind.Settings(), world)
+		if err != nil {
+			return fmt.Errorf("open report %s: %w", kind.Name, err)
+		}
+		all = append(all, sink)
+	}
+	o.Sink = all
+	o.Forget = func(name poolName) { metrics.Forget(name); diary.Forget(name) }
+	return nil
+}
+
+// close undoes what was opened, last first.
+func (o *opened) close() error {
+	var errs []error
+	for _, f := range slices.Backward(o.closers) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,371 @@
+// Package desired brings the pools that run to those that should: Apply starts, changes and removes pools in
+// a running controller without touching instances that stay.
+package desired
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/driver"
+	"cloudmaster/services/controller/internal/inventory"
+	"cloudmaster/services/controller/internal/loop"
+	"cloudmaster/services/controller/internal/report"
+)
+
+// OnRemove says what happens to the instances of a pool that should not run any more.
+type OnRemove string
+
+// What can happen to them.
+const (
+	Leave OnRemove = "leave" // they run on, and nobody judges them
+	Drain OnRemove = "drain" // they are drained or stopped, never one that is at work
+)
+
+// Queue names a queue and its limits.
+type Queue struct {
+	Name   string
+	Limits queue.Limits
+}
+
+// Pool is one pool that should run.
+type Pool struct {
+	Name     pool.Name
+	Revision string // two pools with the same revision are the same
+	Cloud    pool.CloudName
+	Loop     loop.Options
+	Work     Queue
+	Status   Queue
+	Orders   Queue // of operators' orders; no name: the policy takes none
+
+	Parser      string // of status messages
+	Parse       message.ParseFunc
+	ServicePort int
+	Publishes   bool // its active set is written
+	OnRemove    OnRemove
+}
+
+// identity is what cannot change while a pool runs: a change of it is a restart of the pool, which
+// touches no instance either.
+type identity struct {
+	cloud                pool.CloudName
+	work, status, orders Queue
+	parser               string
+	port                 int
+	publishes            bool
+}
+
+func (p *Pool) identity() identity {
+	return identity{p.Cloud, p.Work, p.Status, p.Orders, p.Parser, p.ServicePort, p.Publishes}
+}
+
+// Machines is an opened cloud.
+type Machines struct {
+	Cloud   cloud.Cloud
+	ListLag time.Duration // how far its lists may be behind; 0 means roster.DefaultListLag
+	Audit   time.Duration // how often it is listed
+}
+
+// Store is where active sets, launch journals and what policies remember are kept.
+type Store interface {
+	Get(ctx context.Context, key string, have blob.Version) (blob.Object, error)
+	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
+}
+
+// Parts is what pools run on. All are required but where it says otherwise.
+type Parts struct {
+	// Start runs a task until it is stopped; stop returns when it has ended.
+	Start func(task driver.Task) (stop func())
+	// OpenCloud opens a cloud. changed is to be called when it knows by itself that an instance has ended.
+	OpenCloud func(ctx context.Context, name pool.CloudName, changed func()) (Machines, error)
+	OpenQueue func(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
+	Store     Store
+	Lead      func(now time.Time) error // says why this controller may not act; nil: it always may
+	Sink      report.Sink
+	Forget    func(pool.Name) // told of pools that do not run any more; nil: nobody minds
+	Now       func() time.Time
+	Token     func() string                    // random text, different each time
+	Pause     func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
+	Wait      time.Duration                    // how long a look at a status queue waits; 0 means 20 s
+	Log       *slog.Logger
+}
+
+// Pools is the set of running pools. Its methods may be called from any goroutine.
+type Pools struct {
+	parts Parts
+
+	applying sync.Mutex // held by whoever changes the set, for as long as that takes
+
+	mu     sync.Mutex                   // held for a moment
+	clouds map[pool.CloudName]*machines // guarded by mu
+	units  map[pool.Name]*unit          // guarded by mu; changed only by who holds applying
+}
+
+// machines is a cloud that is in use, with its list of instances.
+type machines struct {
+	Machines
+
+	inventory *inventory.Inventory
+	listed    bool // its list is kept
+}
+
+// New returns a set without pools.
+func New(parts Parts) *Pools {
+	return &Pools{parts: parts, clouds: make(map[pool.CloudName]*machines), units: make(map[pool.Name]*unit)}
+}
+
+// Changes says what Apply did. The lists are sorted.
+type Changes struct {
+	Added, Changed, Restarted, Removed, Draining []pool.Name
+}
+
+// Empty reports whether nothing was to be done.
+func (c *Changes) Empty() bool {
+	return len(c.Added)+len(c.Changed)+len(c.Restarted)+len(c.Removed)+len(c.Draining) == 0
+}
+
+// Apply brings what runs to what should. Whatever new pools need is opened first: if that fails nothing is
+// changed, and the error says why.
+func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	plan := p.plan(want)
+	var errs []error
+	for _, u := range plan.fresh {
+		errs = append(errs, p.open(ctx, u))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Changes{}, err
+	}
+	for _, u := range plan.ends {
+		u.halt()
+	}
+	for _, u := range plan.leaves {
+		p.leave(ctx, u)
+	}
+	for u, now := range plan.changes {
+		u.change(now)
+	}
+	for _, u := range plan.drains {
+		u.retire()
+		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained", "pool", string(u.want.Name))
+	}
+	p.enter(plan.fresh)
+	for _, u := range plan.fresh {
+		u.start(p.finished)
+	}
+	p.list()
+	return plan.said, nil
+}
+
+// enter makes units those that run.
+func (p *Pools) enter(fresh []*unit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range fresh {
+		p.units[u.want.Name] = u
+	}
+}
+
+// remove takes a unit out.
+func (p *Pools) remove(u *unit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.units, u.want.Name)
+}
+
+// list keeps the lists of the clouds that are in use, once their pools are known.
+func (p *Pools) list() {
+	for _, name := range slices.Sorted(maps.Keys(p.clouds)) {
+		if m := p.clouds[name]; !m.listed {
+			m.listed = true
+			m.inventory.Subscribe(p.noticeStrays(name, m.inventory))
+			p.parts.Start(m.inventory.Task(m.Cloud))
+		}
+	}
+}
+
+// plan is what Apply is going to do.
+type plan struct {
+	fresh   []*unit // to be opened and started
+	ends    []*unit // to be replaced by a fresh one
+	leaves  []*unit
+	drains  []*unit
+	changes map[*unit]Pool
+	said    Changes
+}
+
+func (p *Pools) plan(want []Pool) plan {
+	out := plan{changes: make(map[*unit]Pool)}
+	named := make(map[pool.Name]bool)
+	for _, w := range slices.SortedFunc(slices.Values(want), func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) }) {
+		named[w.Name] = true
+		u := p.units[w.Name]
+		switch {
+		case u == nil:
+			out.fresh = append(out.fresh, newUnit(&p.parts, w))
+			out.said.Added = append(out.said.Added, w.Name)
+		case u.want.identity() != w.identity():
+			out.fresh, out.ends = append(out.fresh, newUnit(&p.parts, w)), append(out.ends, u)
+			out.said.Restarted = append(out.said.Restarted, w.Name)
+		case u.want.Revision != w.Revision || u.retiring:
+			out.changes[u] = w
+			out.said.Changed = append(out.said.Changed, w.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.units)) {
+		switch u := p.units[name]; {
+		case named[name], u.retiring:
+		case u.want.OnRemove == Drain:
+			out.drains = append(out.drains, u)
+			out.said.Draining = append(out.said.Draining, name)
+		default:
+			out.leaves = append(out.leaves, u)
+			out.said.Removed = append(out.said.Removed, name)
+		}
+	}
+	return out
+}
+
+// leave stops judging a pool. Its instances run on.
+func (p *Pools) leave(ctx context.Context, u *unit) {
+	u.halt()
+	p.remove(u)
+	var ids []pool.InstanceID
+	for _, in := range u.roster.Instances(p.parts.Now()) {
+		ids = append(ids, in.ID)
+	}
+	p.parts.Log.WarnContext(ctx, "pool was removed from the configuration: its instances run on, and nobody keeps or ends them; "+
+		"with on_remove: drain they would be drained", "pool", string(u.want.Name), "instances", ids)
+	p.forget(u.want.Name)
+}
+
+// finished drops a pool that was removed and has no instances any more, and reports whether it did. It is called by the
+// pool's own task, so it must not wait for an Apply, which may wait for the task: then it is tried again later.
+func (p *Pools) finished(u *unit) bool {
+	if !p.applying.TryLock() {
+		return false
+	}
+	defer p.applying.Unlock()
+	if p.units[u.want.Name] != u || !u.retiring {
+		return false // it was wanted again in the meantime
+	}
+	u.haltIntake()
+	p.remove(u)
+	p.parts.Log.Info("pool that was removed has no instances any more", "pool", string(u.want.Name))
+	p.forget(u.want.Name)
+	return true
+}
+
+func (p *Pools) forget(name pool.Name) {
+	if p.parts.Forget != nil {
+		p.parts.Forget(name)
+	}
+}
+
+// open opens what a pool needs.
+func (p *Pools) open(ctx context.Context, u *unit) error {
+	m, err := p.machines(ctx, u.want.Cloud)
+	if err != nil {
+		return err
+	}
+	u.machines = m
+	for _, q := range []struct {
+		what string
+		name Queue
+		to   *queue.Queue
+	}{{"work", u.want.Work, &u.work}, {"status", u.want.Status, &u.status}, {"orders", u.want.Orders, &u.orders}} {
+		if q.name.Name == "" {
+			continue
+		}
+		opened, err := p.parts.OpenQueue(ctx, q.name.Name, q.name.Limits)
+		if err != nil {
+			return fmt.Errorf("pool %s: open %s queue: %w", u.want.Name, q.what, err)
+		}
+		*q.to = opened
+	}
+	u.build()
+	return nil
+}
+
+// machines returns a cloud with its inventory, and opens it if it is not in use yet.
+func (p *Pools) machines(ctx context.Context, name pool.CloudName) (*machines, error) {
+	if m := p.clouds[name]; m != nil {
+		return m, nil
+	}
+	wake := driver.NewWake()
+	opened, err := p.parts.OpenCloud(ctx, name, wake.Up)
+	if err != nil {
+		return nil, fmt.Errorf("open cloud %s: %w", name, err)
+	}
+	m := &machines{Machines: opened, inventory: inventory.New(name, inventory.Options{
+		Interval: opened.Audit, Wake: wake, Now: p.parts.Now, Log: p.parts.Log,
+	})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clouds[name] = m
+	return m, nil
+}
+
+// Wake has a pool looked at soon, if it runs.
+func (p *Pools) Wake(name pool.Name) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u := p.units[name]; u != nil {
+		u.wake.Up()
+	}
+}
+
+// Ready says what is missing until every cloud has been listed; nil: nothing.
+func (p *Pools) Ready() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(p.clouds)) {
+		switch l := p.clouds[name].inventory.Latest(); {
+		case l.Err != nil:
+			errs = append(errs, fmt.Errorf("cloud %s: %w", name, l.Err))
+		case l.At.IsZero():
+			errs = append(errs, fmt.Errorf("cloud %s has not been listed yet", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// noticeStrays returns a function that warns, once for each pool, of instances in a cloud whose pool does not run on that
+// cloud: nobody judges them, so they run until an operator ends them.
+func (p *Pools) noticeStrays(where pool.CloudName, v *inventory.Inventory) func() {
+	said := make(map[pool.Name]bool)
+	return func() { // an inventory calls it from one goroutine
+		for _, name := range slices.Sorted(maps.Keys(v.Latest().Instances)) {
+			if said[name] || p.runsOn(name, where) {
+				continue
+			}
+			said[name] = true
+			var ids []pool.InstanceID
+			for _, in := range v.Latest().Instances[name] {
+				ids = append(ids, in.ID)
+			}
+			p.parts.Log.Warn("instances run for a pool that is not in the configuration of this cloud; "+
+				"nobody keeps or ends them", "cloud", string(where), "pool", string(name), "instances", ids)
+		}
+	}
+}
+
+func (p *Pools) runsOn(name pool.Name, where pool.CloudName) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.units[name]
+	return u != nil && u.want.Cloud == where
+}

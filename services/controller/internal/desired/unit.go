@@ -1,0 +1,169 @@
+package desired
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/driver"
+	"cloudmaster/services/controller/internal/intake"
+	"cloudmaster/services/controller/internal/loop"
+	"cloudmaster/services/controller/internal/orders"
+	"cloudmaster/services/controller/internal/record"
+	"cloudmaster/services/controller/internal/roster"
+)
+
+// unit is one running pool: its loop, its intake, and the tasks that drive them.
+type unit struct {
+	parts    *Parts
+	name     string
+	want     Pool
+	retiring bool // it should not run any more, and its instances are drained
+
+	machines             *machines
+	work, status, orders queue.Queue
+
+	roster *roster.Roster
+	loop   *loop.Loop
+	intake *intake.Intake
+	book   *orders.Book
+	wake   *driver.Wake
+
+	unsubscribe  func()
+	stopLoop     func()
+	haltIntake   func() // ends what takes messages; may be called twice
+	intakeErrors int
+}
+
+func newUnit(parts *Parts, want Pool) *unit {
+	return &unit{parts: parts, name: string(want.Name), want: want, wake: driver.NewWake()}
+}
+
+// build makes the rooms of the pool from what was opened.
+func (u *unit) build() {
+	p, w := u.parts, &u.want
+	u.roster = roster.New(w.Cloud, roster.Options{ServicePort: w.ServicePort, ListLag: u.machines.ListLag})
+	if u.orders != nil {
+		u.book = orders.New(w.Name, u.orders, p.Store, p.Wait)
+	}
+	u.loop = loop.New(w.Loop, loop.Ports{
+		Pool: w.Name, Cloud: u.machines.Cloud, Inventory: u.machines.inventory, Roster: u.roster, Work: u.work,
+		Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead, Now: p.Now, Token: p.Token,
+	})
+	u.intake = intake.New(u.status, u.roster, intake.Options{
+		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now, Pause: p.Pause,
+	})
+}
+
+// start runs the pool's tasks. finished is asked whether the unit may end when it was removed and has no instances any more.
+func (u *unit) start(finished func(*unit) bool) {
+	name := u.name
+	u.unsubscribe = u.machines.inventory.Subscribe(u.wake.Up)
+	stops := []func(){u.parts.Start(driver.Task{Name: "intake/" + name, Step: u.takeIn})}
+	if u.book != nil {
+		stops = append(stops, u.parts.Start(driver.Task{Name: "orders/" + name, Step: u.takeOrders}))
+	}
+	u.haltIntake = sync.OnceFunc(func() {
+		u.unsubscribe()
+		for _, stop := range stops {
+			stop()
+		}
+	})
+	task := driver.Task{
+		Name: "pool/" + name, Wake: u.wake, Stopped: u.handBack,
+		Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
+			r := u.loop.Step(ctx, now)
+			u.parts.Sink.Pass(ctx, r)
+			over := u.empty(r) && finished(u)
+			return driver.Again{At: r.Next, NotBefore: r.NotBefore, Over: over}, nil
+		},
+	}
+	if w, ok := u.work.(queue.Watcher); ok {
+		task.Watch = w.Watch
+		task.WatchFailed = func(ctx context.Context, err error) {
+			u.parts.Log.WarnContext(ctx, "work queue cannot be watched; looking at it at intervals",
+				"pool", name, "error", err)
+		}
+	}
+	u.stopLoop = u.parts.Start(task)
+}
+
+// empty reports whether a pass of a pool that should not run any more has found it without instances.
+func (u *unit) empty(r *record.Record) bool {
+	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances) == 0 && !r.Inputs.Deaf && u.loop.Retiring()
+}
+
+// halt ends the pool's tasks. Nothing is done to its instances.
+func (u *unit) halt() {
+	u.haltIntake()
+	u.stopLoop()
+}
+
+// change makes the pool go by another document, without touching anything that runs.
+func (u *unit) change(want Pool) {
+	u.want, u.retiring = want, false
+	u.loop.Change(want.Loop)
+	u.wake.Up()
+}
+
+// retire has the pool end its instances, as far as they may, and then itself.
+func (u *unit) retire() {
+	u.retiring = true
+	opts := u.want.Loop
+	opts.Judge, opts.TakesRequests, opts.Retiring = policy.Retire(opts.Judge), false, true
+	u.loop.Change(opts)
+	u.wake.Up()
+}
+
+// takeIn looks at the status queue once.
+func (u *unit) takeIn(ctx context.Context, now time.Time) (driver.Again, error) {
+	said, pause := u.intake.Step(ctx, now)
+	if said.Messages > 0 || said.Err != nil || said.Hears {
+		u.parts.Sink.Intake(ctx, &said)
+	}
+	return again(u.parts.Now(), pause), nil
+}
+
+// takeOrders looks at the queue of orders once.
+func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, error) {
+	if !u.leads(now) { // the orders belong to whoever leads now
+		return again(u.parts.Now(), ordersPause), nil
+	}
+	said, news := u.book.Step(ctx, now)
+	pause := time.Duration(0)
+	switch {
+	case said.Err != nil:
+		u.intakeErrors++
+		said.Failures, said.Deaf = u.intakeErrors, u.intakeErrors == 1
+		pause = ordersPause
+	case u.intakeErrors > 0:
+		said.Hears, said.Failures = true, u.intakeErrors
+		u.intakeErrors = 0
+	}
+	if said.Orders = true; said.Messages > 0 || said.Err != nil || said.Hears {
+		u.parts.Sink.Intake(ctx, &said)
+	}
+	if news {
+		u.wake.Up()
+	}
+	return again(u.parts.Now(), pause), nil
+}
+
+func (u *unit) leads(now time.Time) bool { return u.parts.Lead == nil || u.parts.Lead(now) == nil }
+
+// ordersPause is the pause before a queue of orders that cannot be read is tried again.
+const ordersPause = 5 * time.Second
+
+func again(now time.Time, pause time.Duration) driver.Again {
+	return driver.Again{At: now.Add(pause), NotBefore: now.Add(pause)}
+}
+
+// handBack leaves pending requests to the next controller.
+func (u *unit) handBack(ctx context.Context) {
+	if n, err := u.loop.HandBack(ctx); err != nil {
+		u.parts.Log.WarnContext(ctx, "requests could not be handed back; they will come again",
+			"pool", u.name, "count", n, "error", err)
+	}
+}

@@ -1,0 +1,206 @@
+// Package intake takes the messages of a pool's instances from its status queue into the roster.
+package intake
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/record"
+	"cloudmaster/services/controller/internal/roster"
+)
+
+// Queue is the status queue.
+type Queue interface {
+	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
+	Delete(ctx context.Context, receipts ...queue.Receipt) error
+}
+
+const (
+	// batch is how many messages one look takes.
+	batch = 1000
+	// LongWait is how long a look waits for messages where Options say nothing else: SQS's longest poll.
+	LongWait = 20 * time.Second
+	// shortWait is how long it waits while it is not known that everything has been heard. It always waits
+	// a little: a queue that is asked not to (SQS) looks in some places only, and may find nothing where there is something.
+	shortWait = time.Second
+	// slack is what a look may take beyond its wait; one that takes longer has failed.
+	slack = 10 * time.Second
+	// After looks that failed in a row the pause grows from leastPause to mostPause.
+	leastPause, mostPause = 100 * time.Millisecond, 5 * time.Second
+	// deafAfter is how many looks in a row must fail before the controller counts as deaf: one that is
+	// repeated at once has missed nothing.
+	deafAfter = 2
+	// deleteTimeout bounds a deletion of what was taken in.
+	deleteTimeout = 5 * time.Second
+)
+
+// Options of an Intake. Pool, Parse, Changed and Hinted are required.
+type Options struct {
+	Pool    pool.Name
+	Parse   message.ParseFunc
+	Changed func()                    // called when a pass should look at what was heard
+	Hinted  func()                    // called for a hint that there is work; Changed is called too
+	Lead    func(now time.Time) error // says why this controller may not take messages now; nil: it always may
+	Wait    time.Duration             // how long a look waits for messages; 0 means LongWait
+	Now     func() time.Time          // the clock
+	// Pause returns how long to wait after so many looks in a row that failed; nil means backoff.Delay from 100 ms to 5 s.
+	Pause func(failures int) time.Duration
+}
+
+// Intake is used by one goroutine.
+type Intake struct {
+	opts     Options
+	queue    Queue
+	roster   *roster.Roster
+	garbage  quota
+	failures int       // looks in a row that failed
+	catchUp  time.Time // messages sent until then were waiting when the queue could be read (again); zero: never read yet
+}
+
+// New returns the intake of a queue into a roster.
+func New(q Queue, r *roster.Roster, opts Options) *Intake {
+	if opts.Wait == 0 {
+		opts.Wait = LongWait
+	}
+	if opts.Pause == nil {
+		opts.Pause = func(failures int) time.Duration { return backoff.Delay(failures, leastPause, mostPause) }
+	}
+	return &Intake{opts: opts, queue: q, roster: r}
+}
+
+// Step takes in what is there and says what it was, and how long to pause before the next look.
+//
+// While the queue cannot be read the roster is deaf: nobody's silence counts, and what was said last
+// may be untrue. It is deaf too until what waited on the queue has been taken in.
+func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, pause time.Duration) {
+	said = record.Intake{Pool: i.opts.Pool, At: now}
+	if i.catchUp.IsZero() {
+		i.catchUp = now
+	}
+	if i.opts.Lead != nil && i.opts.Lead(now) != nil {
+		i.failures = deafAfter // the messages belong to whoever leads now
+		i.roster.Deafen()
+		return said, mostPause
+	}
+	messages, err := i.receive(ctx)
+	if ctx.Err() != nil {
+		return said, 0
+	}
+	if err != nil {
+		return said, i.failed(&said, err)
+	}
+	if i.failures >= deafAfter {
+		said.Hears, said.Failures = true, i.failures
+		i.catchUp = i.opts.Now()
+	}
+	i.failures = 0
+	i.takeIn(ctx, messages, &said)
+	if !slices.ContainsFunc(messages, func(m queue.Message) bool { return !m.SentAt.After(i.catchUp) }) {
+		if i.roster.Listening(i.opts.Now()) {
+			i.opts.Changed()
+		}
+	}
+	return said, 0
+}
+
+// failed counts a look that failed and returns the pause after it.
+func (i *Intake) failed(said *record.Intake, err error) time.Duration {
+	i.failures++
+	said.Err, said.Failures = err, i.failures
+	if i.failures == deafAfter {
+		said.Deaf = true
+		i.roster.Deafen()
+	}
+	return i.opts.Pause(i.failures)
+}
+
+// receive asks for what is there, and waits for it if nothing is known to wait.
+func (i *Intake) receive(ctx context.Context) ([]queue.Message, error) {
+	wait := min(shortWait, i.opts.Wait)
+	if i.failures == 0 && !i.roster.Deaf() {
+		wait = i.opts.Wait
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait+slack)
+	defer cancel()
+	return i.queue.Receive(ctx, batch, wait)
+}
+
+// takeIn enters messages into the roster, then deletes them: what is lost between
+// the two is taken in again, which changes nothing.
+func (i *Intake) takeIn(ctx context.Context, messages []queue.Message, said *record.Intake) {
+	if len(messages) == 0 {
+		return
+	}
+	said.Messages, said.Outcomes = len(messages), make(map[string]int)
+	receipts := make([]queue.Receipt, len(messages))
+	changed := false
+	for n := range messages {
+		receipts[n] = messages[n].Receipt
+		changed = i.hear(messages[n].Body, said) || changed
+	}
+	if changed {
+		i.opts.Changed()
+	}
+	bounded, cancel := context.WithTimeout(ctx, deleteTimeout)
+	defer cancel()
+	if err := i.queue.Delete(bounded, receipts...); err != nil && ctx.Err() == nil {
+		said.Undeleted = err
+	}
+}
+
+// hear takes one message and reports whether a pass should look at it.
+func (i *Intake) hear(body []byte, said *record.Intake) bool {
+	m, err := i.opts.Parse(body)
+	if err != nil {
+		said.Outcomes["unparsable"]++
+		if ok, unsaid := i.garbage.may(i.opts.Now()); ok {
+			said.Garbage = append(said.Garbage, record.Garbage{Err: err, Body: message.Excerpt(body), Unsaid: unsaid})
+		}
+		return false
+	}
+	if _, ok := m.(message.Hint); ok {
+		said.Outcomes["hint"]++
+		i.opts.Hinted()
+		return true
+	}
+	outcome := i.roster.Hear(m, i.opts.Now())
+	said.Outcomes[outcome.String()]++
+	if line, ok := m.(message.Log); ok {
+		if outcome != roster.Outdated {
+			said.Said = append(said.Said, record.Said{Instance: line.InstanceID, Text: line.Text})
+		}
+		return false
+	}
+	if outcome == roster.Future {
+		said.Future = append(said.Future, m.From())
+	}
+	return outcome == roster.Accepted // what is unknown changes nothing before a list explains it
+}
+
+// quota spares the log: what comes by the thousand is told of a few times a minute, and counted.
+type quota struct {
+	since  time.Time // when the minute began
+	said   int       // in it
+	unsaid int       // since the last that was told of
+}
+
+const mostAMinute = 10
+
+// may reports whether to tell of it now, and how many were not told of before.
+func (q *quota) may(now time.Time) (ok bool, unsaid int) {
+	if now.Sub(q.since) >= time.Minute {
+		q.since, q.said = now, 0
+	}
+	if q.said == mostAMinute {
+		q.unsaid++
+		return false, 0
+	}
+	unsaid, q.unsaid = q.unsaid, 0
+	q.said++
+	return true, unsaid
+}

@@ -1,0 +1,240 @@
+// Package launcher starts the instances of one pool, each launch once: a launch whose answer was lost is
+// asked for again with the same token, and what a controller before this one has launched lately is
+// waited for. It remembers what it has asked for, and pauses after failures.
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
+)
+
+// Store is where the launch journal is kept.
+type Store interface {
+	Get(ctx context.Context, key string, have blob.Version) (blob.Object, error)
+	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
+}
+
+// provider is the part of a cloud that launches.
+type provider interface {
+	Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, error)
+}
+
+const (
+	// callTimeout bounds what a pass waits for the store, launchTimeout for the cloud.
+	callTimeout, launchTimeout = 5 * time.Second, 30 * time.Second
+	// firstPause is the pause after a launch that failed. It doubles up to Options.MostPause.
+	firstPause = time.Second
+)
+
+// Options of a Launcher.
+type Options struct {
+	Pool      pool.Name
+	Image     string
+	UserData  func(pool.InstanceID) ([]byte, error)
+	ListLag   time.Duration    // how far the cloud's lists may be behind
+	MostPause time.Duration    // the longest pause after launches that failed
+	Now       func() time.Time // the clock
+	Token     func() string    // random text, different each time
+}
+
+// Launcher launches for one pool. It is used by one goroutine.
+type Launcher struct {
+	opts    Options
+	cloud   provider
+	journal journal
+	open    intent
+}
+
+// intent is a launch that is wanted. Its token stays until the cloud has answered,
+// so that a launch whose answer was lost is asked for again, not made twice.
+type intent struct {
+	token   string
+	machine machine
+	at      time.Time // when it was first asked for; part of what the token stands for
+	asked   time.Time // when it was last asked for; zero: not yet
+	count   int
+	started []pool.InstanceID // what the cloud has told of so far
+
+	// Of the last attempts, also of tokens before this one:
+	failures  int
+	notBefore time.Time
+	err       error
+}
+
+// machine is how instances are made.
+type machine struct {
+	image    string
+	userData func(pool.InstanceID) ([]byte, error)
+}
+
+// New returns a launcher.
+func New(c provider, store Store, opts Options) *Launcher {
+	return &Launcher{opts: opts, cloud: c, journal: newJournal(opts.Pool, store, opts.ListLag, opts.Token)}
+}
+
+// Change makes later launches use another image, other user data and another longest pause. A launch without an
+// answer keeps what it was asked with: the cloud knows it by its token, and refuses the token with anything else.
+func (l *Launcher) Change(image string, userData func(pool.InstanceID) ([]byte, error), mostPause time.Duration) {
+	l.opts.Image, l.opts.UserData, l.opts.MostPause = image, userData, mostPause
+}
+
+// Load reads, once, what a controller before this one has launched lately.
+func (l *Launcher) Load(ctx context.Context, now time.Time) error { return l.journal.load(ctx, now) }
+
+// Observe forgets the launches that a list of the pool's instances shows, or would show. The
+// list was asked for at the given time.
+func (l *Launcher) Observe(list []cloud.Instance, at time.Time) {
+	if l.journal.on {
+		l.journal.expire(list, at)
+	}
+}
+
+// Wait returns why launches must wait; nil if they need not.
+func (l *Launcher) Wait() *record.Wait {
+	e, found := l.journal.pending()
+	if !l.journal.on || !found {
+		return nil
+	}
+	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: e.At.Add(l.journal.lag)}
+}
+
+// Next returns when a launch that failed may be tried again; zero if none failed.
+func (l *Launcher) Next() time.Time { return l.open.notBefore }
+
+// Request is what a pass wants launched.
+type Request struct {
+	Count    int
+	Present  int       // instances that there are, whatever their state, and that the cloud has not accepted to end
+	Maximum  int       // of the pool
+	ListedAt time.Time // when the newest list was asked for
+}
+
+// Launch asks the cloud for instances and returns them, and what to say of the attempt. The attempt is
+// nil if the cloud was not asked.
+func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, *record.Launch, error) {
+	now := l.opts.Now()
+	if now.Before(l.open.notBefore) {
+		return nil, nil, l.open.err
+	}
+	if err := l.intend(want, now); err != nil {
+		return nil, nil, err
+	}
+	if err := l.journal.write(ctx, entry{Token: l.open.token, Count: l.open.count, At: now.UTC()}); err != nil {
+		return nil, nil, l.unwritten(err)
+	}
+	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.asked.IsZero()}
+	launched, err := l.call(ctx)
+	for i := range launched {
+		if id := launched[i].ID; !slices.Contains(l.open.started, id) { // else it was told of when the launch was cut short
+			l.open.started = append(l.open.started, id)
+			said.Started = append(said.Started, id)
+		}
+	}
+	err = l.settle(err, l.opts.Now())
+	if err != nil {
+		said.Error, said.Reason = err.Error(), Reason(err)
+	}
+	return launched, said, err
+}
+
+// intend settles which launch to ask for: one without an answer again, or a new one.
+// Neither may be more than is wanted now, nor lead past the maximum.
+func (l *Launcher) intend(want Request, now time.Time) error {
+	open := l.open.token != ""
+	if open && want.ListedAt.After(l.open.asked.Add(l.opts.ListLag)) {
+		open = false // lists show by now what it started, if anything, and the request was made knowing that
+	}
+	count := want.Count
+	if open {
+		count = l.open.count - len(l.open.started)
+	}
+	if count > want.Count {
+		return fmt.Errorf("launch %d instances: it is not known yet whether a launch of %d took effect: %w",
+			want.Count, l.open.count, l.open.err)
+	}
+	// Instances that were to make room may still be there, because the cloud has not accepted to end them.
+	if want.Present+count > want.Maximum {
+		return fmt.Errorf("launch %d instances: there are still %d, and the maximum is %d", count, want.Present, want.Maximum)
+	}
+	if !open {
+		l.open = intent{token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: want.Count, failures: l.open.failures}
+	}
+	return nil
+}
+
+// unwritten puts off a launch that is not in the journal. One that the cloud was not asked
+// for yet is forgotten, so that it is not taken for one without an answer.
+func (l *Launcher) unwritten(err error) error {
+	err = fmt.Errorf("launch %d instances: %w", l.open.count, err)
+	if l.open.asked.IsZero() {
+		l.open.token = ""
+	}
+	return err
+}
+
+func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
+	l.open.asked = l.opts.Now()
+	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
+	defer cancel()
+	return l.cloud.Launch(ctx, cloud.Spec{
+		Token: l.open.token, Count: l.open.count, Image: l.open.machine.image, UserData: l.open.machine.userData,
+		Tags: map[string]string{
+			cloud.TagPool: string(l.opts.Pool), cloud.TagState: pool.Startup.String(),
+			cloud.TagStateSince: l.open.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.open.token,
+		},
+	})
+}
+
+// settle forgets the intent when the cloud has answered. An error outside the
+// port's set leaves open whether the launch took effect, so the token stays.
+func (l *Launcher) settle(err error, now time.Time) error {
+	if err == nil {
+		l.open = intent{}
+		return nil
+	}
+	if answered(err) {
+		l.open.token = ""
+	}
+	l.open.failures++
+	l.open.notBefore = now.Add(min(firstPause<<min(l.open.failures-1, 10), l.opts.MostPause))
+	l.open.err = fmt.Errorf("launch %d instances: %w", l.open.count, err)
+	return l.open.err
+}
+
+// answered reports whether the cloud has certainly decided about a launch.
+func answered(err error) bool {
+	for _, known := range []error{cloud.ErrCapacity, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// Reason names the class of a launch's error.
+func Reason(err error) string {
+	for _, c := range []struct {
+		err  error
+		name string
+	}{
+		{cloud.ErrCapacity, "capacity"},
+		{cloud.ErrThrottled, "throttled"},
+		{cloud.ErrDenied, "denied"},
+		{cloud.ErrNotFound, "not_found"},
+		{cloud.ErrInvalid, "invalid"},
+		{cloud.ErrConflict, "conflict"},
+	} {
+		if errors.Is(err, c.err) {
+			return c.name
+		}
+	}
+	return "other"
+}

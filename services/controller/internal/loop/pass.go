@@ -1,0 +1,289 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/inventory"
+	"cloudmaster/services/controller/internal/record"
+	"cloudmaster/services/controller/internal/workload"
+)
+
+// pass is one pass: what its parts hand to each other.
+type pass struct {
+	*Loop
+
+	now     time.Time
+	limits  pool.Limits // in force
+	rec     *record.Record
+	listing inventory.Listing
+	reading workload.Reading
+	heard   uint64 // statuses that the snapshot knows of
+	left    pool.Budget
+	acted   bool // something was changed, so that the instances must be looked up again
+}
+
+func (p *pass) run(ctx context.Context) {
+	if err := p.lead(p.now); err != nil {
+		p.blind(err)
+		return
+	}
+	if !p.observe(ctx) {
+		return
+	}
+	p.decide(ctx)
+	if ctx.Err() != nil {
+		p.rec.Fail(ctx.Err())
+		return
+	}
+	if err := p.lead(p.ports.Now()); err != nil { // to observe may have taken its time
+		p.blind(err)
+		return
+	}
+	p.rec.Fail(p.remember(ctx))
+	p.mend(ctx)
+	acts := p.act(ctx)
+	p.rec.Fail(acts)
+	served := acts == nil && p.rec.Wait == nil
+	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
+	p.rec.Fail(p.publish(ctx, nil))
+}
+
+// lead returns nil as long as no other controller can have taken this one's place.
+func (p *pass) lead(now time.Time) error {
+	if p.ports.Lead == nil {
+		return nil
+	}
+	return p.ports.Lead(now)
+}
+
+// blind ends a pass in which nothing may be done.
+func (p *pass) blind(err error) {
+	p.rec.Blind = err.Error()
+	p.rec.Fail(err)
+}
+
+// observe brings roster, backlog and requests up to date and makes the snapshot. It returns false while the
+// cloud has not been listed: then nothing is known and nothing may be decided. What cannot be observed is
+// unknown, and the record says why; the pass goes on.
+func (p *pass) observe(ctx context.Context) bool {
+	p.listing = p.ports.Inventory.Latest()
+	if p.listing.At.IsZero() {
+		p.rec.Blind = "the cloud has not been listed yet"
+		p.rec.Fail(p.listing.Err)
+		return false
+	}
+	list := p.listing.Instances[p.ports.Pool]
+	changes := p.ports.Roster.Observe(list, p.listing.At, p.now)
+	p.rec.Adopted, p.rec.Outside, p.rec.Gone = changes.Adopted, changes.Outside, changes.Gone
+	p.takeOver(ctx)
+	if !p.opts.TakesRequests && p.work.Pending() > 0 { // it took them until its options changed
+		p.rec.Fail(p.work.HandBack(ctx))
+	}
+	p.launcher.Observe(list, p.listing.At)
+	for _, id := range p.ports.Roster.Ready() { // they have reported for the first time
+		if p.ports.Roster.Mark(id, pool.Active, p.now) {
+			p.rec.Began = append(p.rec.Began, id)
+		}
+	}
+	p.read(ctx, false)
+	p.look()
+	return true
+}
+
+// takeOver learns, once, what a controller before this one has done: from the instances
+// what it has started lately, from the launch journal what lists may not show yet, from
+// the active set what they said to it, from the store what the policy remembered.
+func (p *pass) takeOver(ctx context.Context) {
+	p.budget.seed(p.ports.Roster.Instances, p.now)
+	p.rec.Fail(p.launcher.Load(ctx, p.now))
+	if p.ports.Orders != nil {
+		p.rec.Fail(p.ports.Orders.Load(ctx))
+	}
+	if p.set.Known() {
+		return
+	}
+	old, found, err := p.set.Load(ctx)
+	p.rec.Fail(err)
+	if found {
+		p.ports.Roster.Seed(old, p.now)
+	}
+}
+
+// read finds out what the work queue holds.
+func (p *pass) read(ctx context.Context, fresh bool) {
+	var err error
+	p.reading, err = p.work.Read(ctx, p.now, fresh)
+	p.rec.Fail(err)
+}
+
+// look makes the snapshot of what is known now.
+func (p *pass) look() {
+	r := p.ports.Roster
+	p.heard = r.Heard()
+	deaf := r.Deaf()
+	s := pool.Snapshot{
+		Now: p.now, Pool: p.ports.Pool, ListedAt: p.listing.At, Limits: p.limits,
+		Backlog: p.reading.Backlog, BacklogAt: p.reading.At, Requests: p.reading.Requests,
+		Instances: r.Instances(p.now), Stale: p.listing.Err != nil || deaf,
+	}
+	if p.ports.Orders != nil {
+		s.Orders, s.Memory = p.ports.Orders.Pending()
+		s.Stale = s.Stale || !p.ports.Orders.Known() // what the policy has forgotten for now is no reason to shrink
+	}
+	p.rec.Seen = s
+	p.rec.Inputs = record.InputsOf(&s, p.listing.Err, deaf)
+}
+
+// decide asks the judge. A decision that ends something must not rest on an old reading of the work queue:
+// then the queue is read, and the judge asked again.
+func (p *pass) decide(ctx context.Context) {
+	p.left = p.budget.left(p.now, p.limits, p.opts.PolicyInterval)
+	p.judge()
+	if d := &p.rec.Decision; len(d.ShutDown)+len(d.Stop) > 0 && !p.reading.Fresh {
+		p.read(ctx, true)
+		p.look()
+		p.judge()
+	}
+	p.rec.Words = p.rec.Decision.String()
+	b := &p.rec.Breaker
+	b.Changed, p.memory.breaker = b.Open != p.memory.breaker, b.Open
+}
+
+func (p *pass) judge() {
+	d, v := p.opts.Judge.Decide(&p.rec.Seen, p.left)
+	p.rec.Decision = d
+	p.rec.Breaker = record.Breaker{Open: v.Breaker, Silent: v.Silent, Active: v.Active}
+	p.rec.Policy = ""
+	if v.Failed != nil {
+		p.rec.Policy = v.Failed.Error()
+	}
+}
+
+// remember stores what the policy wants to remember. Unless that succeeds nothing is done that
+// rests on it: a controller that starts now would decide otherwise.
+func (p *pass) remember(ctx context.Context) error {
+	d := &p.rec.Decision
+	if p.rec.Policy != "" {
+		p.rec.Fail(fmt.Errorf("the policy could not decide: %s", p.rec.Policy))
+	}
+	if p.ports.Orders == nil || d.Memory == nil {
+		return nil
+	}
+	err := p.ports.Orders.Commit(ctx, d.Memory, p.rec.Seen.Orders)
+	if err != nil {
+		failed := pool.Decision{Asked: d.Asked, Reason: d.Reason}
+		failed.Because("it is put off until the store can be written")
+		for _, e := range d.Stop {
+			if e.Cause.Failed() {
+				failed.Stop = append(failed.Stop, e)
+			}
+		}
+		*d = failed
+		p.rec.Words = d.String()
+	}
+	return err
+}
+
+// publish brings the set in the store to what is active now, without the excluded
+// instances. A nil error means that the store's members are right; loads may wait.
+func (p *pass) publish(ctx context.Context, exclude []pool.InstanceID) error {
+	members := p.ports.Roster.Serving()
+	if len(exclude) > 0 {
+		out := make(map[pool.InstanceID]bool, len(exclude))
+		for _, id := range exclude {
+			out[id] = true
+		}
+		members = slices.DeleteFunc(members, func(in activeset.Instance) bool { return out[in.ID] })
+	}
+	_, err := p.set.Publish(ctx, members, p.ports.Now())
+	return err
+}
+
+// end completes the record: how the pool is now, and when to look again.
+func (p *pass) end(ctx context.Context) {
+	r, m := p.rec, &p.memory
+	r.Instances = r.Seen.Instances
+	if p.acted {
+		r.Instances = p.ports.Roster.Instances(p.now)
+	}
+	if r.Blind == "" {
+		r.Tell = p.tells()
+	}
+	if r.Err != nil && ctx.Err() == nil {
+		m.failures++
+	} else if r.Err == nil {
+		m.failures = 0
+	}
+	ended := p.ports.Now()
+	r.Took, r.Failures = ended.Sub(r.At), m.failures
+	r.Next = p.next()
+	if again := ended.Add(m.backoff()); m.failures > 0 && again.Before(r.Next) {
+		r.Next = again // a pass that failed is not left to the policy interval
+	}
+	r.NotBefore = ended.Add(min(m.backoff(), mostGap))
+	p.calls.begin(nil)
+}
+
+// tells reports whether to tell people how the pool is: when instances or backlog have changed, and at the
+// latest every report interval.
+func (p *pass) tells() bool {
+	t := &p.memory.told
+	same := p.reading.Backlog == t.backlog && slices.EqualFunc(p.rec.Instances, t.states, func(a, b pool.Instance) bool {
+		return a.ID == b.ID && a.State == b.State
+	})
+	t.wants = time.Time{}
+	switch age := p.now.Sub(t.at); {
+	case same && age < p.opts.ReportInterval:
+		return false
+	case !same && age < leastToldGap:
+		t.wants = t.at.Add(leastToldGap)
+		return false
+	}
+	*t = told{at: p.now, backlog: p.reading.Backlog, states: p.rec.Instances}
+	return true
+}
+
+// next returns when the next pass is due although nothing happens.
+func (p *pass) next() time.Time {
+	next := p.now.Add(p.opts.PolicyInterval)
+	sooner := func(at time.Time) {
+		if at.After(p.now) && at.Before(next) {
+			next = at
+		}
+	}
+	if p.rec.Blind != "" {
+		return next
+	}
+	d := &p.rec.Decision
+	if len(d.Clamps) > 0 && (p.left.Starts < p.limits.StartLimit || p.left.Stops < p.limits.StopLimit || !d.Empty()) {
+		sooner(p.budget.refill(p.now, p.opts.PolicyInterval))
+	}
+	after := p.rec.Seen
+	after.Instances = p.rec.Instances
+	sooner(p.opts.Judge.Next(&after))
+	sooner(p.launcher.Next())
+	sooner(p.waitsUntil())
+	for _, at := range p.work.Next() {
+		sooner(at)
+	}
+	sooner(p.set.Next())
+	sooner(p.memory.told.due(p.opts.ReportInterval))
+	return next
+}
+
+// waitsUntil returns when launches that wait can be looked at again.
+func (p *pass) waitsUntil() time.Time {
+	w := p.rec.Wait
+	switch {
+	case w == nil:
+		return time.Time{}
+	case w.Until.After(p.now):
+		return w.Until
+	}
+	return p.now.Add(time.Second) // a list that shows it was asked for
+}

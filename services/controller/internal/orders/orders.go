@@ -1,0 +1,217 @@
+// Package orders brings what operators ask for to a pool's policy, and keeps what the policy must remember
+// of it. An order counts once: it leaves its queue only when what came of it is stored, and one that is
+// delivered again after that is known by its id.
+package orders
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"cloudmaster/internal/blob"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/record"
+)
+
+// Queue is the queue that orders come in.
+type Queue interface {
+	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
+	Delete(ctx context.Context, receipts ...queue.Receipt) error
+}
+
+// Store is where the policy's memory is kept.
+type Store interface {
+	Get(ctx context.Context, key string, have blob.Version) (blob.Object, error)
+	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
+}
+
+const (
+	// batch is how many orders one look takes.
+	batch = 10
+	// LongWait is how long a look waits for orders: SQS's longest poll.
+	LongWait = 20 * time.Second
+	// slack is what a look may take beyond its wait; one that takes longer has failed.
+	slack = 10 * time.Second
+	// callTimeout bounds what a pass waits for the store or the queue.
+	callTimeout = 5 * time.Second
+	// mostApplied is how many orders are remembered as applied: more than can be in flight when a controller ends.
+	mostApplied = 100
+)
+
+// Key returns the key of what a pool's policy remembers.
+func Key(name pool.Name) string { return "controller/policy/" + string(name) }
+
+// doc is what the store holds.
+type doc struct {
+	Memory  json.RawMessage `json:"memory"`
+	Applied []string        `json:"applied"` // ids of the messages of orders, oldest first
+}
+
+// Book holds the orders of one pool. Step is called by one goroutine, all else by another.
+type Book struct {
+	pool  pool.Name
+	queue Queue
+	store Store
+	wait  time.Duration
+
+	mu       sync.Mutex
+	known    bool                     // the store has been read; guarded by mu
+	version  blob.Version             // guarded by mu
+	doc      doc                      // guarded by mu
+	pending  []pool.Order             // in the order of their arrival; guarded by mu
+	receipts map[string]queue.Receipt // of pending ones, by id; guarded by mu
+}
+
+// New returns the book of a pool. A look at the queue waits so long for orders; 0 means LongWait.
+func New(name pool.Name, q Queue, s Store, wait time.Duration) *Book {
+	if wait == 0 {
+		wait = LongWait
+	}
+	return &Book{pool: name, queue: q, store: s, wait: wait, receipts: make(map[string]queue.Receipt)}
+}
+
+// Load reads, once, what the policy remembers.
+func (b *Book) Load(ctx context.Context) error {
+	b.mu.Lock()
+	known := b.known
+	b.mu.Unlock()
+	if known {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	o, err := b.store.Get(ctx, Key(b.pool), "")
+	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return fmt.Errorf("read what the policy remembers: %w", err)
+	}
+	var d doc
+	if err == nil {
+		if err := json.Unmarshal(o.Data, &d); err != nil {
+			return fmt.Errorf("read what the policy remembers: the object %s is damaged: %w; "+
+				"correct it, or delete it to let the pool begin at its minimum", Key(b.pool), err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known, b.version, b.doc = true, o.Version, d
+	b.dropApplied()
+	return nil
+}
+
+// Pending returns the orders that wait, and what the policy remembers. While that has not been read there are no orders.
+func (b *Book) Pending() (list []pool.Order, memory []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.known {
+		return nil, nil
+	}
+	return slices.Clone(b.pending), b.doc.Memory
+}
+
+// Known reports whether what the policy remembers has been read.
+func (b *Book) Known() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.known
+}
+
+// Commit stores what the policy remembers from now on, and ends the orders that it has seen.
+func (b *Book) Commit(ctx context.Context, memory []byte, seen []pool.Order) error {
+	b.mu.Lock()
+	next := doc{Memory: memory, Applied: slices.Clone(b.doc.Applied)}
+	for _, o := range seen {
+		next.Applied = append(next.Applied, o.ID)
+	}
+	next.Applied = next.Applied[max(0, len(next.Applied)-mostApplied):]
+	version := b.version
+	b.mu.Unlock()
+	data, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("store what the policy remembers: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	version, err = b.store.Put(ctx, Key(b.pool), data, version)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.known = false // it may have been written, by this controller or by another
+		return fmt.Errorf("store what the policy remembers: %w", err)
+	}
+	b.version, b.doc = version, next
+	b.dropApplied()
+	b.delete(ctx)
+	return nil
+}
+
+// delete ends the messages of orders that are applied. What fails is tried again with the next look.
+func (b *Book) delete(ctx context.Context) {
+	for _, id := range b.doc.Applied {
+		if r, ok := b.receipts[id]; ok && b.queue.Delete(ctx, r) == nil {
+			delete(b.receipts, id)
+		}
+	}
+}
+
+// dropApplied forgets pending orders that are applied already.
+func (b *Book) dropApplied() {
+	b.pending = slices.DeleteFunc(b.pending, func(o pool.Order) bool { return slices.Contains(b.doc.Applied, o.ID) })
+}
+
+// Step takes orders from the queue, and deletes those that are applied. It reports what it took, and whether anything is new.
+func (b *Book) Step(ctx context.Context, now time.Time) (said record.Intake, news bool) {
+	said = record.Intake{Pool: b.pool, At: now}
+	bounded, cancel := context.WithTimeout(ctx, b.wait+slack)
+	defer cancel()
+	messages, err := b.queue.Receive(bounded, batch, b.wait)
+	if ctx.Err() != nil {
+		return said, false
+	}
+	if err != nil {
+		said.Err = err
+		return said, false
+	}
+	done := b.take(messages, &said)
+	if len(done) > 0 {
+		if err := b.queue.Delete(ctx, done...); err != nil && ctx.Err() == nil {
+			said.Undeleted = err
+		}
+	}
+	return said, len(messages) > 0
+}
+
+// take enters what has come and returns the receipts of what can be deleted.
+func (b *Book) take(messages []queue.Message, said *record.Intake) (done []queue.Receipt) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	said.Messages = len(messages)
+	for i := range messages {
+		m := &messages[i]
+		adjust, absolute, err := message.ParseOrder(m.Body)
+		if err != nil {
+			said.Garbage = append(said.Garbage, record.Garbage{Err: err, Body: message.Excerpt(m.Body)})
+			done = append(done, m.Receipt)
+			continue
+		}
+		if _, pending := b.receipts[m.ID]; !pending && !slices.Contains(b.doc.Applied, m.ID) {
+			b.pending = append(b.pending, pool.Order{ID: m.ID, Absolute: absolute, N: adjust})
+		}
+		b.receipts[m.ID] = m.Receipt
+	}
+	if b.known {
+		b.dropApplied()
+	}
+	for _, id := range b.doc.Applied {
+		if r, ok := b.receipts[id]; ok {
+			done = append(done, r)
+			delete(b.receipts, id)
+		}
+	}
+	return done
+}

@@ -1,0 +1,197 @@
+package report
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"sync"
+
+	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
+)
+
+// Log writes one entry for each event to a log, for machines to read.
+type Log struct{ log *slog.Logger }
+
+// NewLog returns a sink that writes to log.
+func NewLog(log *slog.Logger) Log { return Log{log: log} }
+
+// Pass logs the events of a pass.
+func (l Log) Pass(ctx context.Context, r *record.Record) { l.write(ctx, Events(r)) }
+
+// Intake logs what instances have for people.
+func (l Log) Intake(ctx context.Context, in *record.Intake) { l.write(ctx, Sayings(in)) }
+
+func (l Log) write(ctx context.Context, events []Event) {
+	for i := range events {
+		e := &events[i]
+		attrs := []slog.Attr{slog.String("pool", string(e.Pool)), slog.String("event", e.What.String())}
+		if e.Instance != "" {
+			attrs = append(attrs, slog.String("instance", string(e.Instance)))
+		}
+		if e.Ending.Cause != "" {
+			attrs = append(attrs, slog.String("cause", string(e.Ending.Cause)), slog.String("detail", e.Ending.Detail()))
+		}
+		if e.Text != "" {
+			attrs = append(attrs, slog.String("text", e.Text))
+		}
+		if e.What == Summarized {
+			b := e.Summary.Backlog
+			attrs = append(attrs, slog.Int("instances", len(e.Summary.Instances)),
+				slog.Bool("backlog_known", b.Known), slog.Int("visible", b.Visible), slog.Int("in_flight", b.InFlight))
+		}
+		l.log.LogAttrs(ctx, slog.LevelInfo, "report", attrs...)
+	}
+}
+
+// Diary is the controller's own log: decisions that changed something, and what went wrong, each once however
+// often it repeats.
+type Diary struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	pools map[pool.Name]*written // guarded by mu
+}
+
+// written is what the diary said last of a pool.
+type written struct {
+	words    string // the newest decision
+	err      string // the newest error
+	failures int    // passes in a row that had failed when the newest record came
+	waits    string // the launch that is waited for
+}
+
+// NewDiary returns a sink that writes to log.
+func NewDiary(log *slog.Logger) *Diary { return &Diary{log: log, pools: make(map[pool.Name]*written)} }
+
+// Forget drops what is remembered of a pool that does not run any more.
+func (d *Diary) Forget(name pool.Name) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.pools, name)
+}
+
+func (d *Diary) of(name pool.Name) *written {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := d.pools[name]
+	if w == nil {
+		w = &written{}
+		d.pools[name] = w
+	}
+	return w
+}
+
+// Pass logs what is new in a record. Records of one pool come one after the other.
+func (d *Diary) Pass(ctx context.Context, r *record.Record) {
+	log, w := d.log.With("pool", string(r.Pool)), d.of(r.Pool)
+	if len(r.Adopted) > 0 {
+		log.InfoContext(ctx, "adopted running instances", "instances", r.Adopted)
+	}
+	for i := range r.Gone {
+		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance), "cause", string(r.Gone[i].Cause))
+	}
+	for i := range r.Outside {
+		log.InfoContext(ctx, "instance is ending, and not by this controller", "instance", string(r.Outside[i].Instance))
+	}
+	if r.Breaker.Changed {
+		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active", r.Breaker.Active)
+	}
+	if r.Blind == "" {
+		d.decision(ctx, log, r, w)
+	}
+	d.failure(ctx, log, r, w)
+}
+
+// decision logs a decision that differs from the last one, and each ending with its cause.
+func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	if r.Words != w.words { // else it is nothing new, or what failed in the last pass
+		w.words = r.Words
+		level := slog.LevelDebug
+		if !r.Decision.Empty() {
+			level = slog.LevelInfo
+		}
+		log.LogAttrs(ctx, level, "decision", slog.String("decision", r.Words), slog.Any("asked", r.Decision.Asked),
+			slog.Any("clamps", r.Decision.Clamps), slog.Any("backlog", r.Seen.Backlog), slog.Int("requests", r.Seen.Requests))
+	}
+	for i := range r.Endings {
+		if e := &r.Endings[i]; e.Error == "" && !e.Spared {
+			log.InfoContext(ctx, "instance ends", "instance", string(e.Instance), "act", string(e.Act),
+				"cause", string(e.Cause), "detail", e.Detail())
+		}
+	}
+	switch {
+	case r.Wait == nil:
+		w.waits = ""
+	case r.Wait.Token != w.waits:
+		w.waits = r.Wait.Token
+		log.InfoContext(ctx, "launches wait: a controller before this one has launched lately, and lists may not show it yet",
+			"count", r.Wait.Count, "at", r.Wait.At, "until", r.Wait.Until)
+	}
+}
+
+// callIDs are what AWS calls one request, and the host that answered it.
+var callIDs = regexp.MustCompile(`(Request|Host)ID: [^,]*`)
+
+// lasting is what an error says, without what is another at every repetition.
+func lasting(text string) string { return callIDs.ReplaceAllString(text, "") }
+
+// failure logs an error when it is new, and now and then while it lasts.
+func (d *Diary) failure(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	switch {
+	case r.Err == nil:
+		if w.failures > 0 {
+			log.InfoContext(ctx, "passes succeed again", "failures", w.failures)
+		}
+		w.err = ""
+	case ctx.Err() != nil: // the controller ends
+		return
+	default:
+		if text := lasting(r.Error); text != w.err || r.Failures%100 == 0 {
+			w.err = text
+			log.ErrorContext(ctx, "pass failed; the next one tries again", "error", r.Err, "failures", r.Failures)
+		}
+	}
+	w.failures = r.Failures
+}
+
+// Intake logs what is wrong with a status queue or with what it holds.
+func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
+	log := d.log.With("pool", string(in.Pool))
+	if in.Orders {
+		d.orders(ctx, log, in)
+		return
+	}
+	if in.Deaf {
+		log.ErrorContext(ctx, "status queue cannot be read; trying again, nothing shrinks", "error", in.Err)
+	}
+	if in.Hears {
+		log.InfoContext(ctx, "status queue can be read again", "failures", in.Failures)
+	}
+	for i := range in.Garbage {
+		g := &in.Garbage[i]
+		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since", g.Unsaid)
+	}
+	for _, id := range in.Future {
+		log.DebugContext(ctx, "status from the future; dropped", "instance", string(id))
+	}
+	if in.Undeleted != nil {
+		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages, "error", in.Undeleted)
+	}
+}
+
+// orders logs what is wrong with a queue of orders or with what it holds.
+func (d *Diary) orders(ctx context.Context, log *slog.Logger, in *record.Intake) {
+	if in.Deaf {
+		log.ErrorContext(ctx, "queue of orders cannot be read; trying again", "error", in.Err)
+	}
+	if in.Hears {
+		log.InfoContext(ctx, "queue of orders can be read again", "failures", in.Failures)
+	}
+	for i := range in.Garbage {
+		log.WarnContext(ctx, "order cannot be read; dropped", "error", in.Garbage[i].Err, "body", in.Garbage[i].Body)
+	}
+	if in.Undeleted != nil {
+		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice", "error", in.Undeleted)
+	}
+}
