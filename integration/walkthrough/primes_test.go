@@ -3,9 +3,10 @@ package walkthrough
 import "testing"
 
 const (
-	// long is a job that takes a worker a second or more.
+	// long is a job that takes a worker at least a second.
 	long = "400000000"
-	// endless is the longest that there may be: time enough for something to happen to its worker.
+	// endless is the longest job that is allowed: it leaves time for something to happen to its
+	// worker.
 	endless = "2000000000"
 )
 
@@ -38,7 +39,7 @@ func TestPrimesShrinkToZero(t *testing.T) {
 	w.feeds("1|6573", "2|6573", "3|6573", "4|6573")
 	w.processed("1|6573", "2|6573", "3|6573", "4|6573")
 	w.reports(0, "primes Terminating instance")
-	w.sees("no instances, in EC2 neither", w.empty("primes"))
+	w.sees("no instances, also none in EC2", w.empty("primes"))
 	w.sees("no messages", w.queued("primes", 0, 0))
 	w.sees("no machines", func() (string, bool) { ids := w.metal.Running(); return join(ids), len(ids) == 0 })
 }

@@ -14,7 +14,8 @@ import (
 
 var runInstances = wire.Match{Service: "ec2", Action: "RunInstances"}
 
-// TestTakeOverDuringLaunch: the controller dies after EC2 has launched and before it hears so.
+// TestTakeOverDuringLaunch: the controller dies after EC2 has launched an instance and before the
+// answer arrives.
 func TestTakeOverDuringLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
@@ -72,7 +73,8 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	w.reports(0, "fib Terminating instance "+drained)
 }
 
-// TestLostAnswerOfLaunch: EC2 has launched, the answer is lost, the controller lives on.
+// TestLostAnswerOfLaunch: EC2 has launched an instance and the answer is lost, but the controller
+// lives on.
 func TestLostAnswerOfLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
