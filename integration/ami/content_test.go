@@ -78,7 +78,7 @@ func TestUnitIsConfined(t *testing.T) {
 	report := read(t, filepath.Join(os.Getenv(dirVar), "security.txt"))
 	m := exposure.FindStringSubmatch(report)
 	if m == nil {
-		t.Fatalf("systemd-analyze does not tell the exposure:\n%s", report)
+		t.Fatalf("systemd-analyze does not report the exposure:\n%s", report)
 	}
 	got, err := strconv.ParseFloat(m[1], 64)
 	if err != nil || got > mostExposed {
@@ -106,7 +106,7 @@ func TestNothingStays(t *testing.T) {
 	}
 	program := read(t, filepath.Join(root, "usr/lib/cloudmaster", programOf(t)))
 	if here, err := os.Getwd(); err != nil || strings.Contains(program, filepath.Dir(here)) {
-		t.Errorf("the program tells where it was built: %s (%v)", here, err)
+		t.Errorf("the program contains the directory in which it was built: %s (%v)", here, err)
 	}
 	files := 0
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -165,7 +165,7 @@ func lookAt(t *testing.T, file, name string) {
 		return
 	}
 	if m := secret.FindString(read(t, file)); m != "" {
-		t.Errorf("%s holds what looks like a secret: %.30s", name, m)
+		t.Errorf("%s contains what looks like a secret: %.30s", name, m)
 	}
 }
 

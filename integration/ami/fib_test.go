@@ -93,7 +93,7 @@ func (c *client) wantNumbers(t *testing.T, n int) {
 		c.got = append(c.got, c.lines.Text())
 	}
 	if !sample.Fibonacci(c.got) {
-		t.Errorf("got %q, no Fibonacci numbers", c.got)
+		t.Errorf("got %q, want Fibonacci numbers", c.got)
 	}
 }
 

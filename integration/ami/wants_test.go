@@ -35,7 +35,7 @@ func (w *world) wantEC2() {
 	w.wantSaid("cloud-init", "finished", "Datasource DataSourceEc2")
 	for _, word := range []string{"FAILED", "Traceback"} {
 		if l, ok := w.said(word); ok {
-			w.t.Errorf("at the boot something failed: %s\n%s", l.text, w.tail())
+			w.t.Errorf("something failed at the boot: %s\n%s", l.text, w.tail())
 		}
 	}
 }
@@ -187,7 +187,7 @@ func (w *world) wantStoppedWell() {
 		case e.Unit == "cloudmaster.service" && e.Transport == "stdout":
 			records++
 			if !json.Valid([]byte(e.text())) {
-				w.t.Errorf("the program's record is no JSON: %s", e.text())
+				w.t.Errorf("the program's record is not JSON: %s", e.text())
 			}
 		}
 	}

@@ -184,7 +184,7 @@ func (w *world) send(body string) {
 // wantBacklog waits until the work queue has so many visible messages, and none in flight.
 func (w *world) wantBacklog(visible int) {
 	w.t.Helper()
-	w.until(fmt.Sprintf("the work queue holds %d messages", visible), func() bool {
+	w.until(fmt.Sprintf("the work queue has %d messages", visible), func() bool {
 		b, err := w.work.Backlog(w.t.Context())
 		return err == nil && b == pool.Backlog{Visible: visible, Known: true}
 	})

@@ -346,7 +346,7 @@ func TestA12_AMessageThatIsExtendedIsNotDeliveredAgain(t *testing.T) {
 		t.Error("got it again within the extended time")
 	}
 	if again := c.receive(client, url, 10); again == nil {
-		t.Error("got it not again after the extended time")
+		t.Error("did not get it again after the extended time")
 	}
 }
 
@@ -383,6 +383,6 @@ func TestA14_AnEmptyLongPollWaits(t *testing.T) {
 		t.Fatal("got a message from an empty queue")
 	}
 	if took := time.Since(begin); took < 2*time.Second {
-		t.Errorf("came back after %s, want about 3s: what polls would be asked without a pause", took)
+		t.Errorf("the receive returned after %s, want about 3s: otherwise callers would poll without a pause", took)
 	}
 }

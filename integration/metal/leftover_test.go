@@ -105,7 +105,7 @@ func TestReclaim(t *testing.T) {
 	b.must(b.Crash("i-1"))
 	b.gone("i-1")
 	if err := b.Reclaim("i-1", time.Now()); err == nil {
-		t.Error("Reclaim of what has ended: got no error")
+		t.Error("Reclaim of an instance that has ended: got no error")
 	}
 }
 

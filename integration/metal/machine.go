@@ -65,7 +65,7 @@ func (m *machine) live(ctx context.Context, boot time.Duration) {
 func (m *machine) run(ctx context.Context) (err error) {
 	binary, ok := m.metal.images[m.inst.image]
 	if !ok {
-		return fmt.Errorf("image %s stands for no binary", m.inst.image)
+		return fmt.Errorf("no binary belongs to image %s", m.inst.image)
 	}
 	m.inst.userData, err = m.metal.ec2.userData(ctx, m.inst.id)
 	if err != nil {

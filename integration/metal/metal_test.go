@@ -305,7 +305,7 @@ func TestInstanceEnds(t *testing.T) {
 				t.Errorf("log: got %q, want it to end with %q", b.log("i-1"), c.log)
 			}
 			if err := b.Crash("i-1"); err == nil {
-				t.Error("Crash of what has ended: got no error")
+				t.Error("Crash of a process that has ended: got no error")
 			}
 		})
 	}
@@ -364,7 +364,7 @@ func TestDelay(t *testing.T) {
 		t.Errorf("i-1 has booted: %q", b.log("i-1"))
 	}
 	if err := b.Hang("i-1"); err == nil {
-		t.Error("Hang of what has not booted: got no error")
+		t.Error("Hang of an instance that has not booted: got no error")
 	}
 	b.close()
 }

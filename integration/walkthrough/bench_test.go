@@ -66,7 +66,7 @@ func (w *world) when(is func() bool) time.Time {
 	w.t.Helper()
 	for end := time.Now().Add(patience); !is(); {
 		if time.Now().After(end) || !backoff.Wait(w.t.Context(), time.Millisecond) {
-			w.t.Fatal("it does not happen")
+			w.t.Fatal("what the benchmark waits for does not happen")
 		}
 	}
 	return time.Now()

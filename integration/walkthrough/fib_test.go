@@ -72,7 +72,7 @@ func TestFibShrink(t *testing.T) {
 	})
 	client := map[string]*program.Process{first: onFirst[0], second: onSecond[0]}[drained]
 	numbers := client.Mark()
-	w.sees("its client served", func() (string, bool) {
+	w.sees("numbers for its client", func() (string, bool) {
 		return "", client.Mark() > numbers+3 && sample.Fibonacci(client.Output(0))
 	})
 

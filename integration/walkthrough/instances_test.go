@@ -27,7 +27,7 @@ func TestTerminatedBehindOurBack(t *testing.T) {
 	mark := w.controller.Mark()
 	w.reports(0, "primes Instance "+victim+" is gone")
 	if other := w.worksOn(mark, "1"); other == victim {
-		t.Errorf("the job is back with %s, which is gone", victim)
+		t.Errorf("the job was given to %s again, which is gone", victim)
 	}
 }
 
@@ -40,7 +40,7 @@ func TestStartedBehindOurBack(t *testing.T) {
 		cloud.TagDeployment: deployment, cloud.TagPool: "primes", cloud.TagState: "startup",
 		cloud.TagStateSince: time.Now().UTC().Format(time.RFC3339),
 	})
-	w.sees("it counted", func() (string, bool) {
+	w.sees("the instance counted", func() (string, bool) {
 		n := w.instances("primes", "startup") + w.instances("primes", "active")
 		return fmt.Sprint(n), n == 1
 	})
@@ -97,7 +97,7 @@ func TestSpotReclaim(t *testing.T) {
 	})
 	w.terminates(victim)
 	if other := w.worksOn(mark, "[0-9]"); other == victim {
-		t.Errorf("%s works on, and is taken back", victim)
+		t.Errorf("%s took a new job although its instance is being taken back", victim)
 	}
 }
 

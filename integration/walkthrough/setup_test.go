@@ -23,14 +23,14 @@ func TestSetupTwiceAndTeardown(t *testing.T) {
 	w.feeds("1|" + long)
 	w.worksOn(0, "1")
 	if code := w.ends("controller", "teardown", "-c", w.config, "--yes"); code == 0 {
-		t.Error("teardown has taken things from under a running controller")
+		t.Error("teardown has removed resources of a controller that runs")
 	}
 	w.processed("1|" + long)
 	w.sees("no instances", w.empty("primes", "fib"))
 	w.controllerStops()
 
 	if code := w.ends("controller", "teardown", "-c", w.config); code == 0 {
-		t.Error("teardown has not asked")
+		t.Error("teardown has not asked for a confirmation")
 	}
 	planned := w.succeeds("controller", "teardown", "-c", w.config, "--dry-run")
 	removed := w.succeeds("controller", "teardown", "-c", w.config, "--yes")

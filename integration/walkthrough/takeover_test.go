@@ -21,7 +21,7 @@ func TestTakeOverDuringLaunch(t *testing.T) {
 	w.controllerStarts()
 	lift := w.wire.Inject(runInstances, wire.LoseAnswer(), 0)
 	w.feeds("1|6573")
-	w.sees("the launch", func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
+	w.sees("the launched instance", func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
 	w.controllerDies()
 	lift()
 	w.controllerStarts()
@@ -55,12 +55,12 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	before := slices.Sorted(maps.Keys(w.set()))
 	w.controllerDies()
 	numbers := onFirst[0].Mark()
-	w.still("the set as it was", 3*time.Second, func() (string, bool) {
+	w.still("the active set as it was", 3*time.Second, func() (string, bool) {
 		now := slices.Sorted(maps.Keys(w.set()))
 		return fmt.Sprint(now), slices.Equal(now, before)
 	})
 	w.controllerStarts()
-	w.still("the set as it was", 5*time.Second, func() (string, bool) {
+	w.still("the active set as it was", 5*time.Second, func() (string, bool) {
 		now := slices.Sorted(maps.Keys(w.set()))
 		return fmt.Sprint(now), slices.Equal(now, before)
 	})

@@ -73,7 +73,7 @@ func TestOpenTwice(t *testing.T) {
 		t.Fatalf("put: %v", err)
 	}
 	if _, err := open(t, js, "b").Get(t.Context(), "k", v); !errors.Is(err, blob.ErrNotModified) {
-		t.Errorf("got %v, want %v: versions hold over handles", err, blob.ErrNotModified)
+		t.Errorf("got %v, want %v: a version is valid for every handle of the store", err, blob.ErrNotModified)
 	}
 }
 

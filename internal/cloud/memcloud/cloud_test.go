@@ -252,7 +252,7 @@ func TestHooks(t *testing.T) {
 			t.Errorf("hooks (-want +got):\n%s", diff)
 		}
 		if _, ok := a.Instances()[0].Tags["spoilt"]; ok {
-			t.Error("tags: got what a hook wrote, want copies given out")
+			t.Error("tags: got what a hook wrote, want hooks to get copies")
 		}
 	})
 }

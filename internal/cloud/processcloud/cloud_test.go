@@ -136,7 +136,7 @@ func TestInstanceSurroundings(t *testing.T) {
 		}
 	}
 	if strings.Contains(string(env), "PROCESSCLOUD_SECRET") {
-		t.Error("environment: got a variable that is not on the list, want it to stay here")
+		t.Error("environment: got a variable that is not on the list of inherited ones")
 	}
 	if stdin, err := os.Readlink(proc + "fd/0"); err != nil || stdin != os.DevNull {
 		t.Errorf("standard input: got %q (%v), want %s", stdin, err, os.DevNull)
@@ -235,7 +235,7 @@ func TestExitedIsCalledOnce(t *testing.T) {
 	if err := c.Terminate(t.Context(), launched[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "both ends are told", func() bool { return len(gone) == 2 })
+	poll(t, "both ends are reported", func() bool { return len(gone) == 2 })
 	got := []pool.InstanceID{<-gone, <-gone}
 	for _, inst := range launched {
 		if !slices.Contains(got, inst.ID) {

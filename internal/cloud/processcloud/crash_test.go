@@ -220,7 +220,7 @@ func TestProcessThatCannotBeToldYet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if out, err := c.Launch(ctx, spec); !errors.Is(err, context.DeadlineExceeded) || len(out) != 0 {
-		t.Errorf("Launch while the log is held: got %v and error %v, want none and the deadline", out, err)
+		t.Errorf("Launch while the log is locked: got %v and error %v, want none and the deadline", out, err)
 	}
 	if got := runningBelow(t, w.opts.StateDir); len(got) != 0 {
 		t.Errorf("meanwhile: got processes %v, want none", got)

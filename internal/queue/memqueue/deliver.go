@@ -104,7 +104,7 @@ func (q *Queue) nextVisibleLocked() time.Time {
 	return next
 }
 
-// wakeLocked tells all receivers that wait, and all watchers, that something has become visible.
+// wakeLocked signals to all receivers that wait, and to all watchers, that something has become visible.
 func (q *Queue) wakeLocked() {
 	close(q.changed)
 	q.changed = make(chan struct{})

@@ -42,7 +42,7 @@ type Letter struct {
 	Reason string
 }
 
-// Letters returns what a queue of dead letters holds, oldest first; for assertions.
+// Letters returns the messages in a queue of dead letters, oldest first; for assertions.
 func (q *Queue) Letters() []Letter {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -75,7 +75,7 @@ func (a answers) Write(b []byte) (int, error) {
 	return a.to.Write(b)
 }
 
-// hold delays all answers until the function that it returns is called.
+// hold blocks all answers until the function that it returns is called.
 func (p *proxy) hold() (goOn func()) {
 	p.gate.Lock()
 	return p.gate.Unlock

@@ -197,6 +197,6 @@ func (q *Queue) handBack(m *nats.Msg) {
 	}
 }
 
-// isStatus tells the broker's report on a request from a message: only a message wants an
-// acknowledgement.
+// isStatus reports whether m is the broker's report on a request instead of a message. Only a message
+// wants an acknowledgement.
 func isStatus(m *nats.Msg) bool { return m.Reply == "" }

@@ -14,10 +14,11 @@
 //   - The receivers apply the delivery limit: a receiver that gets a message that was delivered too
 //     often moves it to the dead letters and does not return it.
 //
+// # Outages
+//
 // While the broker is unreachable, calls wait for it, at most for Options.Patience, and repeat what
 // it has not confirmed. Messages carry ids, by which the broker drops repetitions within
 // duplicateWindow.
-// broker drops repetitions within duplicateWindow.
 package natsqueue
 
 import (

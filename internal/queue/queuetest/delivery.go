@@ -26,7 +26,7 @@ func deliveryTests() map[string]func(*testing.T, Harness) {
 		"it comes again after the timeout":       testVisibility,
 		"a second handle sees the same":          testSecondHandle,
 		"a cancelled receive takes nothing away": testCancelledReceive,
-		"watch tells of arrivals":                testWatch,
+		"watch reports arrivals":                 testWatch,
 	}
 }
 

@@ -105,6 +105,6 @@ func testDeletedWhileWaiting(t *testing.T, h Harness) {
 		t.Errorf("got %v, want %v", err, queue.ErrNotFound)
 	}
 	if took := time.Since(start); took > h.Lag+2*soon {
-		t.Errorf("the end of the queue was told after %v", took)
+		t.Errorf("the receive that waited returned only %v after the queue was deleted", took)
 	}
 }

@@ -103,7 +103,7 @@ func TestClassify(t *testing.T) {
 		t.Errorf("got %v, want the advice to wait", err)
 	}
 	if classify(nil) != nil {
-		t.Error("got an error of nothing")
+		t.Error("got an error for success")
 	}
 }
 
