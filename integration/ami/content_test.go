@@ -87,8 +87,7 @@ func TestUnitIsConfined(t *testing.T) {
 	t.Logf("the unit's exposure is %s", m[1])
 }
 
-// TestNothingStays reads the disk: an image contains no secret, no identity, and nothing of its
-// build.
+// TestNothingStays reads the disk: an image contains no secret, no identity, and nothing of its build.
 func TestNothingStays(t *testing.T) {
 	needImage(t)
 	root := t.TempDir()

@@ -13,8 +13,7 @@ import (
 )
 
 // TestFib is the life of a server: it boots, a client on the host gets numbers and makes load, and
-// the machine is powered off while the client is connected. After the next power-on it serves
-// again.
+// the machine is powered off while the client is connected. After the next power-on it serves again.
 func TestFib(t *testing.T) {
 	needImage(t, "fib")
 	w := onNATS(t)

@@ -41,8 +41,7 @@ func TestPrimes(t *testing.T) {
 }
 
 // TestPrimesWithoutUserData: one clear line, on the console and in the journal, says what is wrong
-// with user data; once they are right, the worker works. A script as user data is refused and not
-// run.
+// with user data; once they are right, the worker works. A script as user data is refused and not run.
 func TestPrimesWithoutUserData(t *testing.T) {
 	needImage(t, "primes")
 	w := onNATS(t)

@@ -15,8 +15,7 @@ import (
 	"cloudmaster/internal/queue/sqsqueue"
 )
 
-// TestPrimesOnSQS: a worker whose queues are on SQS gets its credentials from the metadata service,
-// as on EC2.
+// TestPrimesOnSQS: a worker whose queues are on SQS gets its credentials from the metadata service, as on EC2.
 func TestPrimesOnSQS(t *testing.T) {
 	needImage(t, "primes")
 	const variable = "LOCALSTACK_ENDPOINT"

@@ -28,8 +28,7 @@ const (
 // Other users of the machine have little influence on it.
 const mostProcessorTime = 90 * time.Second
 
-// wantEC2 checks that cloud-init took the guest for an EC2 instance, and that nothing failed at the
-// boot.
+// wantEC2 checks that cloud-init took the guest for an EC2 instance, and that nothing failed at the boot.
 func (w *world) wantEC2() {
 	w.t.Helper()
 	w.wantSaid("cloud-init", "finished", "Datasource DataSourceEc2")

@@ -232,8 +232,7 @@ func newS3(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle, o.RetryMaxAttempts = true, 1 })
 }
 
-// TestA09_AnObjectIsCreatedOnce: of several writers that create an object at the same time, one
-// succeeds.
+// TestA09_AnObjectIsCreatedOnce: of several writers that create an object at the same time, one succeeds.
 func TestA09_AnObjectIsCreatedOnce(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
@@ -246,8 +245,7 @@ func TestA09_AnObjectIsCreatedOnce(t *testing.T) {
 	})
 }
 
-// TestA10_AVersionIsReplacedOnce: of several writers that replace a version at the same time, one
-// succeeds.
+// TestA10_AVersionIsReplacedOnce: of several writers that replace a version at the same time, one succeeds.
 func TestA10_AVersionIsReplacedOnce(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)

@@ -225,8 +225,7 @@ func (d *director) unnoticed(
 	})
 }
 
-// doneOnce checks that in the whole play no job was lost or done twice, except the one whose worker
-// was killed.
+// doneOnce checks that in the whole play no job was lost or done twice, except the one whose worker was killed.
 func (d *director) doneOnce(ctx context.Context, old *program.Process) error {
 	return d.expect(ctx, "every job has one result", func() (string, bool) {
 		results := sample.Processed(append(old.Output(0), d.controller.Output(0)...))

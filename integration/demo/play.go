@@ -95,8 +95,7 @@ func (d *director) expect(ctx context.Context, expected string, look func() (str
 	return nil
 }
 
-// reported waits for a line of the controller's report, after the mark, that contains all the
-// parts.
+// reported waits for a line of the controller's report, after the mark, that contains all the parts.
 func (d *director) reported(ctx context.Context, expected string, after int, parts ...string) error {
 	return d.expect(ctx, expected, func() (string, bool) {
 		line, ok := program.Find(d.controller.Output(after), parts...)

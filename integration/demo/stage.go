@@ -157,8 +157,7 @@ func (s *stage) run(ctx context.Context, name string, args ...string) (*program.
 
 const readyTimeout = 30 * time.Second
 
-// ready waits until is reports that a program is ready. It returns an error if the program has
-// ended.
+// ready waits until is reports that a program is ready. It returns an error if the program has ended.
 func (s *stage) ready(ctx context.Context, name string, p *program.Process, is func() bool) error {
 	seen := program.Until(ctx, readyTimeout, func() (string, bool) { return "", p.Ended() || is() })
 	if p.Ended() {

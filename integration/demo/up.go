@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// up starts the sample at the addresses that the documentation names, and leaves it running until
-// ctx ends.
+// up starts the sample at the addresses that the documentation names, and leaves it running until ctx ends.
 func up(ctx context.Context, opts options, out io.Writer) (err error) {
 	s, err := newStage(ctx, opts, out, true, false)
 	if err != nil {

@@ -85,8 +85,7 @@ func (m *machine) run(ctx context.Context) (err error) {
 	cmd := exec.Command(binary) //nolint:noctx // attend ends it: it asks first and kills later
 	cmd.Env = m.environment(service.URL())
 	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own, so that Ctrl-C does not reach it. If we are killed, the kernel ends it as
-	// well.
+	// A group of its own, so that Ctrl-C does not reach it. If we are killed, the kernel ends it as well.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err

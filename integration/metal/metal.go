@@ -138,8 +138,7 @@ func (m *Metal) command(id string, do func(*machine) error) error {
 	return nil
 }
 
-// watch starts and ends processes as instances come and go. When it returns, all processes have
-// ended.
+// watch starts and ends processes as instances come and go. When it returns, all processes have ended.
 func (m *Metal) watch(ctx context.Context) {
 	tick := time.NewTicker(m.opts.Interval)
 	defer tick.Stop()

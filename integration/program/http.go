@@ -27,8 +27,7 @@ func Get(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-// Metric reads one series, such as name{label="x"}, from a program's /metrics; false if it is not
-// there.
+// Metric reads one series, such as name{label="x"}, from a program's /metrics; false if it is not there.
 func Metric(ctx context.Context, base, series string) (float64, bool) {
 	body, err := Get(ctx, base+"/metrics")
 	if err != nil {

@@ -36,8 +36,7 @@ func Start(
 	p.cmd = exec.Command(name, args...) //nolint:noctx // it outlives the call, and Stop ends it
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = stderr
-	// Ctrl-C is meant for us and must not reach the program. If we are killed, the kernel ends it as
-	// well.
+	// Ctrl-C is meant for us and must not reach the program. If we are killed, the kernel ends it as well.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -55,8 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return test(ctx, command(ctx, endpoint, *only, fs.Args()), stdout, stderr)
 }
 
-// command returns the "go test" to run, with everything that the tests need to know in its
-// environment.
+// command returns the "go test" to run, with everything that the tests need to know in its environment.
 func command(ctx context.Context, endpoint, only string, packages []string) *exec.Cmd {
 	// Four tests in parallel, even on fewer processors, because they mostly wait.
 	args := []string{"test", "-count=1", "-json", "-parallel", "4"}
@@ -70,8 +69,7 @@ func command(ctx context.Context, endpoint, only string, packages []string) *exe
 		// Keep the caller's own account away from the tests.
 		"AWS_SESSION_TOKEN=", "AWS_PROFILE=",
 	)
-	// A group of its own, so that an interrupt can be sent to the tests as well: "go test" does not
-	// pass it on.
+	// A group of its own, so that an interrupt can be sent to the tests as well: "go test" does not pass it on.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = killAfter

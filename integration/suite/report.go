@@ -67,8 +67,7 @@ func (r *report) read(events io.Reader) error {
 	}
 }
 
-// line handles one event. A line that is not an event comes from "go test" itself, and is printed
-// unchanged.
+// line handles one event. A line that is not an event comes from "go test" itself, and is printed unchanged.
 func (r *report) line(line []byte) {
 	var e event
 	if err := json.Unmarshal(line, &e); err != nil {

@@ -52,8 +52,7 @@ func sendSilently(w *world) time.Time {
 	return time.Now()
 }
 
-// sendAndTell lets feed-primes send a job. The job counts as sent when the call has passed the
-// wire.
+// sendAndTell lets feed-primes send a job. The job counts as sent when the call has passed the wire.
 func sendAndTell(w *world) (sent time.Time) {
 	calls := func() int { return w.wire.Counts()[wire.Call{Service: "sqs", Action: "SendMessageBatch"}] }
 	before := calls()

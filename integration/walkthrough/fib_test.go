@@ -80,8 +80,7 @@ func TestFibShrink(t *testing.T) {
 	w.reports(mark, "fib Activating instance "+drained)
 	w.reportsNot(mark, "fib Started instance")
 
-	// Its client stays and all others leave. It is drained again, and terminated when its grace is
-	// over.
+	// Its client stays and all others leave. It is drained again, and terminated when its grace is over.
 	mark = w.controller.Mark()
 	w.leave(crowd...)
 	again := lastWord(w.reports(mark, "fib Shutting down instance"))

@@ -79,8 +79,7 @@ func TestCrashedProcess(t *testing.T) {
 }
 
 // TestSpotReclaim: a worker whose instance is taken back hands its job back and says so, and
-// another worker does the job. There are enough jobs for it to be busy whenever it learns of the
-// reclaim.
+// another worker does the job. There are enough jobs for it to be busy whenever it learns of the reclaim.
 func TestSpotReclaim(t *testing.T) {
 	one := strings.NewReplacer("maximum_number_of_instances: 3", "maximum_number_of_instances: 1",
 		"stop_timeout: 3s", "stop_timeout: 100ms")

@@ -5,8 +5,7 @@ import "testing"
 const (
 	// long is a job that takes a worker at least a second.
 	long = "400000000"
-	// endless is the longest job that is allowed: it leaves time for something to happen to its
-	// worker.
+	// endless is the longest job that is allowed: it leaves time for something to happen to its worker.
 	endless = "2000000000"
 )
 

@@ -7,8 +7,7 @@ import (
 	"cloudmaster/integration/program"
 )
 
-// TestSetupTwiceAndTeardown runs setup a second time, after the one in begin, and then teardown
-// twice.
+// TestSetupTwiceAndTeardown runs setup a second time, after the one in begin, and then teardown twice.
 func TestSetupTwiceAndTeardown(t *testing.T) {
 	w := begin(t, plot{})
 	second := w.succeeds("controller", "setup", "-c", w.config)

@@ -73,8 +73,7 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	w.reports(0, "fib Terminating instance "+drained)
 }
 
-// TestLostAnswerOfLaunch: EC2 has launched an instance and the answer is lost, but the controller
-// lives on.
+// TestLostAnswerOfLaunch: EC2 has launched an instance and the answer is lost, but the controller lives on.
 func TestLostAnswerOfLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()

@@ -1,7 +1,6 @@
 // Package wire is a proxy in front of LocalStack. It passes calls on with their Host header, so
 // that addresses in answers lead back through it. It counts calls by service and action, disturbs
-// those that a test selects, and gives RunInstances the idempotent client tokens that LocalStack
-// lacks.
+// those that a test selects, and gives RunInstances the idempotent client tokens that LocalStack lacks.
 package wire
 
 import (
@@ -150,8 +149,7 @@ func (w *Wire) pass(in *http.Request, body []byte, call Call, form url.Values) (
 	if call != (Call{Service: "ec2", Action: "RunInstances"}) || token == "" {
 		return w.forward(in.Context(), in, body)
 	}
-	// A launch goes on even if its caller has left, because the caller must find it recorded when it
-	// asks again.
+	// A launch goes on even if its caller has left, because the caller must find it recorded when it asks again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), launchTimeout)
 	defer cancel()
 	return w.tokens.once(token, form.Encode(), func() (answer, error) { return w.forward(ctx, in, body) })
@@ -166,8 +164,7 @@ func (w *Wire) forward(ctx context.Context, in *http.Request, body []byte) (answ
 	req := in.Clone(ctx) // including its Host
 	req.URL.Scheme, req.URL.Host = w.target.Scheme, w.target.Host
 	req.RequestURI = ""
-	// With GetBody, the transport can repeat a call on a new connection when the target has closed an
-	// idle one.
+	// With GetBody, the transport can repeat a call on a new connection when the target has closed an idle one.
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	req.ContentLength, req.TransferEncoding = int64(len(body)), nil
 	if req.Body, _ = req.GetBody(); len(body) == 0 {

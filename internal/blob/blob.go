@@ -24,8 +24,7 @@ var (
 	ErrNotFound = errors.New("object not found")
 	// ErrConflict: the write was conditional, and the object is not at the version that it named.
 	ErrConflict = errors.New("object was changed by another writer")
-	// ErrNotModified: the read was conditional, and the object is still at the version that the reader
-	// has.
+	// ErrNotModified: the read was conditional, and the object is still at the version that the reader has.
 	ErrNotModified = errors.New("object not modified")
 	// ErrInvalidKey: the key breaks the rule in the package comment.
 	ErrInvalidKey = errors.New("invalid key")

@@ -94,13 +94,11 @@ type Spec struct {
 	// Tags are on the instances from their first moment. The cloud adds TagDeployment.
 	Tags map[string]string
 	// UserData returns the document that the instance with this id receives, of at most 16 KiB. On
-	// clouds that choose the id only at launch, id is empty, and the instance asks the cloud for its
-	// id.
+	// clouds that choose the id only at launch, id is empty, and the instance asks the cloud for its id.
 	UserData func(id pool.InstanceID) ([]byte, error)
 }
 
-// MaxUserData is the size in bytes of the largest document that an instance can receive (EC2's
-// limit).
+// MaxUserData is the size in bytes of the largest document that an instance can receive (EC2's limit).
 const MaxUserData = 16 << 10
 
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
@@ -127,8 +125,7 @@ type Cloud interface {
 	// an error. If it starts fewer than Count, it always returns an error: ErrCapacity or another one.
 	Launch(ctx context.Context, spec Spec) ([]Instance, error)
 
-	// List returns every instance of the deployment, of all pools, that is not terminated, in any
-	// order.
+	// List returns every instance of the deployment, of all pools, that is not terminated, in any order.
 	List(ctx context.Context) ([]Instance, error)
 
 	// Tag sets tags on instances and leaves their other tags as they are. It returns ErrNotFound if

@@ -65,8 +65,7 @@ type Queue interface {
 
 	// Receive returns up to most messages (most ≥ 1). It returns as soon as at least one message is
 	// there, together with any others that need no waiting. When wait is over it returns no message
-	// and no error. A wait of 0 asks for what is there now. An adapter may return fewer messages than
-	// there are.
+	// and no error. A wait of 0 asks for what is there now. An adapter may return fewer messages than there are.
 	Receive(ctx context.Context, most int, wait time.Duration) ([]Message, error)
 
 	// Extend starts the visibility timeout of these deliveries anew, with its full length.

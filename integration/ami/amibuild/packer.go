@@ -20,8 +20,7 @@ const leastMajor, leastMinor = 1, 10
 const howToGet = "install 1.10 or newer (https://developer.hashicorp.com/packer/install), " +
 	"or build one with make packer-tool"
 
-// stopGrace is how long Packer may take, after an interrupt, to remove what it has made in the
-// account.
+// stopGrace is how long Packer may take, after an interrupt, to remove what it has made in the account.
 const stopGrace = 5 * time.Minute
 
 // packer is a Packer program that is new enough.

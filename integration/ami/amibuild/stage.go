@@ -13,8 +13,7 @@ import (
 // machines maps architectures to their names in ELF.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
-// Patterns for the parts of an AMI's name, which keep the whole name within EC2's limit of 128
-// characters.
+// Patterns for the parts of an AMI's name, which keep the whole name within EC2's limit of 128 characters.
 var (
 	imageWord   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 	versionWord = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,59}$`)

@@ -19,8 +19,7 @@ import (
 type Harness struct {
 	// Make opens an empty store, which is removed when the test ends.
 	Make func(t *testing.T) blob.Store
-	// ByContent says that versions derive from the data, so that writing the same data again keeps the
-	// version.
+	// ByContent says that versions derive from the data, so that writing the same data again keeps the version.
 	ByContent bool
 	// Writers is how many writers race in tests of compare-and-set; 0 means 16.
 	Writers int
@@ -64,8 +63,7 @@ func put(t *testing.T, s blob.Store, key, data string, last blob.Version) blob.V
 	return v
 }
 
-// holds fails the test unless the object has this data and version. A version of "" is not
-// compared.
+// holds fails the test unless the object has this data and version. A version of "" is not compared.
 func holds(t *testing.T, s blob.Store, key, data string, version blob.Version) {
 	t.Helper()
 	o, err := s.Get(t.Context(), key, "")

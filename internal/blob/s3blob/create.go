@@ -12,8 +12,7 @@ import (
 	"cloudmaster/internal/awsconf"
 )
 
-// usEast1 is the one region that CreateBucket refuses as a location: it is the default, and must be
-// left out.
+// usEast1 is the one region that CreateBucket refuses as a location: it is the default, and must be left out.
 const usEast1 = "us-east-1"
 
 // Create makes a bucket that is private, encrypted and closed to public access, and tags it with

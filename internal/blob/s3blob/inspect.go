@@ -13,8 +13,7 @@ import (
 	"cloudmaster/internal/blob"
 )
 
-// State is what S3 has under a bucket's name. Those who set up and take down deployments ask for
-// it.
+// State is what S3 has under a bucket's name. Those who set up and take down deployments ask for it.
 type State struct {
 	Exists  bool
 	Tags    map[string]string
@@ -77,8 +76,7 @@ func closed(c *types.PublicAccessBlockConfiguration) bool {
 		aws.ToBool(c.IgnorePublicAcls) && aws.ToBool(c.RestrictPublicBuckets)
 }
 
-// encrypted reports whether objects are encrypted, with whatever key: an operator may have chosen
-// one of KMS.
+// encrypted reports whether objects are encrypted, with whatever key: an operator may have chosen one of KMS.
 func encrypted(c *types.ServerSideEncryptionConfiguration) bool {
 	if c == nil {
 		return false

@@ -34,8 +34,7 @@ type Harness struct {
 	UserData func(t *testing.T, c cloud.Cloud, inst cloud.Instance) (doc []byte, ok bool)
 
 	// Eventually calls cond until it returns true. It fails the test if that takes longer than the
-	// implementation may take to start, end or list an instance. The default calls every 5 ms for 10
-	// s.
+	// implementation may take to start, end or list an instance. The default calls every 5 ms for 10 s.
 	Eventually func(t *testing.T, what string, cond func() bool)
 
 	KnowsIDs  bool // the cloud chooses ids before the launch, and calls Spec.UserData with them

@@ -27,8 +27,7 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Account is a whole cloud: the instances of all deployments, with the means by which tests control
-// it.
+// Account is a whole cloud: the instances of all deployments, with the means by which tests control it.
 type Account struct {
 	mu       sync.Mutex
 	opts     Options                       // Capacity is guarded by mu, the rest never changes
@@ -137,8 +136,7 @@ func userData(spec *cloud.Spec, id pool.InstanceID) ([]byte, error) {
 }
 
 // launchOnce launches, or finds what the token has launched before. fresh is the part of all that
-// was started now. It calls spec.UserData while it has the lock, so that function must not call the
-// cloud.
+// was started now. It calls spec.UserData while it has the lock, so that function must not call the cloud.
 func (c *Cloud) launchOnce(now time.Time, spec *cloud.Spec, shared []byte) (all, fresh []cloud.Instance, err error) {
 	a := c.account
 	a.mu.Lock()

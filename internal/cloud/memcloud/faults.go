@@ -165,8 +165,7 @@ func (a *Account) begin(ctx context.Context, op Op) error {
 	return a.throttleLocked(time.Now())
 }
 
-// throttleLocked takes one token from the bucket that limits calls, or refuses the call if none is
-// left.
+// throttleLocked takes one token from the bucket that limits calls, or refuses the call if none is left.
 func (a *Account) throttleLocked(now time.Time) error {
 	if a.opts.CallRate == 0 {
 		return nil

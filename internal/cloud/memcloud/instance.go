@@ -91,8 +91,7 @@ func (a *Account) addLocked(
 	return in
 }
 
-// endLocked begins to end the instances that match, except those that end already, and returns
-// them.
+// endLocked begins to end the instances that match, except those that end already, and returns them.
 func (a *Account) endLocked(now time.Time, takes time.Duration, match func(*instance) bool) []cloud.Instance {
 	var out []cloud.Instance
 	for _, in := range a.present {
@@ -111,8 +110,7 @@ func (a *Account) endLocked(now time.Time, takes time.Duration, match func(*inst
 	return out
 }
 
-// tell calls a hook for each instance. The caller must not have the lock, because the hook may call
-// the cloud.
+// tell calls a hook for each instance. The caller must not have the lock, because the hook may call the cloud.
 func (a *Account) tell(hook func(cloud.Instance), list []cloud.Instance) {
 	if hook == nil {
 		return

@@ -112,8 +112,7 @@ func Open(ctx context.Context, deployment string, opts Options) (*Cloud, error) 
 }
 
 // stateDir creates the deployment's directory and checks that it can be written. It resolves
-// symbolic links, because the path is one of the marks by which an instance's process is found
-// again.
+// symbolic links, because the path is one of the marks by which an instance's process is found again.
 func stateDir(base, deployment string) (string, error) {
 	root := filepath.Join(base, deployment)
 	err := os.MkdirAll(filepath.Join(root, launchesDir), dirPerm)
@@ -130,8 +129,7 @@ func stateDir(base, deployment string) (string, error) {
 	return root, nil
 }
 
-// probe writes a file with a name of its own, because another controller may probe at the same
-// time.
+// probe writes a file with a name of its own, because another controller may probe at the same time.
 func probe(dir string) error {
 	f, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {

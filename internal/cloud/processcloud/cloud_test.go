@@ -100,8 +100,7 @@ func TestOpenCreatesTheStateDirectory(t *testing.T) {
 	w.launch(w.open(), newSpec("one", 1))
 }
 
-// TestInstanceSurroundings checks what workers may rely on: their directory, environment, session
-// and files.
+// TestInstanceSurroundings checks what workers may rely on: their directory, environment, session and files.
 func TestInstanceSurroundings(t *testing.T) {
 	w := newWorld(t)
 	t.Setenv("PROCESSCLOUD_SECRET", "must stay here")

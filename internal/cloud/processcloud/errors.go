@@ -55,8 +55,7 @@ func denied(err error) error {
 	return err
 }
 
-// noBinary returns the error for an image whose binary cannot be executed, with what to do about
-// it.
+// noBinary returns the error for an image whose binary cannot be executed, with what to do about it.
 func noBinary(image, path string, reason error) error {
 	return fmt.Errorf("%w: image %q: no executable %s (%w); run make build, or correct bin_dir",
 		cloud.ErrNotFound, image, path, reason)

@@ -102,8 +102,7 @@ func ended(stat procfs.ProcStat) bool { return stat.State == "Z" || stat.State =
 var errNoProcess = errors.New("no process of the instance was found")
 
 // find returns the process of an instance by the marks in its environment, or errNoProcess. Only
-// the leader of its session counts, because the processes that an instance starts inherit the
-// marks.
+// the leader of its session counts, because the processes that an instance starts inherit the marks.
 func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error) {
 	all, err := p.fs.AllProcs()
 	if err != nil {

@@ -44,8 +44,7 @@ func (l *launch) ids(deployment string) []pool.InstanceID {
 }
 
 // Launch implements cloud.Cloud. A launch that started nothing leaves its token unused. A launch
-// that was interrupted, by a crash or by an error other than ErrCapacity, is finished when it is
-// repeated.
+// that was interrupted, by a crash or by an error other than ErrCapacity, is finished when it is repeated.
 func (c *Cloud) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, error) {
 	out, err := c.launch(ctx, spec)
 	if err != nil {

@@ -58,8 +58,7 @@ func TestMain(m *testing.M) {
 // stepNone is for a launcher that is not killed: it launches and exits.
 const stepNone = "none"
 
-// launcher launches two stubborn instances and terminates them. It kills itself when it reaches the
-// step.
+// launcher launches two stubborn instances and terminates them. It kills itself when it reaches the step.
 func launcher(step string) int {
 	opts := processcloud.Options{
 		BinDir: os.Getenv("PROCESSCLOUD_TEST_BINS"), StateDir: os.Getenv("PROCESSCLOUD_TEST_STATE"),

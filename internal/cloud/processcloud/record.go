@@ -81,8 +81,7 @@ func (c *Cloud) write(rec *record) error {
 	return writeJSON(filepath.Join(c.dir(rec.ID), recordFile), rec)
 }
 
-// readTags returns an instance's present tags, or those of its launch if the present ones cannot be
-// read.
+// readTags returns an instance's present tags, or those of its launch if the present ones cannot be read.
 func (c *Cloud) readTags(rec *record) map[string]string {
 	tags := map[string]string{}
 	if err := readJSON(filepath.Join(c.dir(rec.ID), tagsFile), &tags); err != nil || tags == nil {

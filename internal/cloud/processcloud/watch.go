@@ -26,8 +26,7 @@ type watcher struct {
 	told    bool        // SIGTERM was sent by this Cloud value; guarded by Cloud.mu
 }
 
-// watch makes sure that a live instance is watched. If that fails, the next look at the instance
-// tries again.
+// watch makes sure that a live instance is watched. If that fails, the next look at the instance tries again.
 func (c *Cloud) watch(ctx context.Context, rec *record) {
 	if _, err := c.watcher(ctx, rec); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, errClosed) {
 		c.log.WarnContext(ctx, "an instance cannot be watched", "instance", rec.ID, "pid", rec.PID, "error", err)

@@ -41,8 +41,7 @@ func bodies(msgs []queue.Message) []string {
 	return out
 }
 
-// TestExactTimes checks, in fake time, the exact moments for which the conformance suite can only
-// give bounds.
+// TestExactTimes checks, in fake time, the exact moments for which the conformance suite can only give bounds.
 func TestExactTimes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

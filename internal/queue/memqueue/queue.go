@@ -20,8 +20,7 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// MaxBody is the largest body that a queue in memory accepts, in bytes: the size that every queue
-// must accept.
+// MaxBody is the largest body that a queue in memory accepts, in bytes: the size that every queue must accept.
 const MaxBody = 256 << 10
 
 var (

@@ -41,8 +41,7 @@ func Ensure(
 	return q, nil
 }
 
-// createTime bounds one attempt at creating a queue. A busy cluster may need this long to agree on
-// a new one.
+// createTime bounds one attempt at creating a queue. A busy cluster may need this long to agree on a new one.
 const createTime = 10 * time.Second
 
 // create creates or updates one stream and its consumer.

@@ -128,8 +128,7 @@ func eventually(t *testing.T, q queue.Queue, visible, inFlight int) {
 	}
 }
 
-// TestLostConfirmations: the broker does what we ask, but its answers do not reach us, so calls are
-// repeated.
+// TestLostConfirmations: the broker does what we ask, but its answers do not reach us, so calls are repeated.
 func TestLostConfirmations(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t)

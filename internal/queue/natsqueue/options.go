@@ -38,8 +38,7 @@ const (
 	lastPause  = 500 * time.Millisecond
 
 	// duplicateWindow is how long the broker remembers message ids in order to drop repetitions. It
-	// must be longer than any Patience, and costs the broker about 150 bytes for each message sent
-	// within it.
+	// must be longer than any Patience, and costs the broker about 150 bytes for each message sent within it.
 	duplicateWindow = time.Minute
 
 	maxWaiting     = 8192 // receivers that may wait at the same time
@@ -65,8 +64,7 @@ func checkName(name string) error {
 func streamName(queue string) string  { return prefix + queue }
 func subjectName(queue string) string { return "cloudmaster.queue." + queue }
 
-// hintName returns the subject on which the broker announces messages that it has stored in the
-// queue.
+// hintName returns the subject on which the broker announces messages that it has stored in the queue.
 func hintName(queue string) string { return "cloudmaster.hint." + queue }
 
 // JetStream returns a JetStream context with the settings that queues need. All queues on one

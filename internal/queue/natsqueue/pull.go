@@ -33,13 +33,11 @@ const (
 	// grace is how long we wait for an answer after the request's own time is over, and how long a
 	// batch that has begun may pause before we return what has come so far. Normally the broker
 	// reports the end of a request at once, so this is for emergencies only. A shorter time would, on
-	// a slow machine, hand back messages that are just arriving, and each of these counts as a
-	// delivery.
+	// a slow machine, hand back messages that are just arriving, and each of these counts as a delivery.
 	grace = time.Second
 )
 
-// pull sends one request and returns the messages that it brings. No message within r.wait is not
-// an error.
+// pull sends one request and returns the messages that it brings. No message within r.wait is not an error.
 func (q *Queue) pull(ctx context.Context, r request) ([]*nats.Msg, error) {
 	interrupted := q.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer q.nc.RemoveStatusListener(interrupted)
@@ -91,8 +89,7 @@ func (q *Queue) ask(r request) (*inbox, error) {
 
 // redeliverable reports whether a message waits to be delivered again. The broker does not count
 // such messages. A request with room for one byte finds out without receiving any: the broker
-// refuses it because of its size if there is something to deliver, and otherwise ends it without a
-// message.
+// refuses it because of its size if there is something to deliver, and otherwise ends it without a message.
 func (q *Queue) redeliverable(ctx context.Context) (bool, error) {
 	found := false
 	err := q.call(ctx, "pull", func(ctx context.Context) error {

@@ -20,8 +20,7 @@ const (
 	longestPull = 5 * time.Second
 )
 
-// mostBytes bounds what one delivery may bring. The broker closes connections for which more than
-// 64 MiB wait.
+// mostBytes bounds what one delivery may bring. The broker closes connections for which more than 64 MiB wait.
 func (q *Queue) mostBytes() int { return max(bytesPerPull, 2*int(q.nc.MaxPayload())) }
 
 // Receive implements queue.Queue. It returns at most 1000 messages.
@@ -46,8 +45,7 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]queue.Message, error) {
 	var got []*nats.Msg
 	limit := min(time.Until(deadline), longestPull)
-	// f ignores the time limit of a try, because the request has its own: a batch that is arriving may
-	// take longer.
+	// f ignores the time limit of a try, because the request has its own: a batch that is arriving may take longer.
 	err := q.callFor(ctx, "pull", max(limit, 0), func(context.Context) error {
 		wait := min(time.Until(deadline), limit)
 		var err error
@@ -89,8 +87,7 @@ func (q *Queue) living(ctx context.Context, msgs []queue.Message) []queue.Messag
 // and the receiver that gets it after its visibility timeout tries again.
 //
 // The broker's own limit (MaxDeliver) is no substitute: the broker would stop delivering the
-// message but leave it in the stream, and report it only in an advisory, which may have no
-// listener.
+// message but leave it in the stream, and report it only in an advisory, which may have no listener.
 func (q *Queue) condemn(ctx context.Context, m queue.Message) {
 	m.Deliveries--
 	reason := fmt.Sprintf("received %d times without being deleted", m.Deliveries)

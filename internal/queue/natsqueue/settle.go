@@ -109,8 +109,7 @@ func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) e
 	})
 }
 
-// oneLine makes text fit for a header: it replaces control characters by spaces and limits the
-// length.
+// oneLine makes text fit for a header: it replaces control characters by spaces and limits the length.
 func oneLine(text string) string {
 	const most = 1000
 	out := make([]rune, 0, min(len(text), most))

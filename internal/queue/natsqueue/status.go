@@ -9,8 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// errOthersFirst means that other receivers already wait for at least as many messages as there
-// are.
+// errOthersFirst means that other receivers already wait for at least as many messages as there are.
 var errOthersFirst = errors.New("other receivers are served first")
 
 // errTooBig means that there is a message, but that it does not fit into the request.

@@ -9,8 +9,7 @@ import (
 
 // Watch implements queue.Watcher. The broker announces each stored message, with headers only, on a
 // subject of its own, whether or not anybody listens. Messages that become visible again are not
-// announced. After a lost connection Watch signals once, because announcements may have been
-// missed.
+// announced. After a lost connection Watch signals once, because announcements may have been missed.
 func (q *Queue) Watch(ctx context.Context) (<-chan struct{}, error) {
 	c := make(chan struct{}, 1)
 	signal := func() {
@@ -45,8 +44,7 @@ func (q *Queue) relay(connected <-chan nats.Status, signal func()) {
 	}
 }
 
-// unsubscribe ends a subscription. It ignores errors, which mean that the subscription has already
-// ended.
+// unsubscribe ends a subscription. It ignores errors, which mean that the subscription has already ended.
 func (q *Queue) unsubscribe(sub *nats.Subscription) {
 	if err := sub.Unsubscribe(); err != nil {
 		q.log.Debug("unsubscribe", "subject", sub.Subject, "error", err)

@@ -20,8 +20,7 @@ import (
 // Harness makes queues and describes what the broker behind them can do. All fields are required
 // except those that say "may be nil" or give a default.
 type Harness struct {
-	// Make creates an empty queue with these limits and opens it. The queue is removed when the test
-	// ends.
+	// Make creates an empty queue with these limits and opens it. The queue is removed when the test ends.
 	Make func(t *testing.T, limits queue.Limits) queue.Queue
 	// Open opens an existing queue, as another process would.
 	Open func(ctx context.Context, name string) (queue.Queue, error)
@@ -78,8 +77,7 @@ func send(t *testing.T, q queue.Queue, bodies ...string) {
 	}
 }
 
-// receive receives exactly n messages, in as many calls as it needs, and fails if limit is over
-// before.
+// receive receives exactly n messages, in as many calls as it needs, and fails if limit is over before.
 func receive(t *testing.T, q queue.Queue, n int, limit time.Duration) []queue.Message {
 	t.Helper()
 	var got []queue.Message
@@ -112,8 +110,7 @@ func nothing(t *testing.T, q queue.Queue, wait time.Duration) {
 	}
 }
 
-// backlog waits until the backlog meets the condition want, at most for the harness's Lag and then
-// some.
+// backlog waits until the backlog meets the condition want, at most for the harness's Lag and then some.
 func backlog(t *testing.T, h Harness, q queue.Queue, what string, want func(pool.Backlog) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(h.Lag + soon); ; pause(t, 20*time.Millisecond) {
@@ -170,8 +167,7 @@ func numbered(n int) []string {
 	return out
 }
 
-// same fails the test unless got has exactly the bodies wanted, in the same order if the broker
-// keeps it.
+// same fails the test unless got has exactly the bodies wanted, in the same order if the broker keeps it.
 func same(t *testing.T, h Harness, got []queue.Message, want []string) {
 	t.Helper()
 	have := bodies(got)

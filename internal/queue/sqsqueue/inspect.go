@@ -15,8 +15,7 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// State is what SQS has under a queue's name. Those who set up and take down deployments ask for
-// it.
+// State is what SQS has under a queue's name. Those who set up and take down deployments ask for it.
 type State struct {
 	Name    string
 	Exists  bool
@@ -120,8 +119,7 @@ func orNone(value string) string {
 	return value
 }
 
-// Remove deletes the named queue with all its messages. It is not an error if the queue does not
-// exist.
+// Remove deletes the named queue with all its messages. It is not an error if the queue does not exist.
 func Remove(ctx context.Context, cfg aws.Config, name string) error {
 	client := sqs.NewFromConfig(cfg)
 	url, err := find(ctx, client, name)

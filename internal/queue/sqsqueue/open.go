@@ -105,8 +105,7 @@ func EnsureDeadLetters(ctx context.Context, cfg aws.Config, name string, opts Op
 // a message goes there.
 const attrRedrive = string(types.QueueAttributeNameRedrivePolicy)
 
-// wanted returns the attributes that a queue should have, except the one that names its dead
-// letters.
+// wanted returns the attributes that a queue should have, except the one that names its dead letters.
 func wanted(name string, limits queue.Limits) (map[string]string, error) {
 	want, err := attributes(limits)
 	if !nameForm.MatchString(queue.DeadLetters(name)) || name == "" {
@@ -171,8 +170,7 @@ func common(retention time.Duration) map[string]string {
 // seconds rounds up, because SQS has whole seconds only.
 func seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
 
-// ensure creates a queue, or changes the attributes of an existing one to those wanted, and returns
-// its URL.
+// ensure creates a queue, or changes the attributes of an existing one to those wanted, and returns its URL.
 func ensure(
 	ctx context.Context, client *sqs.Client, name string, want map[string]string, opts Options,
 ) (string, error) {

@@ -168,8 +168,7 @@ func message(m *types.Message) queue.Message {
 	if err != nil {
 		body = []byte(aws.ToString(m.Body))
 	}
-	// If the attributes are missing, this counts as the first delivery, and the time of sending is
-	// 1970.
+	// If the attributes are missing, this counts as the first delivery, and the time of sending is 1970.
 	received, _ := strconv.Atoi(m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
 	sent, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
 	return queue.Message{
