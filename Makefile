@@ -39,26 +39,31 @@ race: ## As test, with the race detector and in shuffled order
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
-	@go list -f '{{$$d := .Dir}}{{range .TestGoFiles}}{{$$d}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$d}}/{{.}}{{"\n"}}{{end}}' work \
+	@go list -f '{{$$d := .Dir}}{{range .TestGoFiles}}{{$$d}}/{{.}}{{"\n"}}{{end}}'\
+	'{{range .XTestGoFiles}}{{$$d}}/{{.}}{{"\n"}}{{end}}' work \
 	  | xargs grep -HoE '^func Fuzz[A-Za-z0-9_]+' | sort -u \
-	  | while IFS=: read -r file func; do $(MAKE) --no-print-directory fuzz-one DIR="$$(dirname "$$file")" FUNC="$${func#func }" || exit 1; done
+	  | while IFS=: read -r file func; do \
+	      $(MAKE) --no-print-directory fuzz-one DIR="$$(dirname "$$file")" FUNC="$${func#func }" || exit 1; done
 
-# At the end of its time go test now and then reports its own deadline as a failure.
-# A real one names the input that it wrote down, or what went wrong.
+# Now and then "go test" reports its own deadline as a failure when the time is over. A real
+# failure also names the input that it saved, or says what went wrong.
 .PHONY: fuzz-one
 fuzz-one:
 	@echo "fuzz $(FUNC) in $(DIR)"; cd "$(DIR)"; \
-	  if out=$$(go test -run '^$$' -fuzz '^$(FUNC)$$' -fuzztime $(FUZZTIME) . 2>&1); then tail -n 1 <<<"$$out"; exit 0; fi; \
+	  if out=$$(go test -run '^$$' -fuzz '^$(FUNC)$$' -fuzztime $(FUZZTIME) . 2>&1); then \
+	    tail -n 1 <<<"$$out"; exit 0; fi; \
 	  echo "$$out"; \
-	  grep -q '^ *context deadline exceeded$$' <<<"$$out" && ! grep -qE 'Failing input|panic|_test\.go:' <<<"$$out"
+	  grep -q '^ *context deadline exceeded$$' <<<"$$out" && \
+	    ! grep -qE 'Failing input|panic|_test\.go:' <<<"$$out"
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCHTIME=1s BENCHCOUNT=1); writes nothing into the tree
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(BENCHCOUNT) work
 
-# What is tested against LocalStack. LOCALSTACK_ENDPOINT names a running one; else a container is started.
-INTEGRATION := ./internal/queue/sqsqueue ./internal/blob/s3blob ./internal/cloud/ec2cloud ./internal/backend/awsbackend \
-  ./services/controller/internal/awssetup $(addprefix ./integration/,assumptions localstack metal suite walkthrough wire)
+# The packages with tests against LocalStack. They use the one that LOCALSTACK_ENDPOINT names, or start a container.
+INTEGRATION := ./internal/queue/sqsqueue ./internal/blob/s3blob ./internal/cloud/ec2cloud \
+  ./internal/backend/awsbackend ./services/controller/internal/awssetup \
+  $(addprefix ./integration/,assumptions localstack metal suite walkthrough wire)
 
 .PHONY: integration
 integration: ## Run the tests that need LocalStack (Docker, or LOCALSTACK_ENDPOINT)

@@ -1,5 +1,5 @@
-# One image of CloudMaster, by one recipe (provision.sh), in two ways: as an AMI, and as a disk
-# for QEMU. README.md tells how; make ami runs it after checks.
+# The recipe provision.sh makes a CloudMaster image in two forms: as an AMI, and as a disk for
+# QEMU. README.md explains both; "make ami" checks what is needed and then runs this.
 
 packer {
   required_version = ">= 1.10.0"
@@ -16,7 +16,7 @@ packer {
 }
 
 locals {
-  # The configuration's image, cloudmaster-primes-*, finds it by this name.
+  # The controller's configuration finds the image by this name: image: cloudmaster-primes-*
   name = "cloudmaster-${var.image}-${var.image_version}-${var.arch}"
 
   ec2_arch     = { amd64 = "x86_64", arm64 = "arm64" }[var.arch]
@@ -33,7 +33,7 @@ locals {
     "cloudmaster:made-by"  = "packer"
   }
 
-  # For the one login of the QEMU build; the image does not keep it.
+  # For the one login of the QEMU build; the finished image does not contain it.
   password = uuidv4()
 }
 
@@ -114,7 +114,7 @@ source "qemu" "image" {
 build {
   sources = ["source.amazon-ebs.image", "source.qemu.image"]
 
-  # provision.sh empties /tmp, so that none of this stays.
+  # provision.sh empties /tmp, so that nothing of this stays in the image.
   provisioner "shell" {
     inline = ["mkdir -p /tmp/cloudmaster/image"]
   }
@@ -126,7 +126,8 @@ build {
     source      = "${var.stage}/"
     destination = "/tmp/cloudmaster/image/"
   }
-  # provision.sh takes away what cloud-init allowed the login. On EC2 that is the end; QEMU's must shut down.
+  # provision.sh removes the build user's right to sudo, which cloud-init gave it. On EC2 it is not
+  # needed any more, but under QEMU the user must still shut the machine down.
   provisioner "shell" {
     only   = ["qemu.image"]
     inline = ["echo 'packer ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/build >/dev/null"]

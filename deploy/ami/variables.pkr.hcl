@@ -1,4 +1,4 @@
-# make ami sets what has no default here.
+# "make ami" gives a value to every variable that has no default here.
 
 variable "image" {
   type        = string
@@ -35,37 +35,37 @@ variable "image_version" {
 
 variable "revision" {
   type        = string
-  description = "The git revision that the program was built from."
+  description = "The git revision from which the program was built."
 }
 
 variable "region" {
   type        = string
   default     = ""
-  description = "Where the AMI is made; empty is AWS_REGION, or the profile's."
+  description = "Where the AMI is made; if empty, in AWS_REGION or the profile's region."
 }
 
 variable "base_owner" {
   type        = string
   default     = "136693071363"
-  description = "Whose base image; the default is Debian."
+  description = "The account that owns the base image; the default is Debian's."
 }
 
 variable "base_name" {
   type        = string
   default     = ""
-  description = "The base image's name, of which the newest is taken; empty is Debian 12 for the architecture."
+  description = "The base image's name, of which the newest is used; if empty, Debian 12 for the architecture."
 }
 
 variable "instance_type" {
   type        = string
   default     = ""
-  description = "What the build runs on; empty is the smallest that does it well."
+  description = "The type of the instance that runs the build; if empty, the smallest on which it runs well."
 }
 
 variable "subnet_id" {
   type        = string
   default     = ""
-  description = "Where the build runs; empty is the default VPC."
+  description = "The subnet in which the build runs; if empty, one of the default VPC."
 }
 
 variable "qemu_base" {
@@ -94,5 +94,5 @@ variable "qemu_args" {
 variable "qemu_output" {
   type        = string
   default     = ""
-  description = "Where the QEMU image comes; empty is bin/ami/qemu/NAME, from where packer runs."
+  description = "Where the QEMU image is written; if empty, bin/ami/qemu/NAME below the current directory."
 }

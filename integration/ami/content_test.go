@@ -15,13 +15,13 @@ import (
 	"testing"
 )
 
-// mostAdded is what an image may add to its base, in bytes.
+// mostAdded is how many bytes an image may add to its base.
 const mostAdded = 40 << 20
 
-// mostExposed is what systemd-analyze may find exposed, from 0 to 10.
+// mostExposed is the highest exposure that systemd-analyze may report, on its scale from 0 to 10.
 const mostExposed = 2.0
 
-// TestAddsLittle: an image is its base and a program, its unit and two files of settings.
+// TestAddsLittle: an image is its base with a program, its unit and two files of settings.
 func TestAddsLittle(t *testing.T) {
 	needImage(t)
 	program := programOf(t)
@@ -51,7 +51,7 @@ func TestAddsLittle(t *testing.T) {
 	}
 }
 
-// extras are the files that an image of one's own copies to its root.
+// extras returns the files that the user's own image copies to its root.
 func extras(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -72,13 +72,13 @@ func extras(t *testing.T) []string {
 
 var exposure = regexp.MustCompile(`Overall exposure level for cloudmaster.service: ([0-9.]+)`)
 
-// TestUnitIsConfined: systemd itself finds little to say against it.
+// TestUnitIsConfined: systemd's own analysis finds the unit well confined.
 func TestUnitIsConfined(t *testing.T) {
 	needImage(t)
 	report := read(t, filepath.Join(os.Getenv(dirVar), "security.txt"))
 	m := exposure.FindStringSubmatch(report)
 	if m == nil {
-		t.Fatalf("systemd-analyze does not tell the exposure:\n%s", report)
+		t.Fatalf("systemd-analyze does not report the exposure:\n%s", report)
 	}
 	got, err := strconv.ParseFloat(m[1], 64)
 	if err != nil || got > mostExposed {
@@ -87,11 +87,12 @@ func TestUnitIsConfined(t *testing.T) {
 	t.Logf("the unit's exposure is %s", m[1])
 }
 
-// TestNothingStays reads the disk: an image holds no secret, no identity, and nothing of its build.
+// TestNothingStays reads the disk: an image contains no secret, no identity, and nothing of its build.
 func TestNothingStays(t *testing.T) {
 	needImage(t)
 	root := t.TempDir()
-	if out, err := exec.Command("debugfs", "-R", "rdump / "+root, filepath.Join(os.Getenv(dirVar), "disk.img")).CombinedOutput(); err != nil {
+	dump := exec.Command("debugfs", "-R", "rdump / "+root, filepath.Join(os.Getenv(dirVar), "disk.img"))
+	if out, err := dump.CombinedOutput(); err != nil {
 		t.Fatalf("read the disk: %v: %s", err, out)
 	}
 	if id := read(t, filepath.Join(root, "etc/machine-id")); id != "" {
@@ -104,7 +105,7 @@ func TestNothingStays(t *testing.T) {
 	}
 	program := read(t, filepath.Join(root, "usr/lib/cloudmaster", programOf(t)))
 	if here, err := os.Getwd(); err != nil || strings.Contains(program, filepath.Dir(here)) {
-		t.Errorf("the program tells where it was built: %s (%v)", here, err)
+		t.Errorf("the program contains the directory in which it was built: %s (%v)", here, err)
 	}
 	files := 0
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -127,18 +128,23 @@ func TestNothingStays(t *testing.T) {
 	}
 }
 
-// unwanted are names of files that no image has.
+// unwanted are the names of files that no image may have.
 var unwanted = []string{
 	"etc/ssh/ssh_host_*", "etc/hostname", "etc/netplan/50-cloud-init.yaml", "etc/systemd/network/10-cloud-init-*",
-	"etc/sudoers.d/90-cloud-init-users", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
+	"etc/sudoers.d/90-cloud-init-users", "var/lib/dbus/machine-id",
+	"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
 	"var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
 	"root/.*_history", "home/*/.*_history", "var/lib/dhcp/*.leases",
 }
 
-// empty are directories that hold no files.
-var empty = []string{"tmp/", "var/tmp/", "var/log/", "var/lib/apt/lists/", "var/lib/cloud/", "root/.ssh/", "root/.cache/", "root/go/", "home/"}
+// empty are directories that must not contain files.
+var empty = []string{
+	"tmp/", "var/tmp/", "var/log/", "var/lib/apt/lists/", "var/lib/cloud/", "root/.ssh/", "root/.cache/",
+	"root/go/", "home/",
+}
 
-// settled is where secrets would be, if there were any: what the recipe or a login writes to.
+// settled are the directories in which secrets would be, if there were any: the recipe and logins
+// write to them.
 var settled = []string{"etc/", "root/", "home/", "opt/", "srv/", "var/lib/", "usr/local/"}
 
 var secret = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b|(?i)aws_secret_access_key\s*=`)
@@ -158,7 +164,7 @@ func lookAt(t *testing.T, file, name string) {
 		return
 	}
 	if m := secret.FindString(read(t, file)); m != "" {
-		t.Errorf("%s holds what looks like a secret: %.30s", name, m)
+		t.Errorf("%s contains what looks like a secret: %.30s", name, m)
 	}
 }
 
@@ -174,7 +180,7 @@ func programOf(t *testing.T) string {
 	return ""
 }
 
-// list reads sizes of files by name.
+// list returns the sizes of files by name, from a list that disk.sh has written.
 func list(t *testing.T, name string) map[string]int64 {
 	t.Helper()
 	files := make(map[string]int64)

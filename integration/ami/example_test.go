@@ -6,7 +6,7 @@ import (
 	"cloudmaster/internal/message"
 )
 
-// TestExample: an image of one's own, made as the README says, boots and reports.
+// TestExample: an image of the user's own, made as deploy/ami/README.md says, boots and reports.
 func TestExample(t *testing.T) {
 	needImage(t, "example")
 	w := onNATS(t)

@@ -12,8 +12,8 @@ import (
 	"cloudmaster/internal/message"
 )
 
-// TestFib is the life of a server: it boots, a client on the host gets numbers and makes load,
-// and it is powered off with the client connected. Powered on again it serves.
+// TestFib is the life of a server: it boots, a client on the host gets numbers and makes load, and
+// the machine is powered off while the client is connected. After the next power-on it serves again.
 func TestFib(t *testing.T) {
 	needImage(t, "fib")
 	w := onNATS(t)
@@ -21,7 +21,8 @@ func TestFib(t *testing.T) {
 	first := w.wantStatus(0, message.Idle)
 	w.wantQuickStart(first)
 	w.wantEC2()
-	if got, want := first.Message.(message.Status).Address, fmt.Sprintf("guest.example.com:%d", guestFibPort); got != want {
+	want := fmt.Sprintf("guest.example.com:%d", guestFibPort)
+	if got := first.Message.(message.Status).Address; got != want {
 		t.Errorf("address for clients: got %q, want %q", got, want)
 	}
 
@@ -36,7 +37,7 @@ func TestFib(t *testing.T) {
 	client.wantNumbers(t, 3)
 	w.pressPower()
 	w.wantLog(mark, "Draining: 1 clients connected")
-	client.wantNumbers(t, 5) // it is served until it leaves
+	client.wantNumbers(t, 5) // the client is served until it leaves
 	client.close(t)
 	w.wantOff()
 	w.wantStoppedWell()
@@ -49,7 +50,7 @@ func TestFib(t *testing.T) {
 	client.close(t)
 }
 
-// wantLoad waits for a status of that load.
+// wantLoad waits for a status with this load.
 func (w *world) wantLoad(from int, load float64) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("the guest reports load %g", load), func() bool {
@@ -58,14 +59,14 @@ func (w *world) wantLoad(from int, load float64) {
 	})
 }
 
-// client is one of the guest's fib-server.
+// client is a client of the guest's fib-server.
 type client struct {
 	net.Conn
 	lines *bufio.Scanner
 	got   []string
 }
 
-// connect connects from the host.
+// connect connects a client from the host.
 func (w *world) connect() *client {
 	w.t.Helper()
 	conn, err := net.DialTimeout("tcp", w.fib, patience)
@@ -78,7 +79,7 @@ func (w *world) connect() *client {
 	return &client{Conn: conn, lines: bufio.NewScanner(conn)}
 }
 
-// wantNumbers asks for the next n numbers.
+// wantNumbers asks for the next n numbers and checks them.
 func (c *client) wantNumbers(t *testing.T, n int) {
 	t.Helper()
 	for range n {
@@ -91,7 +92,7 @@ func (c *client) wantNumbers(t *testing.T, n int) {
 		c.got = append(c.got, c.lines.Text())
 	}
 	if !sample.Fibonacci(c.got) {
-		t.Errorf("got %q, no Fibonacci numbers", c.got)
+		t.Errorf("got %q, want Fibonacci numbers", c.got)
 	}
 }
 

@@ -18,27 +18,27 @@ import (
 	"cloudmaster/integration/program"
 )
 
-// patience is how long a test waits for what must happen: the machine is emulated, and may
-// share its host with others.
+// patience is how long a test waits for an expected event. It is long because the machine is
+// emulated, and may share its host with others.
 const patience = 4 * time.Minute
 
-// Addresses in the guest's network. All that it can reach is what guestServers names.
+// Addresses in the guest's network. The guest can reach nothing but the servers that qemu forwards.
 const (
 	guestNet     = "169.254.0.0/16"
 	guestFirst   = "169.254.10.15"
 	guestRouter  = "169.254.0.2"
-	guestServer  = "169.254.169.254" // the metadata service, and behind other ports the broker
+	guestServer  = "169.254.169.254" // the metadata service, and on other ports the broker
 	metadataPort = 80
 	brokerPort   = 4222
 	sqsPort      = 4566
 	guestMAC     = "02:00:00:00:00:01"
 	guestFibPort = 20808
-	ec2UUID      = "ec2e1916-9099-7caf-fd21-012345abcdef" // EC2's begin so
-	// Mitigations cost an emulated processor much, and no guest of a Nitro machine.
+	ec2UUID      = "ec2e1916-9099-7caf-fd21-012345abcdef" // the uuids of EC2 instances begin like this
+	// Mitigations are expensive on an emulated processor, and the guest needs none here.
 	kernelOptions = "root=/dev/vda rw console=ttyS0 loglevel=5 mitigations=off systemd.show_status=yes"
 )
 
-// guest is a machine that runs. It may be powered off and on again with the same disk.
+// guest is a machine that runs. It can be powered off, and on again with the same disk.
 type guest struct {
 	t       *testing.T
 	args    []string
@@ -46,7 +46,7 @@ type guest struct {
 
 	cmd   *exec.Cmd
 	began time.Time
-	off   chan struct{} // closed when it is off
+	off   chan struct{} // closed when the machine is off
 
 	mu      sync.Mutex
 	console []line // guarded by mu
@@ -55,19 +55,20 @@ type guest struct {
 // consoleTail is how many lines of the console a failure shows.
 const consoleTail = 400
 
-// pressAgain is how long a power button waits.
+// pressAgain is how long to wait before the power button is pressed once more.
 const pressAgain = 10 * time.Second
 
-// line is one of the guest's console, and when it came.
+// line is one line of the guest's console, with the time at which it came.
 type line struct {
 	at   time.Time
 	text string
 }
 
-// qemu returns the arguments for a machine as EC2 has them. servers maps ports of guestServer to
-// addresses of the host, forward ports of the host to ports of the guest.
+// qemu returns the arguments for a machine like those of EC2. servers maps ports of guestServer to
+// addresses on the host; forward maps ports of the host to ports of the guest.
 func qemu(disk, control, pipe string, servers map[int]string, forward map[int]int) []string {
-	network := fmt.Sprintf("user,id=net,restrict=on,ipv6=off,net=%s,host=%s,dhcpstart=%s", guestNet, guestRouter, guestFirst)
+	network := fmt.Sprintf("user,id=net,restrict=on,ipv6=off,net=%s,host=%s,dhcpstart=%s",
+		guestNet, guestRouter, guestFirst)
 	for port, addr := range servers {
 		network += fmt.Sprintf(",guestfwd=tcp:%s:%d-cmd:%s %s", guestServer, port, pipe, addr)
 	}
@@ -77,7 +78,8 @@ func qemu(disk, control, pipe string, servers map[int]string, forward map[int]in
 	dir := os.Getenv(dirVar)
 	return []string{
 		"-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "qemu64", "-smp", "2", "-m", "1024",
-		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-qmp", "unix:" + control + ",server=on,wait=off",
+		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
+		"-qmp", "unix:" + control + ",server=on,wait=off",
 		"-smbios", "type=1,manufacturer=Amazon EC2,product=t3.micro,uuid=" + ec2UUID + ",serial=" + ec2UUID,
 		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd.img"), "-append", kernelOptions,
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file=" + disk, "-device", "virtio-blk-pci,drive=disk",
@@ -85,10 +87,10 @@ func qemu(disk, control, pipe string, servers map[int]string, forward map[int]in
 	}
 }
 
-// powerOn starts the machine. The test ends it.
+// powerOn starts the machine, which is killed when the test ends.
 func (g *guest) powerOn() {
 	g.t.Helper()
-	_ = os.Remove(g.control) // of the machine's life before
+	_ = os.Remove(g.control) // left over from before a power-off
 	g.cmd = exec.Command("qemu-system-x86_64", g.args...)
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := g.cmd.StdoutPipe()
@@ -107,10 +109,10 @@ func (g *guest) powerOn() {
 	go func() {
 		defer close(off)
 		g.read(out)
-		_ = cmd.Wait() // a machine that ends too early is missed by who waits for it
+		_ = cmd.Wait() // if the machine ends too early, whoever waits for it reports that
 	}()
 	g.t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may be off
+		_ = cmd.Process.Kill() // fails if it is off, which is fine
 		<-off
 	})
 }
@@ -125,7 +127,7 @@ func (g *guest) read(out io.Reader) {
 	}
 }
 
-// said returns the first line of the console that has all the parts.
+// said returns the first line of the console that contains all the parts.
 func (g *guest) said(parts ...string) (line, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -137,7 +139,7 @@ func (g *guest) said(parts ...string) (line, bool) {
 	return line{}, false
 }
 
-// lastSaid returns the last line of the console that has the text.
+// lastSaid returns the last line of the console that contains the text.
 func (g *guest) lastSaid(text string) (line, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,7 +151,7 @@ func (g *guest) lastSaid(text string) (line, bool) {
 	return line{}, false
 }
 
-// wantSaid waits for a line on the console.
+// wantSaid waits for a line on the console that contains all the parts.
 func (g *guest) wantSaid(parts ...string) line {
 	g.t.Helper()
 	var found line
@@ -160,7 +162,7 @@ func (g *guest) wantSaid(parts ...string) line {
 	return found
 }
 
-// until waits for something that needs the guest to run.
+// until waits for something that can only happen while the guest runs.
 func (g *guest) until(what string, look func() bool) {
 	g.t.Helper()
 	seen := program.Until(g.t.Context(), patience, func() (string, bool) { return "", look() })
@@ -169,7 +171,7 @@ func (g *guest) until(what string, look func() bool) {
 	}
 }
 
-// tail is the end of the console, for a failure.
+// tail returns the end of the console, for the message of a failure.
 func (g *guest) tail() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -181,8 +183,8 @@ func (g *guest) tail() string {
 	return out.String()
 }
 
-// pressPower presses the machine's power button, and again as long as nobody in it takes notice:
-// systemd-logind does, which may have started just now.
+// pressPower presses the machine's power button, and presses again until the guest reacts:
+// systemd-logind, which handles the button, may not have started yet.
 func (g *guest) pressPower() {
 	g.t.Helper()
 	first, last := time.Now(), time.Time{}
@@ -214,23 +216,23 @@ func (g *guest) wantOff() {
 	}
 }
 
-// command gives QEMU one command, by its machine protocol.
+// command gives QEMU one command by its machine protocol (QMP).
 func command(socket, name string) error {
 	conn, err := net.DialTimeout("unix", socket, patience)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // all is said
+	defer func() { _ = conn.Close() }() // nothing more is to be said
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	answers := bufio.NewScanner(conn)
-	answers.Scan() // its greeting
+	answers.Scan() // QEMU's greeting
 	for _, c := range []string{"qmp_capabilities", name} {
 		if _, err := fmt.Fprintf(conn, "{\"execute\": %q}\n", c); err != nil {
 			return err
 		}
-		for answered := false; !answered; { // events come in between
+		for answered := false; !answered; { // events may come before the answer
 			if !answers.Scan() {
 				return fmt.Errorf("%s: no answer: %w", c, answers.Err())
 			}

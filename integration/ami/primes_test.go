@@ -6,8 +6,8 @@ import (
 	"cloudmaster/internal/message"
 )
 
-// TestPrimes is the life of a worker: it boots, does a job, is powered off in the middle of
-// another, and when it is powered on again that one is done, once.
+// TestPrimes is the life of a worker: it boots, does a job, and is powered off in the middle of
+// another. After the next power-on that job is done, exactly once.
 func TestPrimes(t *testing.T) {
 	needImage(t, "primes")
 	w := onNATS(t)
@@ -21,7 +21,7 @@ func TestPrimes(t *testing.T) {
 
 	const job, result = "2 2000000000", "(47055833459)"
 	mark := w.heard.mark()
-	w.send("2|2000000000") // more than the worker may take to stop
+	w.send("2|2000000000") // takes longer than the worker may take to stop
 	w.wantLog(mark, "Processing: "+job)
 	w.wantStatus(mark, message.Busy)
 	w.pressPower()
@@ -40,8 +40,8 @@ func TestPrimes(t *testing.T) {
 	}
 }
 
-// TestPrimesWithoutUserData: what is wrong with user data is said in one clear line, on the
-// console and in the journal; and once it is right, the worker works. A script is no user data, and is not run.
+// TestPrimesWithoutUserData: one clear line, on the console and in the journal, says what is wrong
+// with user data; once they are right, the worker works. A script as user data is refused and not run.
 func TestPrimesWithoutUserData(t *testing.T) {
 	needImage(t, "primes")
 	w := onNATS(t)
@@ -73,6 +73,6 @@ func TestPrimesWithoutUserData(t *testing.T) {
 		t.Error("a script in the user data was run as root")
 	}
 	if !w.has("/etc/passwd") {
-		t.Error("the disk has no /etc/passwd; has does not see what is there")
+		t.Error("has reports that the disk has no /etc/passwd: has does not work")
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"cloudmaster/internal/queue/sqsqueue"
 )
 
-// TestPrimesOnSQS: a worker whose queues are on SQS has its rights from the metadata service, as on EC2.
+// TestPrimesOnSQS: a worker whose queues are on SQS gets its credentials from the metadata service, as on EC2.
 func TestPrimesOnSQS(t *testing.T) {
 	needImage(t, "primes")
 	const variable = "LOCALSTACK_ENDPOINT"
@@ -26,11 +26,12 @@ func TestPrimesOnSQS(t *testing.T) {
 	if endpoint.Host == "" {
 		t.Skipf("set %s to a running LocalStack to boot a worker whose queues are on SQS", variable)
 	}
-	account := fmt.Sprintf("%012d", rand.Int64N(1e12)) // one that nobody else on a shared LocalStack fills
+	account := fmt.Sprintf("%012d", rand.Int64N(1e12)) // an account that no other user of a shared LocalStack uses
 	t.Setenv("AWS_ACCESS_KEY_ID", account)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", account)
 	makeQueues(t, endpoint.String())
-	b, err := backend.Open(t.Context(), "aws://eu-west-1?endpoint="+endpoint.String(), backend.Openers{"aws": awsqueues.Open}, backend.Options{})
+	address := "aws://eu-west-1?endpoint=" + endpoint.String()
+	b, err := backend.Open(t.Context(), address, backend.Openers{"aws": awsqueues.Open}, backend.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestPrimesOnSQS(t *testing.T) {
 	}
 }
 
-// makeQueues does what controller setup does on AWS.
+// makeQueues makes the queues that "controller setup" makes on AWS.
 func makeQueues(t *testing.T, endpoint string) {
 	t.Helper()
 	cfg, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1", Endpoint: endpoint})
@@ -57,7 +58,8 @@ func makeQueues(t *testing.T, endpoint string) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{workQueue, statQueue} {
-		if _, err := sqsqueue.Ensure(t.Context(), cfg, name, queue.Limits{Visibility: visibility}, sqsqueue.Options{}); err != nil {
+		limits := queue.Limits{Visibility: visibility}
+		if _, err := sqsqueue.Ensure(t.Context(), cfg, name, limits, sqsqueue.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}

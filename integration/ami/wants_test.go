@@ -17,41 +17,44 @@ import (
 	"cloudmaster/internal/message"
 )
 
-// What is aimed at on an idle machine with two processors. It is reported; a test that fails
-// because others use the machine would say nothing.
+// The goals for an idle machine with two processors. The test reports how they compare, but does
+// not fail: a failure while others use the machine would mean nothing.
 const (
 	goalKernelToStatus = 20 * time.Second
 	goalUnitToStatus   = time.Second
 )
 
-// mostProcessorTime is what an emulated boot may take of it, which depends little on others: four times the usual.
+// mostProcessorTime is how much processor time an emulated boot may take: four times the usual.
+// Other users of the machine have little influence on it.
 const mostProcessorTime = 90 * time.Second
 
-// wantEC2 looks whether cloud-init took the guest for an EC2 instance, and nothing failed at the boot.
+// wantEC2 checks that cloud-init took the guest for an EC2 instance, and that nothing failed at the boot.
 func (w *world) wantEC2() {
 	w.t.Helper()
 	w.wantSaid("cloud-init", "finished", "Datasource DataSourceEc2")
 	for _, word := range []string{"FAILED", "Traceback"} {
 		if l, ok := w.said(word); ok {
-			w.t.Errorf("at the boot something failed: %s\n%s", l.text, w.tail())
+			w.t.Errorf("something failed at the boot: %s\n%s", l.text, w.tail())
 		}
 	}
 }
 
-// wantQuickStart reports how long the guest took to its first status.
+// wantQuickStart reports how long the guest took until its first status.
 func (w *world) wantQuickStart(first news) {
 	w.t.Helper()
 	unit := w.wantSaid("Starting", "cloudmaster.serv")
 	fromKernel, fromUnit := first.at.Sub(w.kernelStart()), first.at.Sub(unit.at)
 	used := w.processorTime()
-	w.t.Logf("to the first status: %.1fs from power on, %.1fs from the kernel's start (goal %s), %.2fs from the unit's (goal %s); %.0fs of processor time",
-		first.at.Sub(w.began).Seconds(), fromKernel.Seconds(), goalKernelToStatus, fromUnit.Seconds(), goalUnitToStatus, used.Seconds())
+	w.t.Logf("to the first status: %.1fs from power on, %.1fs from the kernel's start (goal %s), "+
+		"%.2fs from the unit's (goal %s); %.0fs of processor time",
+		first.at.Sub(w.began).Seconds(), fromKernel.Seconds(), goalKernelToStatus,
+		fromUnit.Seconds(), goalUnitToStatus, used.Seconds())
 	if used > mostProcessorTime {
 		w.t.Errorf("the boot took %s of processor time, the most is %s\n%s", used, mostProcessorTime, w.tail())
 	}
 }
 
-// processorTime returns how much of it the guest has had.
+// processorTime returns how much processor time the guest has used.
 func (w *world) processorTime() time.Duration {
 	w.t.Helper()
 	stat := read(w.t, fmt.Sprintf("/proc/%d/stat", w.cmd.Process.Pid))
@@ -67,8 +70,8 @@ func (w *world) processorTime() time.Duration {
 
 var stamp = regexp.MustCompile(`^\[ *(\d+\.\d+)\] `)
 
-// kernelStart returns when the kernel's clock began: the earliest that its messages allow, for
-// they may come late but never early.
+// kernelStart returns when the kernel's clock began. Kernel messages may arrive late but never
+// early, so it is the earliest time that any of them allows.
 func (w *world) kernelStart() time.Time {
 	w.t.Helper()
 	w.mu.Lock()
@@ -76,7 +79,7 @@ func (w *world) kernelStart() time.Time {
 	start := time.Now()
 	for _, l := range w.console {
 		if m := stamp.FindStringSubmatch(l.text); m != nil {
-			seconds, _ := strconv.ParseFloat(m[1], 64) // digits
+			seconds, _ := strconv.ParseFloat(m[1], 64) // the expression matches digits only
 			if at := l.at.Add(-time.Duration(seconds * float64(time.Second))); at.Before(start) {
 				start = at
 			}
@@ -85,7 +88,7 @@ func (w *world) kernelStart() time.Time {
 	return start
 }
 
-// wantStatus waits for a status of that activity.
+// wantStatus waits for a status with this activity.
 func (w *world) wantStatus(from int, activity message.Activity) news {
 	w.t.Helper()
 	var found news
@@ -96,7 +99,7 @@ func (w *world) wantStatus(from int, activity message.Activity) news {
 	return found
 }
 
-// wantLog waits until the guest has said something to its controller.
+// wantLog waits until the guest has sent its controller a log message with this text.
 func (w *world) wantLog(from int, text string) {
 	w.t.Helper()
 	w.until("the guest says "+text, func() bool {
@@ -105,7 +108,7 @@ func (w *world) wantLog(from int, text string) {
 	})
 }
 
-// wantAgain waits until the console repeats what it said: the unit is tried again.
+// wantAgain waits until the console repeats a line, which shows that the unit was started again.
 func (w *world) wantAgain(l line) {
 	w.t.Helper()
 	w.until("the console repeats "+l.text, func() bool {
@@ -115,31 +118,31 @@ func (w *world) wantAgain(l line) {
 	})
 }
 
-// text is what a program said, without when and by whom.
+// text returns what a program said, without the time and the program's name.
 func text(line string) string {
 	_, said, _ := strings.Cut(line, "]: ")
 	return said
 }
 
-// entry is one of the journal.
+// entry is one entry of the journal.
 type entry struct {
 	Unit      string `json:"_SYSTEMD_UNIT"`
-	About     string `json:"UNIT"` // what systemd says about a unit
+	About     string `json:"UNIT"` // the unit that a message of systemd is about
 	Who       string `json:"SYSLOG_IDENTIFIER"`
-	Message   any    `json:"MESSAGE"` // bytes, if it is no text
+	Message   any    `json:"MESSAGE"` // an array of bytes if it is not text
 	Transport string `json:"_TRANSPORT"`
 }
 
 func (e entry) text() string { s, _ := e.Message.(string); return s }
 
-// journal reads that of a guest that is off, from its disk.
+// journal reads the journal of a guest that is off, from its disk.
 func (w *world) journal() []entry {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	if out, err := exec.Command("debugfs", "-R", "rdump /var/log/journal "+dir, w.disk).CombinedOutput(); err != nil {
 		w.t.Fatalf("read the disk: %v: %s", err, out)
 	}
-	found, _ := filepath.Glob(dir + "/journal/*") // the pattern is right
+	found, _ := filepath.Glob(dir + "/journal/*") // the pattern is valid
 	if len(found) != 1 {
 		w.t.Fatalf("the disk has %d journals, want 1", len(found))
 	}
@@ -158,7 +161,7 @@ func (w *world) journal() []entry {
 	return entries
 }
 
-// has reports whether a guest that is off has a file.
+// has reports whether the disk of a guest that is off has a file.
 func (w *world) has(file string) bool {
 	w.t.Helper()
 	out, err := exec.Command("debugfs", "-R", "stat "+file, w.disk).CombinedOutput()
@@ -168,7 +171,7 @@ func (w *world) has(file string) bool {
 	return strings.Contains(string(out), "Inode:")
 }
 
-// wantStoppedWell looks whether the unit ended by itself when the guest was powered off, and whether
+// wantStoppedWell checks that the unit ended by itself when the guest was powered off, and that
 // each line of its program is one structured record.
 func (w *world) wantStoppedWell() {
 	w.t.Helper()
@@ -183,7 +186,7 @@ func (w *world) wantStoppedWell() {
 		case e.Unit == "cloudmaster.service" && e.Transport == "stdout":
 			records++
 			if !json.Valid([]byte(e.text())) {
-				w.t.Errorf("the program's record is no JSON: %s", e.text())
+				w.t.Errorf("the program's record is not JSON: %s", e.text())
 			}
 		}
 	}
@@ -193,7 +196,7 @@ func (w *world) wantStoppedWell() {
 	w.t.Logf("the journal has %d records of the program", records)
 }
 
-// wantOne looks for what the console said in the journal of the unit.
+// wantOne checks that the unit's journal contains a line of the console.
 func wantOne(t *testing.T, journal []entry, l line) {
 	t.Helper()
 	for _, e := range journal {

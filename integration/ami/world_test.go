@@ -33,7 +33,7 @@ const (
 	visibility = 30 * time.Second
 )
 
-// TestMain builds the program that QEMU joins connections by.
+// TestMain builds guestpipe, the program by which QEMU connects the guest to servers on the host.
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -42,7 +42,7 @@ func run(m *testing.M) int {
 	}
 	dir, err := os.MkdirTemp("", "cloudmaster-ami-")
 	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }() // nobody needs it
+		defer func() { _ = os.RemoveAll(dir) }() // nobody needs it any more
 		guestpipe = filepath.Join(dir, "guestpipe")
 		err = exec.Command("go", "build", "-o", guestpipe, "cloudmaster/integration/ami/guestpipe").Run()
 	}
@@ -53,21 +53,21 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-var guestpipe string // the program; written by run
+var guestpipe string // path of the program; written by run
 
-// world is a guest and what it can reach: its metadata, and a broker.
+// world is a guest with everything that it can reach: its metadata service, and a broker.
 type world struct {
 	*guest
 	metadata *imds.Service
 	backend  backend.Backend
 	work     queue.Queue
-	address  string // of the backend as the guest reaches it
-	fib      string // where clients on the host reach the guest's fib-server
+	address  string // of the backend, as the guest reaches it
+	fib      string // the address at which clients on the host reach the guest's fib-server
 	disk     string
 	heard    *heard
 }
 
-// needImage skips a test of another image than the one that is under test.
+// needImage skips the test unless the image under test is one of those named.
 func needImage(t *testing.T, names ...string) {
 	t.Helper()
 	image, dir := os.Getenv(imageVar), os.Getenv(dirVar)
@@ -76,7 +76,7 @@ func needImage(t *testing.T, names ...string) {
 	}
 	for _, file := range []string{"disk.img", "vmlinuz", "initrd.img", "base.list", "image.list", "security.txt"} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
-			t.Fatalf("%s is %q, and that is no image that disk.sh made; run make ami-test: %v", dirVar, dir, err)
+			t.Fatalf("%s is %q, but disk.sh has made no image there; run make ami-test: %v", dirVar, dir, err)
 		}
 	}
 	for _, name := range names {
@@ -89,7 +89,7 @@ func needImage(t *testing.T, names ...string) {
 	}
 }
 
-// onNATS makes a world whose broker is NATS with JetStream; the guest is off.
+// onNATS makes a world whose broker is NATS with JetStream. The guest is still off.
 func onNATS(t *testing.T) *world {
 	t.Helper()
 	srv, err := server.NewServer(&server.Options{
@@ -113,7 +113,7 @@ func onNATS(t *testing.T) *world {
 	return newWorld(t, b, brokerPort, srv.Addr().String(), fmt.Sprintf("nats://%s:%d", guestServer, brokerPort))
 }
 
-// newWorld has a guest that reaches a server of the host at a port.
+// newWorld makes a world whose guest reaches a server on the host at a port.
 func newWorld(t *testing.T, b backend.Backend, port int, server, address string) *world {
 	t.Helper()
 	w := &world{backend: b, address: address, disk: copyDisk(t)}
@@ -132,7 +132,8 @@ func newWorld(t *testing.T, b backend.Backend, port int, server, address string)
 	var err error
 	w.metadata, err = imds.Listen(t.Context(), "127.0.0.1:0", imds.Instance{
 		ID: instanceID, Image: "ami-0123456789abcdef0", Type: "t3.micro", Region: "eu-west-1",
-		PublicHost: "guest.example.com", LocalHost: "ip-169-254-10-15", LocalIPv4: guestFirst, MAC: guestMAC, Subnet: guestNet,
+		PublicHost: "guest.example.com", LocalHost: "ip-169-254-10-15", LocalIPv4: guestFirst,
+		MAC: guestMAC, Subnet: guestNet,
 		UserData: w.userData(t),
 		Role:     "guest", Credentials: imds.Credentials{AccessKeyID: "test", SecretAccessKey: "test", Token: "test"},
 	})
@@ -148,12 +149,13 @@ func newWorld(t *testing.T, b backend.Backend, port int, server, address string)
 	w.fib = fmt.Sprintf("127.0.0.1:%d", fib)
 	control := filepath.Join(t.TempDir(), "qmp")
 	servers := map[int]string{metadataPort: w.metadata.Addr(), port: server}
-	w.guest = &guest{t: t, control: control, args: qemu(w.disk, control, guestpipe, servers, map[int]int{fib: guestFibPort})}
+	args := qemu(w.disk, control, guestpipe, servers, map[int]int{fib: guestFibPort})
+	w.guest = &guest{t: t, control: control, args: args}
 	w.heard = listen(t, status)
 	return w
 }
 
-// userData is what the controller gives its instances.
+// userData returns the document that the controller gives its instances.
 func (w *world) userData(t *testing.T) string {
 	t.Helper()
 	var settings map[string]any
@@ -171,7 +173,7 @@ func (w *world) userData(t *testing.T) string {
 	return string(doc)
 }
 
-// send puts a job onto the work queue.
+// send sends a job to the work queue.
 func (w *world) send(body string) {
 	w.t.Helper()
 	if err := w.work.Send(w.t.Context(), []byte(body)); err != nil {
@@ -179,10 +181,10 @@ func (w *world) send(body string) {
 	}
 }
 
-// wantBacklog waits until the work queue holds so many messages that wait, and none in flight.
+// wantBacklog waits until the work queue has so many visible messages, and none in flight.
 func (w *world) wantBacklog(visible int) {
 	w.t.Helper()
-	w.until(fmt.Sprintf("the work queue holds %d messages", visible), func() bool {
+	w.until(fmt.Sprintf("the work queue has %d messages", visible), func() bool {
 		b, err := w.work.Backlog(w.t.Context())
 		return err == nil && b == pool.Backlog{Visible: visible, Known: true}
 	})
@@ -191,7 +193,8 @@ func (w *world) wantBacklog(visible int) {
 func copyDisk(t *testing.T) string {
 	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk.img")
-	if out, err := exec.Command("cp", "--sparse=always", filepath.Join(os.Getenv(dirVar), "disk.img"), disk).CombinedOutput(); err != nil {
+	image := filepath.Join(os.Getenv(dirVar), "disk.img")
+	if out, err := exec.Command("cp", "--sparse=always", image, disk).CombinedOutput(); err != nil {
 		t.Fatalf("copy the disk: %v: %s", err, out)
 	}
 	return disk
@@ -203,7 +206,7 @@ func freePort(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }() // QEMU takes it
+	defer func() { _ = l.Close() }() // closed, so that QEMU can listen at its address
 	return l.Addr().(*net.TCPAddr).Port
 }
 
@@ -213,13 +216,13 @@ type heard struct {
 	messages []news // guarded by mu
 }
 
-// news is a message, and when it came.
+// news is one message, with the time at which it came.
 type news struct {
 	at time.Time
 	message.Message
 }
 
-// listen takes all messages until the test ends.
+// listen receives all messages until the test ends.
 func listen(t *testing.T, q queue.Queue) *heard {
 	t.Helper()
 	h := &heard{}
@@ -262,14 +265,14 @@ func (h *heard) take(t *testing.T, m queue.Message) {
 	h.messages = append(h.messages, news{time.Now(), parsed})
 }
 
-// mark returns how many messages there are now, to look only at later ones.
+// mark returns how many messages have come, for tests that look only at later ones.
 func (h *heard) mark() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.messages)
 }
 
-// logs returns what it said.
+// logs returns the guest's log messages after the mark.
 func (h *heard) logs(from int) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -282,7 +285,7 @@ func (h *heard) logs(from int) []string {
 	return texts
 }
 
-// count returns how often it said something with that text.
+// count returns how many of the guest's log messages contain the text.
 func (h *heard) count(text string) int {
 	n := 0
 	for _, l := range h.logs(0) {
@@ -293,7 +296,7 @@ func (h *heard) count(text string) int {
 	return n
 }
 
-// status returns the first status that is as wanted.
+// status returns the first status after the mark that meets the condition.
 func (h *heard) status(from int, want func(message.Status) bool) (news, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -26,7 +26,7 @@ import (
 	"cloudmaster/internal/awsconf"
 )
 
-// cloud is an account of its own on LocalStack, or the caller's on AWS.
+// cloud is an account of its own on LocalStack, or the caller's account on AWS.
 type cloud struct {
 	*testing.T
 	cfg aws.Config
@@ -60,7 +60,7 @@ func (c cloud) must(err error) {
 	}
 }
 
-// refuses fails unless the error has one of the codes.
+// refuses fails the test unless the error has one of the codes.
 func (c cloud) refuses(err error, codes ...string) {
 	c.Helper()
 	for _, code := range codes {
@@ -71,7 +71,7 @@ func (c cloud) refuses(err error, codes ...string) {
 	c.Errorf("got %v, want one of %v", err, codes)
 }
 
-// eventually waits for what need not be so at once.
+// eventually waits for something that may take a while to become true.
 func (c cloud) eventually(what string, look func() (string, bool)) {
 	c.Helper()
 	if seen := program.Until(c.Context(), 2*time.Minute, look); seen.Err != nil {
@@ -81,15 +81,17 @@ func (c cloud) eventually(what string, look func() (string, bool)) {
 
 const tag = "cloudmaster:assumption"
 
-// launch starts an instance that ends with the test.
+// launch starts an instance, which is terminated when the test ends.
 func (c cloud) launch(client *ec2.Client, name string, changes ...func(*ec2.RunInstancesInput)) (id string) {
 	c.Helper()
 	images, err := client.DescribeImages(c.Context(), &ec2.DescribeImagesInput{
-		Owners: []string{"amazon"}, Filters: []ec2types.Filter{{Name: aws.String("architecture"), Values: []string{"x86_64"}}},
+		Owners:  []string{"amazon"},
+		Filters: []ec2types.Filter{{Name: aws.String("architecture"), Values: []string{"x86_64"}}},
 	})
 	c.must(err)
 	in := &ec2.RunInstancesInput{
-		ImageId: images.Images[0].ImageId, InstanceType: ec2types.InstanceTypeT3Micro, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+		ImageId: images.Images[0].ImageId, InstanceType: ec2types.InstanceTypeT3Micro,
+		MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		TagSpecifications: []ec2types.TagSpecification{{
 			ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: aws.String(tag), Value: aws.String(name)}},
 		}},
@@ -101,7 +103,8 @@ func (c cloud) launch(client *ec2.Client, name string, changes ...func(*ec2.RunI
 	c.must(err)
 	id = *out.Instances[0].InstanceId
 	c.Cleanup(func() {
-		_, err := client.TerminateInstances(context.WithoutCancel(c.Context()), &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+		ctx := context.WithoutCancel(c.Context())
+		_, err := client.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
 		c.must(err)
 	})
 	return id
@@ -134,7 +137,7 @@ func TestA22_ListsComeInPages(t *testing.T) {
 	})
 }
 
-// states returns the states of the instances with the tag, as filters find them.
+// states returns the states of the instances that have the tag, as a list with filters shows them.
 func (c cloud) states(client *ec2.Client, name string) map[string]ec2types.InstanceStateName {
 	c.Helper()
 	states := make(map[string]ec2types.InstanceStateName)
@@ -167,9 +170,11 @@ func TestA06_OneUnknownIDKeepsAllFromEnding(t *testing.T) {
 	c := at(t)
 	client := ec2.NewFromConfig(c.cfg)
 	id := c.launch(client, "a06")
-	_, err := client.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id, "i-0123456789abcdef0"}})
+	ids := []string{id, "i-0123456789abcdef0"}
+	_, err := client.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: ids})
 	c.refuses(err, "InvalidInstanceID.NotFound")
-	if got := c.states(client, "a06")[id]; got != ec2types.InstanceStateNameRunning && got != ec2types.InstanceStateNamePending {
+	got := c.states(client, "a06")[id]
+	if got != ec2types.InstanceStateNameRunning && got != ec2types.InstanceStateNamePending {
 		t.Errorf("got it %s, want it running", got)
 	}
 }
@@ -202,12 +207,15 @@ func TestA08_UserDataComesBackAsItWasGiven(t *testing.T) {
 	}
 }
 
-// bucket makes a bucket that ends with the test.
+// bucket makes a bucket, which is deleted when the test ends.
 func (c cloud) bucket(client *s3.Client) string {
 	c.Helper()
 	name := fmt.Sprintf("cloudmaster-assumption-%d", rand.Uint64())
 	_, err := client.CreateBucket(c.Context(), &s3.CreateBucketInput{
-		Bucket: &name, CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(c.cfg.Region)},
+		Bucket: &name,
+		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{
+			LocationConstraint: s3types.BucketLocationConstraint(c.cfg.Region),
+		},
 	})
 	c.must(err)
 	c.Cleanup(func() {
@@ -224,7 +232,7 @@ func newS3(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle, o.RetryMaxAttempts = true, 1 })
 }
 
-// TestA09_AnObjectIsCreatedOnce: of several who create an object at once, one succeeds.
+// TestA09_AnObjectIsCreatedOnce: of several writers that create an object at the same time, one succeeds.
 func TestA09_AnObjectIsCreatedOnce(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
@@ -237,12 +245,14 @@ func TestA09_AnObjectIsCreatedOnce(t *testing.T) {
 	})
 }
 
-// TestA10_AVersionIsReplacedOnce: of several who replace a version at once, one succeeds.
+// TestA10_AVersionIsReplacedOnce: of several writers that replace a version at the same time, one succeeds.
 func TestA10_AVersionIsReplacedOnce(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
 	bucket := c.bucket(client)
-	first, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("k"), Body: strings.NewReader("first")})
+	first, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: &bucket, Key: aws.String("k"), Body: strings.NewReader("first"),
+	})
 	c.must(err)
 	c.oneWins(func(n int) error {
 		_, err := client.PutObject(t.Context(), &s3.PutObjectInput{
@@ -252,7 +262,7 @@ func TestA10_AVersionIsReplacedOnce(t *testing.T) {
 	})
 }
 
-// oneWins runs writers at once and wants exactly one of them to succeed.
+// oneWins runs several writers at the same time and wants exactly one of them to succeed.
 func (c cloud) oneWins(write func(n int) error) {
 	c.Helper()
 	var won atomic.Int32
@@ -276,13 +286,17 @@ func TestA11_AnUnchangedObjectIsNotSent(t *testing.T) {
 	c := at(t)
 	client := newS3(c.cfg)
 	bucket := c.bucket(client)
-	put, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("k"), Body: strings.NewReader("x")})
+	put, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: &bucket, Key: aws.String("k"), Body: strings.NewReader("x"),
+	})
 	c.must(err)
-	_, err = client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: aws.String("k"), IfNoneMatch: put.ETag})
+	_, err = client.GetObject(t.Context(), &s3.GetObjectInput{
+		Bucket: &bucket, Key: aws.String("k"), IfNoneMatch: put.ETag,
+	})
 	c.refuses(err, "NotModified")
 }
 
-// queue makes a queue that ends with the test.
+// queue makes a queue, which is deleted when the test ends.
 func (c cloud) queue(client *sqs.Client, attributes map[string]string) *string {
 	c.Helper()
 	out, err := client.CreateQueue(c.Context(), &sqs.CreateQueueInput{
@@ -302,7 +316,7 @@ func (c cloud) send(client *sqs.Client, url *string) {
 	c.must(err)
 }
 
-// receive waits for a message; nil if none comes.
+// receive waits for a message, and returns nil if none comes.
 func (c cloud) receive(client *sqs.Client, url *string, wait int32) *sqstypes.Message {
 	c.Helper()
 	out, err := client.ReceiveMessage(c.Context(), &sqs.ReceiveMessageInput{QueueUrl: url, WaitTimeSeconds: wait})
@@ -322,13 +336,15 @@ func TestA12_AMessageThatIsExtendedIsNotDeliveredAgain(t *testing.T) {
 	if m == nil {
 		t.Fatal("got no message")
 	}
-	_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{QueueUrl: url, ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 6})
+	_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
+		QueueUrl: url, ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 6,
+	})
 	c.must(err)
 	if again := c.receive(client, url, 4); again != nil {
 		t.Error("got it again within the extended time")
 	}
 	if again := c.receive(client, url, 10); again == nil {
-		t.Error("got it not again after the extended time")
+		t.Error("did not get it again after the extended time")
 	}
 }
 
@@ -336,10 +352,13 @@ func TestA13_AMessageGoesToTheDeadLettersAfterItsDeliveries(t *testing.T) {
 	c := at(t)
 	client := sqs.NewFromConfig(c.cfg)
 	dead := c.queue(client, nil)
-	arn, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: dead, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameQueueArn}})
+	arn, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: dead, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameQueueArn},
+	})
 	c.must(err)
 	url := c.queue(client, map[string]string{
-		"VisibilityTimeout": "1", "RedrivePolicy": fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":2}`, arn.Attributes["QueueArn"]),
+		"VisibilityTimeout": "1",
+		"RedrivePolicy":     fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":2}`, arn.Attributes["QueueArn"]),
 	})
 	c.send(client, url)
 	for n := range 2 {
@@ -348,7 +367,7 @@ func TestA13_AMessageGoesToTheDeadLettersAfterItsDeliveries(t *testing.T) {
 		}
 	}
 	c.eventually("a dead letter", func() (string, bool) {
-		again := c.receive(client, url, 1) // somebody must ask for it to be moved
+		again := c.receive(client, url, 1) // SQS moves the message only when somebody tries to receive it
 		return fmt.Sprint(again), again == nil && c.receive(client, dead, 1) != nil
 	})
 }
@@ -362,6 +381,6 @@ func TestA14_AnEmptyLongPollWaits(t *testing.T) {
 		t.Fatal("got a message from an empty queue")
 	}
 	if took := time.Since(begin); took < 2*time.Second {
-		t.Errorf("came back after %s, want about 3s: what polls would be asked without a pause", took)
+		t.Errorf("the receive returned after %s, want about 3s: otherwise callers would poll without a pause", took)
 	}
 }

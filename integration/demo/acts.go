@@ -15,7 +15,7 @@ import (
 	"cloudmaster/internal/backoff"
 )
 
-// feed puts jobs on the work queue, with the real client.
+// feed sends jobs to the work queue, with the real client.
 func (d *director) feed(ctx context.Context, jobs ...string) error {
 	args := []string{"--backend", d.backend(), "--queue", "primes-work-" + deployment, "--ceiling", "1000000000"}
 	for _, j := range jobs {
@@ -34,9 +34,11 @@ func (d *director) feed(ctx context.Context, jobs ...string) error {
 	})
 }
 
-// the jobs of the first act: the one that the documentation shows, and seven that
-// take long enough for the pool to grow.
-var jobs = []string{"1|6573", "2|400000000", "3|400000000", "4|400000000", "5|400000000", "6|400000000", "7|400000000", "8|400000000"}
+// jobs are those of the first act: the one from the documentation, and seven that take long enough for the pool
+// to grow.
+var jobs = []string{
+	"1|6573", "2|400000000", "3|400000000", "4|400000000", "5|400000000", "6|400000000", "7|400000000", "8|400000000",
+}
 
 func (d *director) primesStartUp(ctx context.Context) error {
 	d.narrate("8 jobs for an empty pool of primes workers")
@@ -63,7 +65,7 @@ func (d *director) primesGrowAndShrink(ctx context.Context) error {
 		most := 0
 		for _, line := range d.controller.Output(0) {
 			if m := instancesLine.FindStringSubmatch(line); m != nil {
-				n, _ := strconv.Atoi(m[1]) // digits, by the expression
+				n, _ := strconv.Atoi(m[1]) // the expression matches digits only
 				most = max(most, n)
 			}
 		}
@@ -76,11 +78,12 @@ func (d *director) primesGrowAndShrink(ctx context.Context) error {
 		visible, ok1 := d.metric(ctx, `cloudmaster_backlog_messages{kind="visible",pool="primes"}`)
 		inFlight, ok2 := d.metric(ctx, `cloudmaster_backlog_messages{kind="in_flight",pool="primes"}`)
 		n := d.running(ctx, "primes")
-		return fmt.Sprintf("%.0f instances, %.0f visible, %.0f in flight", n, visible, inFlight), ok1 && ok2 && n+visible+inFlight == 0
+		return fmt.Sprintf("%.0f instances, %.0f visible, %.0f in flight", n, visible, inFlight),
+			ok1 && ok2 && n+visible+inFlight == 0
 	})
 }
 
-// running returns how many instances of a pool there are in any state; -1 if that cannot be read.
+// running returns how many instances of a pool there are, in any state; -1 if that cannot be read.
 func (d *director) running(ctx context.Context, pool string) float64 {
 	sum := 0.0
 	for _, state := range []string{"startup", "active", "shut_down", "stopping"} {
@@ -93,7 +96,7 @@ func (d *director) running(ctx context.Context, pool string) float64 {
 	return sum
 }
 
-// workingOn waits until a worker says that it works on the job.
+// workingOn waits until a worker reports that it works on the job.
 func (d *director) workingOn(ctx context.Context, after int, job string) (id string, err error) {
 	line := regexp.MustCompile(`primes (\S+) Processing: ` + job + ` `)
 	err = d.expect(ctx, "a worker takes job "+job, func() (string, bool) {
@@ -143,7 +146,7 @@ func (d *director) workerKilled(ctx context.Context) error {
 	})
 }
 
-// outage is how long the controller stays away.
+// outage is how long the controller is away.
 const outage = 3 * time.Second
 
 func (d *director) controllerKilled(ctx context.Context) error {
@@ -172,7 +175,8 @@ func (d *director) controllerKilled(ctx context.Context) error {
 	if err := d.startController(ctx); err != nil {
 		return err
 	}
-	if err := d.reported(ctx, "job 30 is done and told", 0, "Processed: 30 200000000 primes (4222234741)"); err != nil {
+	result := "Processed: 30 200000000 primes (4222234741)"
+	if err := d.reported(ctx, "job 30 is done and reported", 0, result); err != nil {
 		return err
 	}
 	if err := d.unnoticed(ctx, client, numbers, before); err != nil {
@@ -202,23 +206,26 @@ func (d *director) controllerKilled(ctx context.Context) error {
 	return d.doneOnce(ctx, old)
 }
 
-// unnoticed checks what the outage must not have changed: instances, the active
-// set, and what the client gets.
-func (d *director) unnoticed(ctx context.Context, client *program.Process, numbers int, before map[string]float64) error {
+// unnoticed checks what the outage must not have changed: the active set, and that the client got
+// its numbers all the time.
+func (d *director) unnoticed(
+	ctx context.Context, client *program.Process, numbers int, before map[string]float64,
+) error {
 	if err := d.expect(ctx, "the active set is as before", func() (string, bool) {
 		now := d.activeSet(ctx)
-		return fmt.Sprintf("%d before, %d now", len(before), len(now)), len(now) == len(before) && slices.Equal(ids(now), ids(before))
+		return fmt.Sprintf("%d before, %d now", len(before), len(now)),
+			len(now) == len(before) && slices.Equal(ids(now), ids(before))
 	}); err != nil {
 		return err
 	}
 	return d.expect(ctx, "the client got its numbers all the time", func() (string, bool) {
 		got := client.Output(0)
-		return fmt.Sprintf("%d numbers, %d since the kill", len(got), len(got)-numbers), len(got)-numbers >= 10 && sample.Fibonacci(got)
+		return fmt.Sprintf("%d numbers, %d since the kill", len(got), len(got)-numbers),
+			len(got)-numbers >= 10 && sample.Fibonacci(got)
 	})
 }
 
-// doneOnce checks that no job was lost or done twice over the whole play, except
-// the one whose worker died.
+// doneOnce checks that in the whole play no job was lost or done twice, except the one whose worker was killed.
 func (d *director) doneOnce(ctx context.Context, old *program.Process) error {
 	return d.expect(ctx, "every job has one result", func() (string, bool) {
 		results := sample.Processed(append(old.Output(0), d.controller.Output(0)...))

@@ -20,7 +20,7 @@ func (d *director) client(ctx context.Context) (*program.Process, error) {
 	return d.run(ctx, "fib-client", "--allocator", "http://"+d.allocator, "--pool", "fib", "--interval", "200ms")
 }
 
-// clients starts n clients, one after the other, and waits until each has a number.
+// clients starts n clients, one after the other, and waits until each of them has a number.
 func (d *director) clients(ctx context.Context, n int) ([]*program.Process, error) {
 	var list []*program.Process
 	for range n {
@@ -39,7 +39,7 @@ func (d *director) clients(ctx context.Context, n int) ([]*program.Process, erro
 	return list, nil
 }
 
-// connectedClient returns a client with a server, asking again until there is one.
+// connectedClient returns a client that has a server. It asks again until there is one.
 func (d *director) connectedClient(ctx context.Context) (*program.Process, error) {
 	var client *program.Process
 	err := d.expect(ctx, "a client finds a server", func() (string, bool) {
@@ -52,7 +52,7 @@ func (d *director) connectedClient(ctx context.Context) (*program.Process, error
 		if seen.Err == nil && sample.Fibonacci(p.Output(0)) {
 			return "its first number is " + p.Output(0)[0], true
 		}
-		backoff.Wait(ctx, time.Second) // as a person would, only less patient
+		backoff.Wait(ctx, time.Second) // as a person would, but less patiently
 		return strings.Join(p.Output(0), " "), false
 	})
 	return client, err
@@ -79,7 +79,8 @@ func (d *director) fibStartUp(ctx context.Context) error {
 		return err
 	}
 	d.narrate("the next client finds it")
-	next, err := d.run(ctx, "fib-client", "--allocator", "http://"+d.allocator, "--pool", "fib", "--interval", "20ms", "--count", "6")
+	next, err := d.run(ctx, "fib-client", "--allocator", "http://"+d.allocator, "--pool", "fib",
+		"--interval", "20ms", "--count", "6")
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func (d *director) fibStartUp(ctx context.Context) error {
 	})
 }
 
-// setOf expects n instances in the active set.
+// setOf waits until the active set has n instances.
 func (d *director) setOf(ctx context.Context, n int) error {
 	return d.expect(ctx, fmt.Sprintf("%d in the active set", n), func() (string, bool) {
 		now := d.activeSet(ctx)
@@ -100,7 +101,7 @@ func (d *director) setOf(ctx context.Context, n int) error {
 
 func ids(set map[string]float64) []string { return slices.Sorted(maps.Keys(set)) }
 
-// cast is who plays in the fibonacci acts.
+// cast are the servers and clients of the fibonacci acts.
 type cast struct {
 	onFirst, onSecond []*program.Process
 	first, second     string
@@ -193,7 +194,7 @@ func (d *director) fibShrink(ctx context.Context) error {
 	return d.fibEnd(ctx, crowd, mark)
 }
 
-// stillServed expects that the client of a draining server gets its numbers.
+// stillServed waits until the client of a draining server has got more numbers.
 func (d *director) stillServed(ctx context.Context, drained string) error {
 	client := d.cast.onFirst[0]
 	if drained == d.cast.second {

@@ -1,6 +1,6 @@
-// Command demo plays the sample suite on one machine with the real programs: a
-// controller with its embedded broker, workers, servers, an allocator, clients.
-// It is the first thing a newcomer runs, and the end-to-end test.
+// Command demo plays the sample on one machine with the real programs: a controller with its
+// embedded broker, workers, servers, an allocator and clients. It is the first thing that a
+// newcomer runs, and it is the end-to-end test.
 package main
 
 import (

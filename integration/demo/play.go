@@ -12,13 +12,13 @@ import (
 	"cloudmaster/integration/program"
 )
 
-// row is one line of the table in the end.
+// row is one line of the table at the end.
 type row struct {
 	act, expected, seen string
 	ok                  bool
 }
 
-// director plays acts on a stage and keeps what was seen.
+// director plays the acts on a stage, and remembers what it saw.
 type director struct {
 	*stage
 	act  string
@@ -28,7 +28,7 @@ type director struct {
 
 var errFailed = errors.New("FAIL")
 
-// play plays all acts. It returns an error if one saw something else than expected.
+// play plays all acts. It returns an error if an act saw something else than was expected.
 func play(ctx context.Context, opts options, out io.Writer) (err error) {
 	s, err := newStage(ctx, opts, out, false, true)
 	if err != nil {
@@ -76,16 +76,16 @@ func (d *director) acts(ctx context.Context) error {
 	return nil
 }
 
-// narrate prints one line of what happens next.
+// narrate prints one line that says what happens next.
 func (d *director) narrate(format string, args ...any) {
 	fmt.Fprintf(d.out, "\n>>> "+format+"\n", args...)
 }
 
-// patience is how long an expectation may take on a slow machine.
+// patience is how long an expectation may take to come true, also on a slow machine.
 const patience = 60 * time.Second
 
-// expect looks until it sees what is expected, and writes down what it saw. An act
-// that did not see it cannot go on.
+// expect looks until it sees what is expected, and records what it saw. If it returns an error, the
+// act cannot go on.
 func (d *director) expect(ctx context.Context, expected string, look func() (string, bool)) error {
 	seen := program.Until(ctx, patience, look)
 	d.rows = append(d.rows, row{act: d.act, expected: expected, seen: seen.Text, ok: seen.Err == nil})
@@ -95,7 +95,7 @@ func (d *director) expect(ctx context.Context, expected string, look func() (str
 	return nil
 }
 
-// reported expects a line of the controller's report, after the mark, with all the parts.
+// reported waits for a line of the controller's report, after the mark, that contains all the parts.
 func (d *director) reported(ctx context.Context, expected string, after int, parts ...string) error {
 	return d.expect(ctx, expected, func() (string, bool) {
 		line, ok := program.Find(d.controller.Output(after), parts...)
@@ -103,7 +103,7 @@ func (d *director) reported(ctx context.Context, expected string, after int, par
 	})
 }
 
-// table prints act, expected, seen.
+// table prints what each act expected and what was seen.
 func (d *director) table() {
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\nact\texpected\tseen\t\n")
@@ -114,7 +114,7 @@ func (d *director) table() {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.act, r.expected, shorten(r.seen), mark)
 	}
-	_ = w.Flush() // the terminal is gone then
+	_ = w.Flush() // fails only if the terminal is gone
 }
 
 func shorten(s string) string {

@@ -23,26 +23,26 @@ type options struct {
 	bin, config, dir string
 }
 
-// deployment is the name in deploy/local/demo.yaml: it is part of queue names and directories.
+// deployment is the name in deploy/local/demo.yaml. Names of queues and directories contain it.
 const deployment = "demo"
 
-// stage is where a play takes place: the programs, their addresses and files.
+// stage is where a play takes place: the programs with their addresses and files.
 type stage struct {
 	options
 	out        io.Writer
 	broker     string // host:port
-	ops        string // of the controller
+	ops        string // the controller's address for operators
 	allocator  string // host:port
 	stderr     *os.File
-	lock       *os.File // held while we play
-	env        []string // of the controller, beside what the stage sets itself
+	lock       *os.File // locked while we play
+	env        []string // more variables for the controller, beside those that the stage sets itself
 	controller *program.Process
 	others     []*program.Process
 }
 
-// newStage prepares the directory and chooses addresses. With fixed addresses they are
-// those of the configuration and the documentation; else any that are free, so that a
-// play never meets another program. With empty, what an earlier play left is removed.
+// newStage prepares the directory and chooses addresses. With fixed, it takes the addresses of the
+// configuration and the documentation. Otherwise it takes any that are free, so that a play never
+// meets another program. With empty, it removes what an earlier play has left.
 func newStage(ctx context.Context, opts options, out io.Writer, fixed, empty bool) (*stage, error) {
 	s := &stage{options: opts, out: out, broker: "127.0.0.1:4222", ops: "127.0.0.1:20810", allocator: "127.0.0.1:20809"}
 	if !fixed {
@@ -65,7 +65,7 @@ func newStage(ctx context.Context, opts options, out io.Writer, fixed, empty boo
 	return s, nil
 }
 
-// occupy makes the directory ours until the process ends: two plays in one would
+// occupy locks the directory until the process ends, because two plays in one directory would
 // remove each other's files.
 func (s *stage) occupy(ctx context.Context, empty bool) error {
 	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
@@ -85,7 +85,8 @@ func (s *stage) occupy(ctx context.Context, empty bool) error {
 	if !empty {
 		return nil
 	}
-	// What a play that was killed left running, then only what plays write: the directory may be anything.
+	// First it ends the instances that a killed play left running. Then it removes only what plays
+	// write, because the directory may be any.
 	if err := s.endInstances(ctx); err != nil {
 		return fmt.Errorf("end the instances of an earlier play: %w", err)
 	}
@@ -98,7 +99,7 @@ func (s *stage) occupy(ctx context.Context, empty bool) error {
 }
 
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // bound and closed at once
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // the listener is closed at once
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
@@ -127,12 +128,13 @@ func (s *stage) startController(ctx context.Context) error {
 	s.controller = p
 	return s.ready(ctx, "controller", p, func() bool {
 		_, err := program.Get(ctx, "http://"+s.ops+"/readyz")
-		return err == nil && p.Mark() > 0 // its own first line: another controller may answer there
+		return err == nil && p.Mark() > 0 // it must have printed a line itself: another controller may answer at this address
 	})
 }
 
 func (s *stage) startAllocator(ctx context.Context) error {
-	p, err := s.run(ctx, "allocator", "--listen", s.allocator, "--backend", s.backend(), "--deployment", deployment, "--pool", "fib",
+	p, err := s.run(ctx, "allocator", "--listen", s.allocator, "--backend", s.backend(),
+		"--deployment", deployment, "--pool", "fib",
 		"--refresh-interval", "500ms", "--request-interval", "5s")
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (s *stage) startAllocator(ctx context.Context) error {
 	})
 }
 
-// run starts a program that the stage will stop in the end.
+// run starts a program, which the stage stops at the end.
 func (s *stage) run(ctx context.Context, name string, args ...string) (*program.Process, error) {
 	p, err := program.Start(ctx, nil, s.stderr, nil, s.program(name), args...)
 	if err != nil {
@@ -155,7 +157,7 @@ func (s *stage) run(ctx context.Context, name string, args ...string) (*program.
 
 const readyTimeout = 30 * time.Second
 
-// ready waits until a program is, or has ended.
+// ready waits until is reports that a program is ready. It returns an error if the program has ended.
 func (s *stage) ready(ctx context.Context, name string, p *program.Process, is func() bool) error {
 	seen := program.Until(ctx, readyTimeout, func() (string, bool) { return "", p.Ended() || is() })
 	if p.Ended() {
@@ -182,7 +184,7 @@ func (s *stage) metric(ctx context.Context, series string) (float64, bool) {
 	return program.Metric(ctx, "http://"+s.ops, series)
 }
 
-// activeSet returns the loads of the fib pool's set by instance id.
+// activeSet returns the load of each instance in the fib pool's active set, by instance id.
 func (s *stage) activeSet(ctx context.Context) map[string]float64 {
 	return sample.ActiveSet(ctx, "http://"+s.allocator, "fib")
 }
@@ -202,8 +204,8 @@ func (s *stage) pid(id string) (int, error) {
 	return record.PID, nil
 }
 
-// close ends everything that the play has started: clients, allocator, controller, and
-// then the instances, which would go on without it.
+// close ends everything that the play has started: first clients, allocator and controller, then
+// the instances, which outlive the controller.
 func (s *stage) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
@@ -220,7 +222,9 @@ func (s *stage) close(ctx context.Context) error {
 }
 
 func (s *stage) endInstances(ctx context.Context) error {
-	c, err := processcloud.Open(ctx, deployment, processcloud.Options{StateDir: s.instances(), BinDir: s.bin, Grace: 5 * time.Second})
+	c, err := processcloud.Open(ctx, deployment, processcloud.Options{
+		StateDir: s.instances(), BinDir: s.bin, Grace: 5 * time.Second,
+	})
 	if err != nil {
 		return err
 	}

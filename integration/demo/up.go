@@ -8,15 +8,14 @@ import (
 	"strings"
 )
 
-// up starts the suite at the addresses that the documentation names and leaves it
-// running until ctx ends.
+// up starts the sample at the addresses that the documentation names, and leaves it running until ctx ends.
 func up(ctx context.Context, opts options, out io.Writer) (err error) {
 	s, err := newStage(ctx, opts, out, true, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	// People are slower than a play: a server that has just started waits for them.
+	// People are slower than a play, so a server that has just started waits longer for them.
 	s.env = []string{"CLOUDMASTER_DEFAULTS_MINIMUM_ACTIVE_TIME=1m"}
 	if err := s.startController(ctx); err != nil {
 		return err

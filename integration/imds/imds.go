@@ -1,6 +1,6 @@
-// Package imds is an instance metadata service as an EC2 instance has it, for machines that
-// are none. It speaks version 2 only: who brings no token gets 401. It knows the dated
-// versions and the directory listings that cloud-init goes through.
+// Package imds is an instance metadata service like that of EC2, for machines that are not EC2
+// instances. It speaks only version 2: whoever brings no token gets 401. It has the dated versions
+// and the directory listings that cloud-init reads.
 package imds
 
 import (
@@ -22,40 +22,41 @@ const (
 	longestTTL  = 21600
 )
 
-// versions are those of the tree; all have the same items here.
+// versions are the versions of the tree. All of them have the same items here.
 var versions = []string{"2009-04-04", "2018-09-24", "2021-03-23", "2021-07-15", "latest"}
 
-// Instance is what the service tells of. An empty field is an item that the instance does not have.
+// Instance is what the service says about an instance. If a field is empty, the instance does not
+// have that item.
 type Instance struct {
 	ID, Image, Type      string
-	Region, Zone         string // Zone: by default the region's first
+	Region, Zone         string // Zone: the default is the region's first
 	PublicHost           string // public-hostname
 	LocalHost, LocalIPv4 string
-	MAC, Subnet          string // of the one network interface; Subnet is its block (10.0.0.0/24)
+	MAC, Subnet          string // of the only network interface; Subnet is its address block (10.0.0.0/24)
 	UserData             string
-	Role                 string // of the instance profile
+	Role                 string // name of the role in the instance profile
 	Credentials          Credentials
 }
 
-// Credentials are those of the role.
+// Credentials are the credentials of the role.
 type Credentials struct{ AccessKeyID, SecretAccessKey, Token string }
 
-// Service tells one instance about itself. It is a handler; Listen serves it.
+// Service gives one instance its metadata. It is a handler; Listen also serves it.
 type Service struct {
 	mux *http.ServeMux
 
 	server   *http.Server // nil without Listen
-	listener net.Listener // as above
-	served   chan error   // as above
+	listener net.Listener // nil without Listen
+	served   chan error   // nil without Listen
 
 	mu       sync.Mutex
 	instance Instance             // guarded by mu
-	reclaim  time.Time            // when the spot instance is taken back; zero: not; guarded by mu
-	tokens   map[string]time.Time // when each ends; guarded by mu
-	asked    map[string]int       // answered requests by path below the version; guarded by mu
+	reclaim  time.Time            // when the spot instance is taken back; zero means never; guarded by mu
+	tokens   map[string]time.Time // when each token expires; guarded by mu
+	asked    map[string]int       // number of answered requests, by path below the version; guarded by mu
 }
 
-// New returns a service that nobody serves yet.
+// New returns a service that is not served yet.
 func New(inst Instance) *Service {
 	if inst.Zone == "" && inst.Region != "" {
 		inst.Zone = inst.Region + "a"
@@ -66,7 +67,7 @@ func New(inst Instance) *Service {
 	return s
 }
 
-// Listen serves a new service at addr; port 0 is a free one. Close it.
+// Listen serves a new service at addr; port 0 means any free port. The caller must Close it.
 func Listen(ctx context.Context, addr string, inst Instance) (*Service, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -80,13 +81,13 @@ func Listen(ctx context.Context, addr string, inst Instance) (*Service, error) {
 	return s, nil
 }
 
-// Addr returns where Listen listens, host:port.
+// Addr returns the address at which Listen serves, as host:port.
 func (s *Service) Addr() string { return s.listener.Addr().String() }
 
-// URL returns the address for AWS_EC2_METADATA_SERVICE_ENDPOINT.
+// URL returns the address for the variable AWS_EC2_METADATA_SERVICE_ENDPOINT.
 func (s *Service) URL() string { return "http://" + s.Addr() }
 
-// Close ends what Listen began.
+// Close stops what Listen has started.
 func (s *Service) Close() error {
 	err := s.server.Close()
 	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
@@ -95,14 +96,15 @@ func (s *Service) Close() error {
 	return err
 }
 
-// SetUserData changes it, as EC2 allows it for an instance that is stopped.
+// SetUserData changes the user data, which EC2 allows while an instance is stopped.
 func (s *Service) SetUserData(doc string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.instance.UserData = doc
 }
 
-// SetCredentials changes the role's, all three to the one text: LocalStack takes the key for the account.
+// SetCredentials changes the role's credentials. All three parts become the same text, because
+// LocalStack takes the access key for the account.
 func (s *Service) SetCredentials(account string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +118,7 @@ func (s *Service) ReclaimAt(at time.Time) {
 	s.reclaim = at
 }
 
-// Asked returns how often an item was asked for with a token, as "meta-data/instance-id".
+// Asked returns how often an item, such as "meta-data/instance-id", was read with a valid token.
 func (s *Service) Asked(item string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +128,8 @@ func (s *Service) Asked(item string) int {
 // ServeHTTP implements http.Handler.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// token gives a session token for as long as the caller asks. As on EC2, not through a proxy.
+// token gives out a session token for as long as the caller asks. As on EC2, it refuses requests
+// that came through a proxy.
 func (s *Service) token(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("X-Forwarded-For") != "" {
 		http.Error(w, "Forbidden", http.StatusForbidden)
@@ -142,7 +145,7 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request) {
 	s.tokens[token] = time.Now().Add(time.Duration(ttl) * time.Second)
 	s.mu.Unlock()
 	w.Header().Set(ttlHeader, strconv.Itoa(ttl))
-	_, _ = w.Write([]byte(token)) // a caller that is gone needs no token
+	_, _ = w.Write([]byte(token)) // fails only if the caller is gone
 }
 
 func (s *Service) answer(w http.ResponseWriter, r *http.Request) {
@@ -154,10 +157,10 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
-	_, _ = w.Write([]byte(text)) // as above
+	_, _ = w.Write([]byte(text)) // fails only if the caller is gone
 }
 
-// lookup needs mu.
+// lookup returns an item and its status. The caller must have locked mu.
 func (s *Service) lookup(path, token string) (string, int) {
 	end, ok := s.tokens[token]
 	if !ok || time.Now().After(end) {

@@ -16,11 +16,13 @@ func sample() imds.Instance {
 	return imds.Instance{
 		ID: "i-0abc", Image: "ami-0abc", Type: "t3.micro", Region: "eu-west-1", PublicHost: "h.example.com",
 		LocalHost: "ip-10-0-0-7", LocalIPv4: "10.0.0.7", MAC: "02:00:00:00:00:01", Subnet: "10.0.0.0/24",
-		UserData: "pool: fib\n", Role: "worker", Credentials: imds.Credentials{AccessKeyID: "a", SecretAccessKey: "b", Token: "c"},
+		UserData: "pool: fib\n", Role: "worker",
+		Credentials: imds.Credentials{AccessKeyID: "a", SecretAccessKey: "b", Token: "c"},
 	}
 }
 
-// TestTree: items, directories with a / behind those inside, and what is not there.
+// TestTree reads items, directories, which list the directories in them with a / at the end, and
+// paths that do not exist.
 func TestTree(t *testing.T) {
 	t.Parallel()
 	s := listen(t, sample())
@@ -49,7 +51,7 @@ func TestTree(t *testing.T) {
 	}
 }
 
-// TestVersion2Only: without a token that holds nobody learns anything, and a proxy gets none.
+// TestVersion2Only: nobody learns anything without a valid token, and a proxy gets no token.
 func TestVersion2Only(t *testing.T) {
 	t.Parallel()
 	s := listen(t, sample())
@@ -74,7 +76,7 @@ func TestVersion2Only(t *testing.T) {
 	}
 }
 
-// TestForTheProduct: the client that our services have understands the service.
+// TestForTheProduct: the metadata client of our services works with this service.
 func TestForTheProduct(t *testing.T) {
 	s := listen(t, sample())
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", s.URL())
@@ -82,7 +84,8 @@ func TestForTheProduct(t *testing.T) {
 	want(t, m.InstanceID, "i-0abc")
 	want(t, m.Region, "eu-west-1")
 	want(t, m.Host, "h.example.com")
-	want(t, func(ctx context.Context) (string, error) { doc, err := m.UserData(ctx); return string(doc), err }, "pool: fib\n")
+	userData := func(ctx context.Context) (string, error) { doc, err := m.UserData(ctx); return string(doc), err }
+	want(t, userData, "pool: fib\n")
 	want(t, m.Interruption, "")
 	s.SetUserData("")
 	s.ReclaimAt(time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC))

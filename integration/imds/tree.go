@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// credentialLife is how long credentials say that they hold.
+// credentialLife is for how long credentials claim to be valid.
 const credentialLife = 6 * time.Hour
 
-// items are the leaves of a version's tree, by path. What is empty is not there.
+// items are the leaves of a version's tree, by path. An item whose value is empty does not exist.
 type items map[string]string
 
 func tree(inst Instance, reclaim time.Time) items {
@@ -46,7 +46,7 @@ func tree(inst Instance, reclaim time.Time) items {
 	return t
 }
 
-// get returns an item, or what a directory holds, with a / behind each directory.
+// get returns an item, or the names in a directory, where those of directories end with a /.
 func (t items) get(path string) (string, bool) {
 	if text := t[path]; text != "" {
 		return text, true
@@ -88,12 +88,13 @@ func credentials(c Credentials) string {
 
 func identity(inst Instance) string {
 	return document(map[string]string{
-		"instanceId": inst.ID, "imageId": inst.Image, "instanceType": inst.Type, "region": inst.Region, "availabilityZone": inst.Zone,
+		"instanceId": inst.ID, "imageId": inst.Image, "instanceType": inst.Type,
+		"region": inst.Region, "availabilityZone": inst.Zone,
 	})
 }
 
-// document writes strings, which cannot fail.
+// document encodes the fields as JSON.
 func document(fields map[string]string) string {
-	text, _ := json.Marshal(fields) // as above
+	text, _ := json.Marshal(fields) // strings can always be encoded
 	return string(text)
 }

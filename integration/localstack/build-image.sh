@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds localhost/localstack-pypi:4.14.0 on a host that reaches PyPI and Debian
-# but no container registry: a Debian root file system, Python, and the packages
-# of requirements.txt. A host that can pull takes localstack/localstack:4.14.0.
+# Builds localhost/localstack-pypi:4.14.0 on a host that reaches PyPI and Debian, but no container
+# registry: a Debian root file system, Python, and the packages of requirements.txt. A host that
+# can pull images needs localstack/localstack:4.14.0 instead.
 #
-#   FORCE=1            build even if the image is there
-#   DEBIAN_MIRROR=URL  take Debian from there (default: the host's, else debootstrap's)
+#   FORCE=1            build even if the image exists
+#   DEBIAN_MIRROR=URL  get Debian from there (default: the host's mirror, or else debootstrap's)
 #
-# The host's proxies, certificates, pip and apt settings serve the build and stay
-# out of the image.
+# The build uses the host's proxies, certificates, pip and apt settings, but they do not stay in
+# the image.
 set -euo pipefail
 
 image=localhost/localstack-pypi:4.14.0
@@ -18,9 +18,10 @@ say() { echo "build-image: $*"; }
 die() { say "$*" >&2; exit 1; }
 
 command -v docker >/dev/null || die "docker is missing: apt-get install docker.io"
-docker version >/dev/null 2>&1 || die "no Docker engine answers: start one (as root: systemctl start docker, or dockerd &) or join its group"
+docker version >/dev/null 2>&1 ||
+  die "no Docker engine answers: start one (as root: systemctl start docker, or dockerd &) or join its group"
 if [[ ${FORCE:-} != 1 ]] && docker image inspect "$image" >/dev/null 2>&1; then
-  say "$image is there already (FORCE=1 builds it again)"
+  say "$image exists already (FORCE=1 builds it again)"
   exit 0
 fi
 [[ $EUID == 0 ]] || die "debootstrap and chroot need root: run this with sudo -E"
@@ -30,14 +31,15 @@ command -v debootstrap >/dev/null || die "debootstrap is missing: apt-get instal
 tmp=$(mktemp -d)
 root=$tmp/root
 
-# cleanup unmounts first: debootstrap, when interrupted, can leave /proc behind.
+# cleanup unmounts first, because an interrupted debootstrap can leave /proc mounted.
 cleanup() {
   awk -v dir="$tmp/" 'index($2, dir) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount
   rm -rf --one-file-system "$tmp"
 }
 trap cleanup EXIT
 
-# host_mirror prints where this host gets Debian, or nothing if it is not Debian.
+# host_mirror prints the mirror from which this host gets Debian, or nothing if the host is not
+# Debian.
 host_mirror() {
   apt-get indextargets --format "\$(REPO_URI)" 'Created-By: Packages' 'Label: Debian' 2>/dev/null | sed -n 1p
 }
@@ -80,8 +82,8 @@ say "image (${SECONDS}s)"
 rm -rf "$root"/{build,etc/apt/apt.conf.d/99host,etc/hostname,etc/resolv.conf}
 rm -rf "$root"/{tmp,root/.cache,var/lib/apt/lists,var/cache/apt,var/log}/* "$root"/usr/share/{doc,locale,man}/*
 
-# Which services; queue addresses that carry the port the caller used; and no
-# calls out: no telemetry, no certificate download, no DNS server.
+# The services to run; queue addresses with the port that the caller used; and no calls to the
+# outside: no telemetry, no download of a certificate, no DNS server.
 env=(
   GATEWAY_LISTEN=0.0.0.0:4566
   'SERVICES=ec2,s3,sqs,sns,ssm,sts,iam,cloudwatch'

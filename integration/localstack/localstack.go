@@ -1,5 +1,5 @@
-// Package localstack gives tests and walk-throughs a LocalStack: the one that
-// LOCALSTACK_ENDPOINT names, or a container of its own.
+// Package localstack gives tests and walk-throughs a LocalStack: the one that LOCALSTACK_ENDPOINT
+// names, or a container that it starts.
 package localstack
 
 import (
@@ -19,11 +19,11 @@ import (
 	tclocalstack "github.com/testcontainers/testcontainers-go/modules/localstack"
 )
 
-// EndpointVar names the environment variable that holds the address of a running LocalStack.
+// EndpointVar is the environment variable with the address of a running LocalStack.
 const EndpointVar = "LOCALSTACK_ENDPOINT"
 
 const (
-	pulledImage = "localstack/localstack:4.14.0" // the last that runs without an account
+	pulledImage = "localstack/localstack:4.14.0" // the last version that runs without an account
 	builtImage  = "localhost/localstack-pypi:4.14.0"
 	port        = "4566/tcp"
 )
@@ -34,8 +34,8 @@ const (
 	pullTimeout   = 10 * time.Minute
 )
 
-// environment is what the container runs with. Queue addresses carry the port
-// that the caller used, which is not the container's. Nothing is sent home.
+// environment is the container's environment. Queue addresses must contain the port that the caller
+// used, because the container does not know that one. Telemetry is off.
 var environment = map[string]string{
 	"SERVICES":               "ec2,s3,sqs,sns,ssm,sts,iam,cloudwatch",
 	"SQS_ENDPOINT_STRATEGY":  "dynamic",
@@ -44,8 +44,8 @@ var environment = map[string]string{
 	"DNS_ADDRESS":            "0",
 }
 
-// Start returns the address of a LocalStack that answers. stop ends what Start
-// began, and does nothing to a LocalStack that was there before.
+// Start returns the address of a LocalStack that answers. stop ends what Start has started; a
+// LocalStack that ran before is left alone.
 func Start(ctx context.Context, log *slog.Logger) (endpoint string, stop func() error, err error) {
 	if endpoint := strings.TrimRight(os.Getenv(EndpointVar), "/"); endpoint != "" {
 		if err := healthy(ctx, endpoint); err != nil {
@@ -56,10 +56,13 @@ func Start(ctx context.Context, log *slog.Logger) (endpoint string, stop func() 
 	return startContainer(ctx, log, engine)
 }
 
-func startContainer(ctx context.Context, log *slog.Logger, connect func(context.Context) (*testcontainers.DockerProvider, error)) (endpoint string, stop func() error, err error) {
+func startContainer(
+	ctx context.Context, log *slog.Logger, connect func(context.Context) (*testcontainers.DockerProvider, error),
+) (endpoint string, stop func() error, err error) {
 	docker, err := connect(ctx)
 	if err != nil {
-		return "", nil, fmt.Errorf("no LocalStack: install Docker, set %s to a running LocalStack, or, where no image can be pulled, run make localstack-image: %w", EndpointVar, err)
+		return "", nil, fmt.Errorf("no LocalStack: install Docker, set %s to a running LocalStack, "+
+			"or, where no image can be pulled, run make localstack-image: %w", EndpointVar, err)
 	}
 	defer func() { err = errors.Join(err, docker.Close()) }()
 	image, err := choose(ctx, log, docker.Client())
@@ -69,28 +72,30 @@ func startContainer(ctx context.Context, log *slog.Logger, connect func(context.
 	return run(ctx, log, image)
 }
 
-// healthy asks a LocalStack whether it is one, and up.
+// healthy checks that a LocalStack answers at the endpoint, and that it is ready.
 func healthy(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_localstack/health", http.NoBody)
 	if err != nil {
-		return fmt.Errorf("%s is %q, which is no address: %w", EndpointVar, endpoint, err)
+		return fmt.Errorf("%s is %q, which is not an address: %w", EndpointVar, endpoint, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s is %s, and no LocalStack answers there; start it, or unset the variable to have one started: %w", EndpointVar, endpoint, err)
+		return fmt.Errorf("%s is %s, and no LocalStack answers there; "+
+			"start it, or unset the variable to have one started: %w", EndpointVar, endpoint, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // nothing is lost
+	defer func() { _ = resp.Body.Close() }() // the body is not needed
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s is %s, and that is no healthy LocalStack: /_localstack/health answers %s", EndpointVar, endpoint, resp.Status)
+		return fmt.Errorf("%s is %s, and there is no healthy LocalStack: /_localstack/health answers %s",
+			EndpointVar, endpoint, resp.Status)
 	}
 	return nil
 }
 
-// engine connects to Docker and sees that it answers.
+// engine connects to Docker and checks that it answers.
 func engine(ctx context.Context) (docker *testcontainers.DockerProvider, err error) {
-	// The library panics in some of the ways in which Docker can be missing.
+	// The library panics in some of the cases in which Docker is missing.
 	defer func() {
 		if r := recover(); r != nil {
 			docker, err = nil, fmt.Errorf("docker: %v", r)
@@ -108,14 +113,14 @@ func engine(ctx context.Context) (docker *testcontainers.DockerProvider, err err
 	return docker, nil
 }
 
-// images is what choose needs of a Docker client.
+// images is the part of a Docker client that choose needs.
 type images interface {
 	ImageInspect(ctx context.Context, image string, opts ...client.ImageInspectOption) (client.ImageInspectResult, error)
 	ImagePull(ctx context.Context, image string, opts client.ImagePullOptions) (client.ImagePullResponse, error)
 }
 
-// choose returns the published image if it is here or can be had, else the one
-// that make localstack-image builds.
+// choose returns the published image if it is here or can be pulled, and otherwise the one that
+// "make localstack-image" builds.
 func choose(ctx context.Context, log *slog.Logger, docker images) (string, error) {
 	if _, err := docker.ImageInspect(ctx, pulledImage); err == nil {
 		return pulledImage, nil
@@ -126,13 +131,14 @@ func choose(ctx context.Context, log *slog.Logger, docker images) (string, error
 		return pulledImage, nil
 	}
 	if _, err := docker.ImageInspect(ctx, builtImage); err != nil {
-		return "", fmt.Errorf("no LocalStack: %s cannot be pulled, and %s is not built; run make localstack-image, or set %s: %w", pulledImage, builtImage, EndpointVar, pullErr)
+		return "", fmt.Errorf("no LocalStack: %s cannot be pulled, and %s is not built; "+
+			"run make localstack-image, or set %s: %w", pulledImage, builtImage, EndpointVar, pullErr)
 	}
 	log.InfoContext(ctx, "image cannot be pulled, using the built one", "image", builtImage, "error", pullErr)
 	return builtImage, nil
 }
 
-// pull tries once: the library would try for a quarter of an hour.
+// pull tries only once. The library itself would go on trying for a quarter of an hour.
 func pull(ctx context.Context, docker images) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
@@ -147,7 +153,7 @@ func run(ctx context.Context, log *slog.Logger, image string) (string, func() er
 	began := time.Now()
 	c, err := tclocalstack.Run(ctx, image,
 		testcontainers.WithEnv(environment),
-		// LocalStack wants Docker only for services that are not used here.
+		// LocalStack needs Docker's socket only for services that are not used here.
 		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) { hc.Binds = nil }),
 		testcontainers.WithLogger(printer{log}),
 	)
@@ -164,22 +170,24 @@ func run(ctx context.Context, log *slog.Logger, image string) (string, func() er
 	if err != nil {
 		return "", nil, errors.Join(fmt.Errorf("start %s: %w", image, err), stop())
 	}
-	log.InfoContext(ctx, "LocalStack runs", "image", image, "endpoint", endpoint, "took", time.Since(began).Round(time.Millisecond))
+	log.InfoContext(ctx, "LocalStack runs",
+		"image", image, "endpoint", endpoint, "took", time.Since(began).Round(time.Millisecond))
 	return endpoint, stop, nil
 }
 
-// nextStep is what to do about an error of the library; empty if that is not known.
+// nextStep returns what to do about an error of the library, or nothing if that is unknown.
 func nextStep(err error) string {
 	switch text := err.Error(); {
 	case strings.Contains(text, "reaper"):
-		return ": the image of testcontainers' reaper cannot be had; set TESTCONTAINERS_RYUK_DISABLED=true to do without"
+		return ": the image of testcontainers' reaper cannot be pulled; " +
+			"set TESTCONTAINERS_RYUK_DISABLED=true to do without it"
 	case strings.Contains(text, "deadline exceeded"):
-		return ": it cannot be reached; in a container of your own set TESTCONTAINERS_HOST_OVERRIDE=localhost"
+		return ": it cannot be reached; if you are in a container yourself, set TESTCONTAINERS_HOST_OVERRIDE=localhost"
 	}
 	return ""
 }
 
-// printer passes on what testcontainers has to say.
+// printer passes the messages of testcontainers to a logger.
 type printer struct{ log *slog.Logger }
 
 // Printf implements the library's logger.

@@ -60,9 +60,10 @@ func TestStartNamesAnEndpointThatIsNoLocalStack(t *testing.T) {
 func TestStartWithoutDockerSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("nobody at the socket")
-	_, _, err := startContainer(t.Context(), quiet, func(context.Context) (*testcontainers.DockerProvider, error) { return nil, gone })
+	connect := func(context.Context) (*testcontainers.DockerProvider, error) { return nil, gone }
+	_, _, err := startContainer(t.Context(), quiet, connect)
 	if !errors.Is(err, gone) {
-		t.Fatalf("got %v, want an error that holds %v", err, gone)
+		t.Fatalf("got %v, want an error that wraps %v", err, gone)
 	}
 	for _, want := range []string{"install Docker", EndpointVar, "make localstack-image"} {
 		if !strings.Contains(err.Error(), want) {
@@ -71,13 +72,15 @@ func TestStartWithoutDockerSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// shelf is a Docker that has some images and may be unable to pull.
+// shelf is a Docker client that has some images, and may be unable to pull others.
 type shelf struct {
 	have    map[string]bool
 	pullErr error
 }
 
-func (s shelf) ImageInspect(_ context.Context, image string, _ ...client.ImageInspectOption) (client.ImageInspectResult, error) {
+func (s shelf) ImageInspect(
+	_ context.Context, image string, _ ...client.ImageInspectOption,
+) (client.ImageInspectResult, error) {
 	if s.have[image] {
 		return client.ImageInspectResult{}, nil
 	}
@@ -105,7 +108,9 @@ func TestChoose(t *testing.T) {
 		pullErr error
 		want    string
 	}{
-		"here already":             {have: map[string]bool{pulledImage: true, builtImage: true}, pullErr: offline, want: pulledImage},
+		"here already": {
+			have: map[string]bool{pulledImage: true, builtImage: true}, pullErr: offline, want: pulledImage,
+		},
 		"can be pulled":            {have: map[string]bool{}, want: pulledImage},
 		"pulled before built":      {have: map[string]bool{builtImage: true}, want: pulledImage},
 		"cannot be pulled, built":  {have: map[string]bool{builtImage: true}, pullErr: offline, want: builtImage},
@@ -119,7 +124,7 @@ func TestChoose(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 			if c.want == "" && (!errors.Is(err, offline) || !strings.Contains(err.Error(), "make localstack-image")) {
-				t.Errorf("got %v, want an error that holds %v and names make localstack-image", err, offline)
+				t.Errorf("got %v, want an error that wraps %v and names make localstack-image", err, offline)
 			}
 		})
 	}

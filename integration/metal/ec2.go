@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// defaultAccount is what LocalStack takes as access key for the account of all who name none.
+// defaultAccount is the access key that stands for LocalStack's default account.
 const defaultAccount = "test"
 
 const (
@@ -21,25 +21,25 @@ const (
 	mostAnswer  = 32 << 20
 )
 
-// deploymentTag marks the instances that are ours to give a process.
+// deploymentTag is on the instances that get a process from us.
 const deploymentTag = "cloudmaster:deployment"
 
-// instance is what we need to know of an EC2 instance.
+// instance is what we need to know about an EC2 instance.
 type instance struct {
 	id, image, state string
 	userData         string
 }
 
-// ec2 asks for instances as plain requests: two calls, and the walk-throughs should not
-// share a bug with the adapter they check. LocalStack reads the region from the
-// signature and does not check it.
+// ec2 asks for instances with plain requests instead of the adapter's code: only two calls are
+// needed, and the walk-throughs should not share a bug with the adapter that they check. LocalStack
+// reads the region from the signature, but does not verify the signature.
 type ec2 struct {
 	endpoint, region string
 	account          string // access key: LocalStack takes a number of 12 digits for the account
 	client           *http.Client
 }
 
-// list returns every instance that carries the tag, in whatever state.
+// list returns every instance that has the tag, in any state.
 func (e ec2) list(ctx context.Context) ([]instance, error) {
 	var out []instance
 	for token := ""; ; {
@@ -67,7 +67,7 @@ func (e ec2) list(ctx context.Context) ([]instance, error) {
 	}
 }
 
-// userData returns what the instance was launched with.
+// userData returns the user data with which the instance was launched.
 func (e ec2) userData(ctx context.Context, id string) (string, error) {
 	var attribute struct {
 		Value string `xml:"userData>value"`
@@ -95,13 +95,14 @@ func (e ec2) call(ctx context.Context, action string, form url.Values, answer an
 	day := time.Now().UTC()
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	req.Header.Set("X-Amz-Date", day.Format("20060102T150405Z"))
-	req.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s/%s/ec2/aws4_request, SignedHeaders=host;x-amz-date, Signature=0",
+	req.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s/%s/ec2/aws4_request, "+
+		"SignedHeaders=host;x-amz-date, Signature=0",
 		e.account, day.Format("20060102"), e.region))
 	resp, err := e.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // it is read
+	defer func() { _ = resp.Body.Close() }() // it was read to its end
 	body, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
 	if err != nil {
 		return fmt.Errorf("%s: %w", action, err)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// pid returns the process id that the instance has written down under that name.
+// pid returns a process id that the instance has written down under that name.
 func (b bench) pid(id, name string) int {
 	b.t.Helper()
 	_, text, _ := strings.Cut(b.log(id), name+"=")
@@ -24,14 +24,16 @@ func (b bench) pid(id, name string) int {
 	return pid
 }
 
-// alive reports whether the process runs; one that has ended and that nobody has waited for does not.
+// alive reports whether the process runs. A process that has ended does not, even if nobody has
+// waited for it yet.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	_, state, _ := strings.Cut(string(stat), ") ")
 	return err == nil && !strings.HasPrefix(state, "Z")
 }
 
-// TestNothingIsLeftOfAnInstance: however the process ends, what it has started ends too.
+// TestNothingIsLeftOfAnInstance: however an instance's process ends, the processes that it has
+// started end, too.
 func TestNothingIsLeftOfAnInstance(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(b bench){
@@ -57,7 +59,8 @@ func TestNothingIsLeftOfAnInstance(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeftWhenTheRunnerIsKilled: who runs metal and is killed cannot end its processes any more.
+// TestNothingIsLeftWhenTheRunnerIsKilled: a killed program cannot end the processes that metal runs
+// for it, and they end nevertheless.
 func TestNothingIsLeftWhenTheRunnerIsKilled(t *testing.T) {
 	t.Parallel()
 	cloud := &records{state: make(map[string]string)}
@@ -70,14 +73,14 @@ func TestNothingIsLeftWhenTheRunnerIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	cloud.set("i-1", "running")
-	b.Metal = &Metal{} // for what is said when the time is over
+	b.Metal = &Metal{} // eventually prints its instances when the time is over
 	b.eventually("i-1 ready", func() bool { return strings.Contains(b.log("i-1"), "ready\n") })
 	pid := b.pid("i-1", "pid")
 	if !alive(pid) {
 		t.Errorf("got process %d ended, want it alive", pid)
 	}
 	b.must(host.Process.Kill())
-	_ = host.Wait() // it says that it was killed
+	_ = host.Wait() // the error is that it was killed
 	b.eventually("i-1 ended", func() bool { return !alive(pid) })
 }
 
@@ -93,7 +96,8 @@ func TestReclaim(t *testing.T) {
 	for id, want := range map[string]int{"i-1": http.StatusOK, "i-2": http.StatusNotFound} {
 		service := b.machine(id).metadata.URL()
 		token, _ := ask(http.MethodPut, service+"/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds", "60")
-		text, status := ask(http.MethodGet, service+"/latest/meta-data/spot/instance-action", "X-aws-ec2-metadata-token", token)
+		text, status := ask(http.MethodGet, service+"/latest/meta-data/spot/instance-action",
+			"X-aws-ec2-metadata-token", token)
 		if status != want || status == http.StatusOK && !strings.Contains(text, "2030-01-02T03:04:05Z") {
 			t.Errorf("%s: got %d %s, want %d", id, status, text, want)
 		}
@@ -101,7 +105,7 @@ func TestReclaim(t *testing.T) {
 	b.must(b.Crash("i-1"))
 	b.gone("i-1")
 	if err := b.Reclaim("i-1", time.Now()); err == nil {
-		t.Error("Reclaim of what has ended: got no error")
+		t.Error("Reclaim of an instance that has ended: got no error")
 	}
 }
 

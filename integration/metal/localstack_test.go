@@ -15,8 +15,9 @@ import (
 	"cloudmaster/integration/wire"
 )
 
-// TestOnLocalStack is what the records of metal_test.go are taken to be like: one instance, launched
-// through the wire with a token that is used twice, gets one process and loses it when it is terminated.
+// TestOnLocalStack checks on LocalStack what the records of metal_test.go assume: one instance,
+// launched through the wire with a token that is used twice, gets one process, and loses it when it
+// is terminated.
 func TestOnLocalStack(t *testing.T) {
 	t.Parallel()
 	endpoint := os.Getenv("LOCALSTACK_ENDPOINT")
@@ -36,7 +37,7 @@ func TestOnLocalStack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	account := fmt.Sprintf("%012d", rand.Int64N(1e12)) // one that nobody else on a shared LocalStack fills
+	account := fmt.Sprintf("%012d", rand.Int64N(1e12)) // an account that no other user of a shared LocalStack uses
 	const image = "ami-0123456789abcdef0"
 	dir := t.TempDir()
 	m, err := Start(t.Context(), endpoint, dir, map[string]string{image: self},
@@ -50,7 +51,10 @@ func TestOnLocalStack(t *testing.T) {
 		}
 	}()
 
-	caller := ec2{endpoint: w.URL(), region: "eu-west-1", account: account, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	caller := ec2{
+		endpoint: w.URL(), region: "eu-west-1", account: account,
+		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}
 	launch := func() []string {
 		var run struct {
 			IDs []string `xml:"instancesSet>item>instanceId"`

@@ -19,17 +19,17 @@ import (
 
 var errNoProcess = errors.New("no process runs")
 
-// machine is one instance, from its first sight to the end of its process.
+// machine is one instance, from when it is first seen to the end of its process.
 type machine struct {
 	inst  instance
 	metal *Metal
 	log   *slog.Logger
 	over  chan struct{} // closed when the instance is terminated
-	once  sync.Once     // closes over
+	once  sync.Once     // makes sure that over is closed only once
 
 	mu       sync.Mutex
-	cmd      *exec.Cmd     // nil: not booted, or ended; guarded by mu
-	metadata *imds.Service // nil when cmd is; guarded by mu
+	cmd      *exec.Cmd     // nil before the boot and after the end; guarded by mu
+	metadata *imds.Service // nil if cmd is; guarded by mu
 	err      error         // why it could not run or end; guarded by mu
 }
 
@@ -42,7 +42,7 @@ func (m *machine) terminate() {
 	m.once.Do(func() { close(m.over) })
 }
 
-// live boots the instance and returns when its process has ended.
+// live boots the instance, and returns when its process has ended.
 func (m *machine) live(ctx context.Context, boot time.Duration) {
 	wait := time.NewTimer(boot)
 	defer wait.Stop()
@@ -61,11 +61,11 @@ func (m *machine) live(ctx context.Context, boot time.Duration) {
 	}
 }
 
-// run starts the process and stays with it to its end.
+// run starts the process, and returns when it has ended.
 func (m *machine) run(ctx context.Context) (err error) {
 	binary, ok := m.metal.images[m.inst.image]
 	if !ok {
-		return fmt.Errorf("image %s stands for no binary", m.inst.image)
+		return fmt.Errorf("no binary belongs to image %s", m.inst.image)
 	}
 	m.inst.userData, err = m.metal.ec2.userData(ctx, m.inst.id)
 	if err != nil {
@@ -82,10 +82,10 @@ func (m *machine) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 
-	cmd := exec.Command(binary) //nolint:noctx // how it ends is told below: asked first, then killed
+	cmd := exec.Command(binary) //nolint:noctx // attend ends it: it asks first and kills later
 	cmd.Env = m.environment(service.URL())
 	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own, so that Ctrl-C is not for it; but if we are killed it ends too.
+	// A group of its own, so that Ctrl-C does not reach it. If we are killed, the kernel ends it as well.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -96,17 +96,18 @@ func (m *machine) run(ctx context.Context) (err error) {
 	return m.attend(ctx, cmd)
 }
 
-// told is what the instance's metadata says. All run on this machine.
+// told returns what the instance's metadata says. All instances run on this machine.
 func (m *machine) told() imds.Instance {
 	opts := &m.metal.opts
 	return imds.Instance{
-		ID: m.inst.id, Image: m.inst.image, Region: opts.Region, PublicHost: "127.0.0.1", UserData: m.inst.userData, Role: opts.Role,
-		// LocalStack takes the key for the account.
+		ID: m.inst.id, Image: m.inst.image, Region: opts.Region, PublicHost: "127.0.0.1",
+		UserData: m.inst.userData, Role: opts.Role,
+		// LocalStack takes the access key for the account.
 		Credentials: imds.Credentials{AccessKeyID: opts.Account, SecretAccessKey: opts.Account, Token: opts.Account},
 	}
 }
 
-// attend waits for the end of the process, and brings it about if it has to.
+// attend waits for the end of the process, and ends it when the instance is terminated or ctx ends.
 func (m *machine) attend(ctx context.Context, cmd *exec.Cmd) error {
 	ended := make(chan struct{})
 	var how error // written before ended is closed
@@ -134,7 +135,7 @@ func (m *machine) attend(ctx context.Context, cmd *exec.Cmd) error {
 	return errors.Join(termErr, killErr, sweep(cmd))
 }
 
-// sweep ends what the process has left behind in its group.
+// sweep ends the processes that are left in the process's group.
 func sweep(cmd *exec.Cmd) error {
 	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
@@ -149,8 +150,8 @@ func send(cmd *exec.Cmd, sig os.Signal) error {
 	return nil
 }
 
-// environment is the caller's without what would tell the process more than an
-// instance knows: credentials, profiles, a region, settings of the suite's programs.
+// environment returns the caller's environment, without the variables that would give the process
+// more than an EC2 instance has: credentials, profiles, a region, and settings of our programs.
 func (m *machine) environment(metadata string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "CLOUDMASTER_") || strings.HasPrefix(v, "LOCALSTACK_")

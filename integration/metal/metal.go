@@ -1,8 +1,8 @@
-// Package metal gives the EC2 instances of a LocalStack what they lack there: a
-// process that runs. For each running instance that carries a deployment's tag it
-// starts the binary that the instance's image stands for, with a metadata service
-// of its own and none of the caller's credentials, and ends it when the instance
-// is terminated or gone. Slow boots, crashes, hangs and spot reclaims come on command.
+// Package metal gives the EC2 instances of a LocalStack what they lack there: a process that runs.
+// For each running instance with a deployment's tag it starts the binary that belongs to the
+// instance's image. The process gets a metadata service of its own and none of the caller's
+// credentials, and it ends when the instance is terminated or gone. Slow boots, crashes, hangs and
+// spot reclaims happen on command.
 package metal
 
 import (
@@ -19,19 +19,19 @@ import (
 	"time"
 )
 
-// Options of Start; zero values work.
+// Options are the settings of Start; zero values work.
 type Options struct {
-	Wire     string        // address that instances use for AWS; default: the endpoint
+	Wire     string        // the address at which instances reach AWS; default: the endpoint
 	Region   string        // default eu-west-1
-	Account  string        // whose instances; a number of 12 digits, default LocalStack's own
-	Role     string        // whose credentials the metadata service gives; default cloudmaster
+	Account  string        // the account whose instances are run, a number of 12 digits; default: LocalStack's own
+	Role     string        // the role whose credentials the metadata service gives; default: cloudmaster
 	Interval time.Duration // between two looks at the instances; default 200 ms
 	Grace    time.Duration // between SIGTERM and SIGKILL; default 10 s
 	Env      []string      // more variables for every process
-	Log      *slog.Logger  // default: none
+	Log      *slog.Logger  // nil logs nothing
 }
 
-// Metal runs the processes. Its methods may be called from anywhere.
+// Metal runs the processes. Its methods may be called concurrently.
 type Metal struct {
 	images map[string]string
 	dir    string
@@ -42,12 +42,12 @@ type Metal struct {
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
-	boot     time.Duration       // of instances seen from now on; guarded by mu
-	machines map[string]*machine // every instance ever seen running, by id; guarded by mu
+	boot     time.Duration       // boot time of instances that are seen from now on; guarded by mu
+	machines map[string]*machine // every instance that was ever seen running, by id; guarded by mu
 }
 
-// Start looks at the instances of the endpoint from now until Close or the end of
-// ctx. images maps image ids to binaries; an instance's output goes to dir/<id>.log.
+// Start watches the instances of the endpoint until Close is called or ctx ends. images maps image
+// ids to binaries. The output of an instance is written to dir/<id>.log.
 func Start(ctx context.Context, endpoint, dir string, images map[string]string, opts Options) (*Metal, error) {
 	opts.Wire = cmp.Or(opts.Wire, endpoint)
 	opts.Region = cmp.Or(opts.Region, "eu-west-1")
@@ -63,7 +63,10 @@ func Start(ctx context.Context, endpoint, dir string, images map[string]string, 
 	}
 	m := &Metal{
 		images: maps.Clone(images), dir: dir, opts: opts, log: opts.Log, machines: make(map[string]*machine),
-		ec2: ec2{endpoint: endpoint, region: opts.Region, account: opts.Account, client: &http.Client{Transport: &http.Transport{}}},
+		ec2: ec2{
+			endpoint: endpoint, region: opts.Region, account: opts.Account,
+			client: &http.Client{Transport: &http.Transport{}},
+		},
 	}
 	ctx, m.cancel = context.WithCancel(ctx)
 	m.wg.Go(func() { m.watch(ctx) })
@@ -84,7 +87,8 @@ func (m *Metal) Close() error {
 	return errors.Join(errs...)
 }
 
-// Running returns the ids of the instances whose process runs, sorted. One that hangs runs.
+// Running returns the ids of the instances whose process runs, in order. A process that hangs
+// counts as running.
 func (m *Metal) Running() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,25 +102,25 @@ func (m *Metal) Running() []string {
 	return out
 }
 
-// Delay makes instances that are seen from now on take that long to boot.
+// Delay sets how long instances that are seen from now on take to boot.
 func (m *Metal) Delay(boot time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.boot = boot
 }
 
-// Crash kills the instance's process. EC2 does not notice, and it is not started again.
+// Crash kills the instance's process. EC2 does not notice, and the process is not started again.
 func (m *Metal) Crash(id string) error {
 	return m.command(id, (*machine).crash)
 }
 
-// Hang stops the instance's process where it is, with its connections open.
+// Hang suspends the instance's process, so that its connections stay open.
 func (m *Metal) Hang(id string) error {
 	return m.command(id, (*machine).hang)
 }
 
-// Reclaim announces in the instance's metadata that it is terminated at the given
-// time. To terminate it is the caller's part.
+// Reclaim announces in the instance's metadata that the instance is terminated at the given time.
+// The caller must terminate it.
 func (m *Metal) Reclaim(id string, at time.Time) error {
 	return m.command(id, func(machine *machine) error { return machine.reclaim(at) })
 }
@@ -134,17 +138,17 @@ func (m *Metal) command(id string, do func(*machine) error) error {
 	return nil
 }
 
-// watch keeps processes and instances in step. When it returns, all have ended.
+// watch starts and ends processes as instances come and go. When it returns, all processes have ended.
 func (m *Metal) watch(ctx context.Context) {
 	tick := time.NewTicker(m.opts.Interval)
 	defer tick.Stop()
-	deaf := false // the last look failed
+	deaf := false // whether the last look failed
 	for {
 		list, err := m.ec2.list(ctx)
 		if err == nil {
 			m.reconcile(ctx, list)
 		} else if !deaf && ctx.Err() == nil {
-			// Instances that cannot be seen are not gone.
+			// Instances that cannot be seen do not count as gone.
 			m.log.WarnContext(ctx, "cannot list instances", "error", err)
 		}
 		deaf = err != nil
@@ -156,7 +160,7 @@ func (m *Metal) watch(ctx context.Context) {
 	}
 }
 
-// reconcile starts what is new and ends what no longer runs.
+// reconcile starts the processes of new instances, and ends those of instances that no longer run.
 func (m *Metal) reconcile(ctx context.Context, list []instance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,13 +23,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// modeVar makes the test binary an instance; its value says which kind.
+// modeVar turns the test binary into an instance's process; its value says which kind.
 const modeVar = "METAL_TEST_INSTANCE"
 
-// hostVar makes it a program that runs metal on the EC2 at that address, with its logs in a directory.
+// hostVar turns the test binary into a program that runs metal on the EC2 at that address, with the
+// instances' logs in the directory of hostDirVar.
 const hostVar, hostDirVar = "METAL_TEST_HOST", "METAL_TEST_HOST_DIR"
 
-// longestLife ends what a test that fails has left behind.
+// longestLife bounds the life of processes that a failed test has left behind.
 const longestLife = 2 * time.Minute
 
 func TestMain(m *testing.M) {
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// beInstance asks the metadata service who it is, writes that down, and waits for SIGTERM.
+// beInstance asks the metadata service for its identity, prints it, and waits for SIGTERM.
 func beInstance(mode string) int {
 	time.AfterFunc(longestLife, func() { os.Exit(1) })
 	stop := make(chan os.Signal, 1)
@@ -64,7 +65,8 @@ func beInstance(mode string) int {
 		fmt.Printf("child=%d\n", child.Process.Pid)
 	}
 	fmt.Printf("pid=%d\n", os.Getpid())
-	fmt.Printf("url=%s key=%q file=%s\nready\n", os.Getenv("AWS_ENDPOINT_URL"), os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SHARED_CREDENTIALS_FILE"))
+	fmt.Printf("url=%s key=%q file=%s\nready\n",
+		os.Getenv("AWS_ENDPOINT_URL"), os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SHARED_CREDENTIALS_FILE"))
 	switch mode {
 	case "ends":
 		return 3
@@ -113,7 +115,8 @@ func ask(method, url, header, value string) (text string, status int) {
 	return string(body), resp.StatusCode
 }
 
-// records is an EC2 that keeps records of instances, as LocalStack's does. It pages by one.
+// records is an EC2 that only keeps records of instances, as LocalStack's does. Its pages have one
+// instance each.
 type records struct {
 	mu     sync.Mutex
 	order  []string
@@ -168,7 +171,8 @@ func (r *records) page(w io.Writer, from string) {
 	if i := max(0, slices.Index(r.order, from)); i < len(r.order) {
 		id := r.order[i]
 		image, _, _ := strings.Cut(id, "/")
-		fmt.Fprintf(w, "<item><instancesSet><item><instanceId>%s</instanceId><imageId>ami-%s</imageId><instanceState><name>%s</name></instanceState></item></instancesSet></item>",
+		fmt.Fprintf(w, "<item><instancesSet><item><instanceId>%s</instanceId><imageId>ami-%s</imageId>"+
+			"<instanceState><name>%s</name></instanceState></item></instancesSet></item>",
 			id, image[:1], r.state[id])
 		if i+1 < len(r.order) {
 			next = r.order[i+1]
@@ -184,7 +188,7 @@ type bench struct {
 	t     *testing.T
 }
 
-// setup runs metal on an EC2 of its own. Image ami-i is this test binary.
+// setup runs metal on an EC2 of its own. The image ami-i is this test binary.
 func setup(t *testing.T, mode string) bench {
 	t.Helper()
 	cloud := &records{state: make(map[string]string)}
@@ -196,7 +200,10 @@ func setup(t *testing.T, mode string) bench {
 	}
 	b := bench{cloud: cloud, dir: filepath.Join(t.TempDir(), "logs"), t: t}
 	b.Metal, err = Start(t.Context(), server.URL, b.dir, map[string]string{"ami-i": self},
-		Options{Wire: "http://wire", Interval: 5 * time.Millisecond, Grace: 300 * time.Millisecond, Env: []string{modeVar + "=" + mode}})
+		Options{
+			Wire: "http://wire", Interval: 5 * time.Millisecond, Grace: 300 * time.Millisecond,
+			Env: []string{modeVar + "=" + mode},
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +231,9 @@ func (b bench) eventually(what string, ok func() bool) {
 
 func (b bench) ready(id string) {
 	b.t.Helper()
-	b.eventually(id+" ready", func() bool { return strings.Contains(b.log(id), "ready\n") && slices.Contains(b.Running(), id) })
+	b.eventually(id+" ready", func() bool {
+		return strings.Contains(b.log(id), "ready\n") && slices.Contains(b.Running(), id)
+	})
 }
 
 func (b bench) gone(id string) {
@@ -251,7 +260,9 @@ func TestInstanceLearnsWhoItIs(t *testing.T) {
 	b.ready("i-1")
 	b.ready("i-2")
 	b.close()
-	for _, want := range []string{"meta-data/instance-id=i-1\n", "user-data=pool: i-1\n", `url=http://wire key="" file=/dev/null`, "stopped\n"} {
+	for _, want := range []string{
+		"meta-data/instance-id=i-1\n", "user-data=pool: i-1\n", `url=http://wire key="" file=/dev/null`, "stopped\n",
+	} {
 		if !strings.Contains(b.log("i-1"), want) {
 			t.Errorf("log: got %q, want %q in it", b.log("i-1"), want)
 		}
@@ -269,12 +280,16 @@ func TestInstanceEnds(t *testing.T) {
 	cases := map[string]struct {
 		mode string
 		end  func(b bench)
-		log  string // the last line
+		log  string // how it ends
 	}{
-		"terminated":              {mode: "good", end: func(b bench) { b.cloud.set("i-1", "shutting-down") }, log: "stopped\n"},
-		"gone":                    {mode: "good", end: func(b bench) { b.cloud.forget("i-1") }, log: "stopped\n"},
-		"killed if it stays":      {mode: "stubborn", end: func(b bench) { b.cloud.set("i-1", "terminated") }, log: "no\n"},
-		"killed if it hangs":      {mode: "good", end: func(b bench) { b.must(b.Hang("i-1")); b.cloud.set("i-1", "terminated") }, log: "ready\n"},
+		"terminated": {
+			mode: "good", end: func(b bench) { b.cloud.set("i-1", "shutting-down") }, log: "stopped\n",
+		},
+		"gone":               {mode: "good", end: func(b bench) { b.cloud.forget("i-1") }, log: "stopped\n"},
+		"killed if it stays": {mode: "stubborn", end: func(b bench) { b.cloud.set("i-1", "terminated") }, log: "no\n"},
+		"killed if it hangs": {
+			mode: "good", end: func(b bench) { b.must(b.Hang("i-1")); b.cloud.set("i-1", "terminated") }, log: "ready\n",
+		},
 		"crashed, without a word": {mode: "good", end: func(b bench) { b.must(b.Crash("i-1")) }, log: "ready\n"},
 	}
 	for name, c := range cases {
@@ -290,7 +305,7 @@ func TestInstanceEnds(t *testing.T) {
 				t.Errorf("log: got %q, want it to end with %q", b.log("i-1"), c.log)
 			}
 			if err := b.Crash("i-1"); err == nil {
-				t.Error("Crash of what has ended: got no error")
+				t.Error("Crash of a process that has ended: got no error")
 			}
 		})
 	}
@@ -309,7 +324,8 @@ func TestProcessThatEndsIsNotStartedAgain(t *testing.T) {
 	b.cloud.set("i-1", "running")
 	b.eventually("first end", func() bool { return strings.Contains(b.log("i-1"), "ready\n") })
 	b.gone("i-1")
-	b.cloud.set("i-2", "running") // that it has been seen means that i-1 was looked at again
+	// Metal looks at all instances at once: when it has seen i-2, it has also looked at i-1 again.
+	b.cloud.set("i-2", "running")
 	b.eventually("second", func() bool { return strings.Contains(b.log("i-2"), "ready\n") })
 	b.close()
 	if got := strings.Count(b.log("i-1"), "ready\n"); got != 1 {
@@ -348,7 +364,7 @@ func TestDelay(t *testing.T) {
 		t.Errorf("i-1 has booted: %q", b.log("i-1"))
 	}
 	if err := b.Hang("i-1"); err == nil {
-		t.Error("Hang of what has not booted: got no error")
+		t.Error("Hang of an instance that has not booted: got no error")
 	}
 	b.close()
 }

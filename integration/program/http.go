@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Get returns the body of an answer with status 200.
+// Get returns the body of an answer whose status is 200.
 func Get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -27,7 +27,7 @@ func Get(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-// Metric reads one series, as name{label="x"}, from a program's /metrics; false if it is not there.
+// Metric reads one series, such as name{label="x"}, from a program's /metrics; false if it is not there.
 func Metric(ctx context.Context, base, series string) (float64, bool) {
 	body, err := Get(ctx, base+"/metrics")
 	if err != nil {

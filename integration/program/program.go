@@ -1,5 +1,5 @@
-// Package program runs programs for plays and walk-throughs, keeps what they print, and
-// waits for what they do.
+// Package program runs programs for plays and walk-throughs, keeps what they print, and waits for
+// what they do.
 package program
 
 import (
@@ -20,21 +20,23 @@ import (
 type Process struct {
 	name string
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended and all output is read
+	done chan struct{} // closed when the program has ended and all its output is read
 
 	mu    sync.Mutex
-	lines []string // guarded by mu; of standard output
+	lines []string // lines of standard output; guarded by mu
 }
 
-// Start runs a program. Its standard output goes to echo as well, unless that is nil, its standard
-// error to a file. env is added to the caller's environment. It outlives ctx: Stop or Kill end it.
-func Start(ctx context.Context, echo io.Writer, stderr *os.File, env []string, name string, args ...string) (*Process, error) {
+// Start runs a program. Its standard output is kept, and also written to echo unless that is nil; its standard
+// error goes to a file. env is added to the caller's environment. The program outlives ctx: Stop and Kill end it.
+func Start(
+	ctx context.Context, echo io.Writer, stderr *os.File, env []string, name string, args ...string,
+) (*Process, error) {
 	p := &Process{name: name, done: make(chan struct{})}
-	// Not CommandContext: how the program ends is the play's business.
-	p.cmd = exec.Command(name, args...) //nolint:noctx // it outlives the call, and stop ends it
+	// CommandContext would not do, because the callers decide how the program ends.
+	p.cmd = exec.Command(name, args...) //nolint:noctx // it outlives the call, and Stop ends it
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = stderr
-	// Ctrl-C is for us, not for it; but if we are killed it ends too.
+	// Ctrl-C is meant for us and must not reach the program. If we are killed, the kernel ends it as well.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -62,24 +64,24 @@ func (p *Process) read(out io.Reader, echo io.Writer) {
 			fmt.Fprintln(echo, lines.Text())
 		}
 	}
-	_ = p.cmd.Wait() // ExitCode tells
+	_ = p.cmd.Wait() // ExitCode reports how it ended
 }
 
-// Output returns the lines from the given one on.
+// Output returns the lines of standard output, from the given one on.
 func (p *Process) Output(from int) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.lines[min(from, len(p.lines)):]...)
 }
 
-// Mark returns how many lines there are now, to look only at later ones.
+// Mark returns how many lines there are now, for callers that look only at later ones.
 func (p *Process) Mark() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.lines)
 }
 
-// Ended reports whether it has.
+// Ended reports whether the program has ended.
 func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
@@ -89,10 +91,10 @@ func (p *Process) Ended() bool {
 	}
 }
 
-// Done is closed when it has ended and all its output is read.
+// Done returns a channel that is closed when the program has ended and all its output is read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Kill ends it without warning and waits until it has.
+// Kill kills the program and waits until it has ended.
 func (p *Process) Kill() error {
 	err := p.cmd.Process.Kill()
 	<-p.done
@@ -102,10 +104,10 @@ func (p *Process) Kill() error {
 	return err
 }
 
-// StopTimeout is how long a program may take to end.
+// StopTimeout is how long a program may take to end after it was asked to.
 const StopTimeout = 20 * time.Second
 
-// Stop asks it to end, and kills it if it does not.
+// Stop asks the program to end, and kills it if it takes too long.
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.name, err)
@@ -118,13 +120,13 @@ func (p *Process) Stop() error {
 	}
 }
 
-// ExitCode waits for its end. -1 if a signal ended it.
+// ExitCode waits for the end of the program. It is -1 if a signal ended it.
 func (p *Process) ExitCode() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Find returns the first line that has all the parts.
+// Find returns the first line that contains all the parts.
 func Find(lines []string, parts ...string) (string, bool) {
 	for _, line := range lines {
 		all := true

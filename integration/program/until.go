@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Sight is what an expectation has seen.
+// Sight is what Until has seen.
 type Sight struct {
 	Text string
-	Err  error // why it was not what was expected
+	Err  error // why it was not what was expected; nil if it was
 }
 
 var errNotSeen = errors.New("not seen in time")
 
-// Until looks again and again until the look is good, the time is over, or ctx ends.
+// Until calls look again and again, until it returns true, the time is over, or ctx ends.
 func Until(ctx context.Context, timeout time.Duration, look func() (string, bool)) Sight {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()

@@ -1,5 +1,5 @@
-// Package sample knows what the sample's programs say: results of primes workers,
-// Fibonacci numbers, active sets.
+// Package sample understands what the sample's programs print and publish: results of primes
+// workers, Fibonacci numbers, active sets.
 package sample
 
 import (
@@ -13,7 +13,7 @@ import (
 
 var processed = regexp.MustCompile(`Processed: (\d+) \d+ primes \((\d+)\)`)
 
-// Processed returns the results that a controller's report tells of, by job.
+// Processed returns the results in a controller's report, by job.
 func Processed(lines []string) map[string][]string {
 	results := make(map[string][]string)
 	for _, line := range lines {
@@ -24,7 +24,7 @@ func Processed(lines []string) map[string][]string {
 	return results
 }
 
-// Fibonacci reports whether the lines are the sequence from its beginning, without a gap.
+// Fibonacci reports whether the lines are the Fibonacci sequence from its beginning, without a gap.
 func Fibonacci(lines []string) bool {
 	a, b := big.NewInt(0), big.NewInt(1)
 	for _, line := range lines {
@@ -37,8 +37,8 @@ func Fibonacci(lines []string) bool {
 	return len(lines) > 0
 }
 
-// ActiveSet returns the loads of a pool's set by instance id, as the allocator sees it; nil if
-// it does not answer.
+// ActiveSet returns the load of each instance in a pool's active set, by instance id, as the
+// allocator sees it. It returns nil if the allocator does not answer.
 func ActiveSet(ctx context.Context, allocator, pool string) map[string]float64 {
 	body, err := program.Get(ctx, allocator+"/v1/pools/"+pool)
 	if err != nil {

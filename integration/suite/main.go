@@ -1,6 +1,6 @@
-// Command suite runs the tests that need LocalStack, with one: a container of
-// its own, or the one that LOCALSTACK_ENDPOINT names. It says in a line how each
-// test went. A test that was skipped because it found no LocalStack is a failure here.
+// Command suite runs the tests that need LocalStack. It starts a container for them, unless
+// LOCALSTACK_ENDPOINT names a LocalStack that runs. It prints one line about each test. A test that
+// was skipped because it found no LocalStack counts as a failure here.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"cloudmaster/internal/daemon"
 )
 
-// killAfter is how long go test may take to end its tests once it was told to.
+// killAfter is how long "go test" may take to end its tests after it was told to.
 const killAfter = 10 * time.Second
 
 func main() { os.Exit(daemon.Main("suite", run)) }
@@ -38,10 +38,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	case fs.NArg() == 0:
 		return daemon.Usagef("name the packages to test")
 	}
-	// Elsewhere it is well to end when told to. Tests that did not all run have not passed.
+	// Other programs may end with exit code 0 when they are told to. Here that would mean that all
+	// tests have passed, although not all have run.
 	defer func() {
 		if daemon.Stopped(ctx) {
-			err = fmt.Errorf("%v, before the end", context.Cause(ctx)) //nolint:errorlint // the cause would make the exit code 0
+			//nolint:errorlint // with the wrapped cause the exit code would be 0
+			err = fmt.Errorf("%v, before all tests have run", context.Cause(ctx))
 		}
 	}()
 	endpoint, stop, err := localstack.Start(ctx, daemon.NewLogger(stderr, level(*debug)))
@@ -53,9 +55,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return test(ctx, command(ctx, endpoint, *only, fs.Args()), stdout, stderr)
 }
 
-// command is go test with what the tests need to know in its environment.
+// command returns the "go test" to run, with everything that the tests need to know in its environment.
 func command(ctx context.Context, endpoint, only string, packages []string) *exec.Cmd {
-	args := []string{"test", "-count=1", "-json", "-parallel", "4"} // they wait more than they work
+	// Four tests in parallel, even on fewer processors, because they mostly wait.
+	args := []string{"test", "-count=1", "-json", "-parallel", "4"}
 	if only != "" {
 		args = append(args, "-run", only)
 	}
@@ -63,10 +66,10 @@ func command(ctx context.Context, endpoint, only string, packages []string) *exe
 	cmd.Env = append(os.Environ(),
 		localstack.EndpointVar+"="+endpoint,
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_REGION=eu-west-1",
-		// The caller's own account stays out of it.
+		// Keep the caller's own account away from the tests.
 		"AWS_SESSION_TOKEN=", "AWS_PROFILE=",
 	)
-	// A group of its own, so that an interrupt reaches the tests too: go test does not pass it on.
+	// A group of its own, so that an interrupt can be sent to the tests as well: "go test" does not pass it on.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = killAfter

@@ -14,35 +14,43 @@ import (
 	"cloudmaster/integration/localstack"
 )
 
-// event is a line of go test -json.
+// event is one line of "go test -json".
 type event struct {
 	Action     string
 	Package    string
-	ImportPath string // instead of Package while building
+	ImportPath string // while building, in place of Package
 	Test       string
 	Output     string
 	Elapsed    float64
 }
 
-// unit is a top-level test, or with an empty test what a package says outside its tests.
+// unit is a top-level test, or, with an empty test, what a package prints outside its tests.
 type unit struct{ pkg, test string }
 
-// report follows a run of go test.
+// report follows one run of "go test".
 type report struct {
-	out            io.Writer
-	output         map[unit]*strings.Builder // of what is not over yet; of packages that did not build, by import path
-	failedIn       map[string]bool           // packages with a failed test
-	absent         map[unit]bool             // skipped, or in part, for want of a LocalStack
-	longest        map[unit]float64          // seconds; a test's own leave out its parallel parts
+	out io.Writer
+	// output is what units that are not over yet have printed. A package that does not build is there by
+	// its import path.
+	output   map[unit]*strings.Builder
+	failedIn map[string]bool // packages with a failed test
+	// absent are the units that were skipped, perhaps only in part, because there was no LocalStack.
+	absent map[unit]bool
+	// longest is the time of each unit's longest part in seconds. A test's own time would not do, because
+	// it does not include parallel parts.
+	longest        map[unit]float64
 	passed, failed int
 	skipped        int
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, output: make(map[unit]*strings.Builder), failedIn: make(map[string]bool), absent: make(map[unit]bool), longest: make(map[unit]float64)}
+	return &report{
+		out: out, output: make(map[unit]*strings.Builder), failedIn: make(map[string]bool),
+		absent: make(map[unit]bool), longest: make(map[unit]float64),
+	}
 }
 
-// read takes events until there are no more.
+// read reads events until there are no more.
 func (r *report) read(events io.Reader) error {
 	lines := bufio.NewReader(events)
 	for {
@@ -59,7 +67,7 @@ func (r *report) read(events io.Reader) error {
 	}
 }
 
-// line takes an event. What is none, go test has said outside the format: it is passed on.
+// line handles one event. A line that is not an event comes from "go test" itself, and is printed unchanged.
 func (r *report) line(line []byte) {
 	var e event
 	if err := json.Unmarshal(line, &e); err != nil {
@@ -86,7 +94,7 @@ func (r *report) add(u unit, text string) {
 		r.output[u] = &strings.Builder{}
 	}
 	r.output[u].WriteString(text)
-	// The reason of a skip is a line of output. The tests name the variable in it.
+	// The reason of a skip is not in the event but in a line of output, in which the tests name the variable.
 	if u.test != "" && strings.Contains(text, localstack.EndpointVar) {
 		r.absent[u] = true
 	}
@@ -100,7 +108,7 @@ func (r *report) take(u unit) string {
 	return ""
 }
 
-// over says how a test or a package ended.
+// over prints how a test or a package ended.
 func (r *report) over(u unit, e event) {
 	text := r.take(u)
 	if u.test == "" {
@@ -126,8 +134,8 @@ func (r *report) over(u unit, e event) {
 	}
 }
 
-// packageOver reports what failed outside a test: a package that does not build,
-// a panic, a TestMain that complains. Tests that a panic left open are not over and are listed here.
+// packageOver prints what failed outside the tests: a package that does not build, a panic, or a
+// TestMain that fails. Tests that were running at a panic never end; they are listed here.
 func (r *report) packageOver(pkg string, e event, text string) {
 	for u := range r.output {
 		if u.pkg == pkg && u.test != "" {
@@ -140,7 +148,7 @@ func (r *report) packageOver(pkg string, e event, text string) {
 	}
 }
 
-// verdict is the error of the run, with how go test itself ended.
+// verdict returns the error of the whole run. err is how "go test" itself ended.
 func (r *report) verdict(err error) error {
 	fmt.Fprintf(r.out, "%d ok, %d failed, %d skipped\n", r.passed, r.failed, r.skipped)
 	switch {
@@ -149,15 +157,15 @@ func (r *report) verdict(err error) error {
 	case err != nil:
 		return fmt.Errorf("go test: %w", err)
 	case r.passed == 0:
-		return errors.New("no test ran: name packages that have tests, and a -run that matches some")
+		return errors.New("no test ran: name packages that have tests, and a --run that matches some of them")
 	}
 	return nil
 }
 
-// words makes a sentence of a test's name: TestOpenMissing is "open missing".
+// words turns a test's name into words: TestOpenMissing becomes "open missing".
 func words(test string) string {
 	var b strings.Builder
-	lower := false // the letter before was a small one or a digit
+	lower := false // whether the letter before was a small one or a digit
 	for _, c := range strings.TrimPrefix(test, "Test") {
 		switch {
 		case c == '_':

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-const absent = `{"Action":"output","Package":"m/p","Test":"TestA","Output":"    p_test.go:9: set LOCALSTACK_ENDPOINT\n"}` + "\n"
+const absent = `{"Action":"output","Package":"m/p","Test":"TestA",` +
+	`"Output":"    p_test.go:9: set LOCALSTACK_ENDPOINT\n"}` + "\n"
 
 func TestReport(t *testing.T) {
 	t.Parallel()
@@ -16,8 +17,8 @@ func TestReport(t *testing.T) {
 	cases := map[string]struct {
 		events  string
 		exit    error
-		want    []string // in what is printed
-		without string   // not in it
+		want    []string // these must be in what is printed
+		without string   // this must not be in it
 		wantErr string
 	}{
 		"passes": {
@@ -29,7 +30,8 @@ func TestReport(t *testing.T) {
 		},
 		"fails, with the output of its parts": {
 			events: `{"Action":"output","Package":"m/p","Test":"TestA/sub","Output":"got 1, want 2\n"}` + "\n" +
-				`{"Action":"fail","Package":"m/p","Test":"TestA/sub"}` + "\n" + `{"Action":"fail","Package":"m/p","Test":"TestA"}` + "\n" +
+				`{"Action":"fail","Package":"m/p","Test":"TestA/sub"}` + "\n" +
+				`{"Action":"fail","Package":"m/p","Test":"TestA"}` + "\n" +
 				`{"Action":"fail","Package":"m/p"}` + "\n" + passB,
 			exit: exit, want: []string{"FAIL  p: a", "got 1, want 2", "ok    p: b", "1 ok, 1 failed"}, wantErr: "1 of 2 failed",
 		},
@@ -45,8 +47,11 @@ func TestReport(t *testing.T) {
 			want: []string{"FAIL  p: a", "set LOCALSTACK_ENDPOINT"}, wantErr: "1 of 2 failed",
 		},
 		"a part skipped for want of LocalStack": {
-			events: strings.Replace(absent, "TestA", "TestA/sub", 1) + `{"Action":"output","Package":"m/p","Test":"TestA/sub","Output":"    --- SKIP: TestA/sub\n"}` + "\n" +
-				`{"Action":"skip","Package":"m/p","Test":"TestA/sub"}` + "\n" + `{"Action":"pass","Package":"m/p","Test":"TestA"}` + "\n",
+			events: strings.Replace(absent, "TestA", "TestA/sub", 1) +
+				`{"Action":"output","Package":"m/p","Test":"TestA/sub",` +
+				`"Output":"    --- SKIP: TestA/sub\n"}` + "\n" +
+				`{"Action":"skip","Package":"m/p","Test":"TestA/sub"}` + "\n" +
+				`{"Action":"pass","Package":"m/p","Test":"TestA"}` + "\n",
 			want: []string{"FAIL  p: a"}, wantErr: "1 of 1 failed",
 		},
 		"names the variable and passes": {
@@ -59,13 +64,16 @@ func TestReport(t *testing.T) {
 			exit: exit, want: []string{"undefined: x", "FAIL  m/p"}, wantErr: "1 of 2 failed",
 		},
 		"panics": {
-			events: `{"Action":"output","Package":"m/p","Test":"TestA","Output":"panic: oh\n"}` + "\n" + `{"Action":"fail","Package":"m/p"}` + "\n",
-			exit:   exit, want: []string{"FAIL  p: a", "panic: oh"}, wantErr: "1 of 1 failed",
+			events: `{"Action":"output","Package":"m/p","Test":"TestA","Output":"panic: oh\n"}` + "\n" +
+				`{"Action":"fail","Package":"m/p"}` + "\n",
+			exit: exit, want: []string{"FAIL  p: a", "panic: oh"}, wantErr: "1 of 1 failed",
 		},
 		"ends badly without a failed test": {events: passB, exit: exit, wantErr: "exit status 1"},
 		"no test":                          {events: `{"Action":"skip","Package":"m/p"}` + "\n", wantErr: "no test ran"},
-		"only skips":                       {events: `{"Action":"skip","Package":"m/p","Test":"TestA"}` + "\n", wantErr: "no test ran"},
-		"no JSON":                          {events: "go: something\n" + passB, want: []string{"go: something\n"}},
+		"only skips": {
+			events: `{"Action":"skip","Package":"m/p","Test":"TestA"}` + "\n", wantErr: "no test ran",
+		},
+		"no JSON": {events: "go: something\n" + passB, want: []string{"go: something\n"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +101,10 @@ func TestReport(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	t.Parallel()
-	for test, want := range map[string]string{"TestOpenMissing": "open missing", "TestS3Put": "s3 put", "Test_under_score": "under score", "TestHTTP": "http", "Test": "Test"} {
+	for test, want := range map[string]string{
+		"TestOpenMissing": "open missing", "TestS3Put": "s3 put", "Test_under_score": "under score",
+		"TestHTTP": "http", "Test": "Test",
+	} {
 		if got := words(test); got != want {
 			t.Errorf("words(%s): got %q, want %q", test, got, want)
 		}
@@ -107,7 +118,10 @@ func TestCommandTellsTestsWhereLocalStackIs(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	env := strings.Join(cmd.Environ(), "\n") + "\n"
-	for _, want := range []string{"LOCALSTACK_ENDPOINT=http://h:1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_REGION=eu-west-1", "AWS_PROFILE="} {
+	for _, want := range []string{
+		"LOCALSTACK_ENDPOINT=http://h:1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
+		"AWS_REGION=eu-west-1", "AWS_PROFILE=",
+	} {
 		if !strings.Contains(env, want+"\n") {
 			t.Errorf("environment lacks %s", want)
 		}

@@ -10,8 +10,8 @@ import (
 	"cloudmaster/internal/backoff"
 )
 
-// BenchmarkReaction is the time from a job on the queue to the call of RunInstances, with
-// jobs at random moments: by polling alone, and with the hint that feed-primes leaves.
+// BenchmarkReaction measures the time from a job on the queue to the call of RunInstances, with
+// jobs at random moments: once with polling alone, and once with the hint that feed-primes leaves.
 func BenchmarkReaction(b *testing.B) {
 	const poll = 5 * time.Second
 	for name, send := range map[string]func(*world) time.Time{"poll": sendSilently, "hint": sendAndTell} {
@@ -36,21 +36,23 @@ func BenchmarkReaction(b *testing.B) {
 				took = append(took, w.when(func() bool { return w.launched() > before }).Sub(sent))
 			}
 			slices.Sort(took)
-			for label, at := range map[string]int{"p50-ms": len(took) / 2, "p99-ms": len(took) * 99 / 100, "max-ms": len(took) - 1} {
+			for label, at := range map[string]int{
+				"p50-ms": len(took) / 2, "p99-ms": len(took) * 99 / 100, "max-ms": len(took) - 1,
+			} {
 				b.ReportMetric(float64(took[at].Milliseconds()), label)
 			}
-			b.ReportMetric(0, "ns/op") // the pauses are in it
+			b.ReportMetric(0, "ns/op") // not reported: it would include the pauses between jobs
 		})
 	}
 }
 
-// sendSilently puts a job on the queue, past the wire.
+// sendSilently sends a job directly to LocalStack, without a hint and without the wire.
 func sendSilently(w *world) time.Time {
 	w.sends("primes-work-"+deployment, "1|6573")
 	return time.Now()
 }
 
-// sendAndTell has feed-primes send it. It is sent when the call has passed the wire.
+// sendAndTell lets feed-primes send a job. The job counts as sent when the call has passed the wire.
 func sendAndTell(w *world) (sent time.Time) {
 	calls := func() int { return w.wire.Counts()[wire.Call{Service: "sqs", Action: "SendMessageBatch"}] }
 	before := calls()
@@ -58,12 +60,12 @@ func sendAndTell(w *world) (sent time.Time) {
 	return w.when(func() bool { return calls() > before })
 }
 
-// when waits for something and returns the time, to the millisecond.
+// when waits until is returns true, and returns that time, to the millisecond.
 func (w *world) when(is func() bool) time.Time {
 	w.t.Helper()
 	for end := time.Now().Add(patience); !is(); {
 		if time.Now().After(end) || !backoff.Wait(w.t.Context(), time.Millisecond) {
-			w.t.Fatal("it does not happen")
+			w.t.Fatal("what the benchmark waits for does not happen")
 		}
 	}
 	return time.Now()

@@ -11,7 +11,8 @@ import (
 	"cloudmaster/internal/backoff"
 )
 
-// TestBothPoolsUnderRandomLoad, for two minutes, then everything back to zero.
+// TestBothPoolsUnderRandomLoad plays random load on both pools for two minutes. Afterwards
+// everything must return to zero.
 func TestBothPoolsUnderRandomLoad(t *testing.T) {
 	w := begin(t, plot{defaults: map[string]string{"minimum_lifetime": "5s"}})
 	w.controllerStarts()

@@ -8,13 +8,13 @@ import (
 	"cloudmaster/internal/backoff"
 )
 
-// TestIdleBudget counts what an idle deployment of two pools asks of AWS, with the
-// default times, in three minutes. README, "On AWS", says what that costs.
+// TestIdleBudget counts the calls of AWS that an idle deployment of two pools makes in three
+// minutes, with the default times. The README's section "On AWS" says what these calls cost.
 func TestIdleBudget(t *testing.T) {
 	w := begin(t, plot{})
 	w.configureAsShipped()
 	w.controllerStarts()
-	backoff.Wait(t.Context(), 5*time.Second) // the start is over: it is not what is counted
+	backoff.Wait(t.Context(), 5*time.Second) // until then the calls of the start are made, which are not counted
 	w.wire.Reset()
 	const minutes = 3
 	backoff.Wait(t.Context(), minutes*time.Minute)
@@ -24,9 +24,10 @@ func TestIdleBudget(t *testing.T) {
 		t.Logf("%-24s %d", call.Service+" "+call.Action, n)
 	}
 	describes := w.wire.Counts()[wire.Call{Service: "ec2", Action: "DescribeInstances"}]
-	// One more of each than the rate says: it may fall on either end of the time.
+	// Allow one call more than the rate: calls may fall on both ends of the time.
 	if describes > minutes+1 || sum["ec2"] > describes {
-		t.Errorf("got %d DescribeInstances and %d other calls of EC2 in %d minutes, want 1 a minute and no others", describes, sum["ec2"]-describes, minutes)
+		t.Errorf("got %d DescribeInstances and %d other calls of EC2 in %d minutes, want 1 a minute and no others",
+			describes, sum["ec2"]-describes, minutes)
 	}
 	if most := 2 * (16*minutes + 1); sum["sqs"] > most {
 		t.Errorf("got %d calls of SQS in %d minutes, want at most 16 a minute for each of 2 pools", sum["sqs"], minutes)

@@ -22,7 +22,7 @@ func TestFibStartUp(t *testing.T) {
 	}
 }
 
-// twoServers has 12 clients on a first server and 3 on a second.
+// twoServers starts two servers, with 12 clients on the first and 3 on the second.
 func (w *world) twoServers() (first, second string, onFirst, onSecond []*program.Process) {
 	w.t.Helper()
 	w.controllerStarts()
@@ -32,7 +32,7 @@ func (w *world) twoServers() (first, second string, onFirst, onSecond []*program
 	for id := range w.set() {
 		first = id
 	}
-	w.metal.Delay(5 * time.Second) // or the second would take some of the crowd
+	w.metal.Delay(5 * time.Second) // otherwise the second server would take some of the 12 clients
 	onFirst = w.clients(12)
 	w.metal.Delay(0)
 	w.sees("two servers in the active set", w.serves(2))
@@ -72,7 +72,7 @@ func TestFibShrink(t *testing.T) {
 	})
 	client := map[string]*program.Process{first: onFirst[0], second: onSecond[0]}[drained]
 	numbers := client.Mark()
-	w.sees("its client served", func() (string, bool) {
+	w.sees("numbers for its client", func() (string, bool) {
 		return "", client.Mark() > numbers+3 && sample.Fibonacci(client.Output(0))
 	})
 
@@ -80,7 +80,7 @@ func TestFibShrink(t *testing.T) {
 	w.reports(mark, "fib Activating instance "+drained)
 	w.reportsNot(mark, "fib Started instance")
 
-	// Its client stays; everybody else leaves. It is drained again, and ended when its time is over.
+	// Its client stays and all others leave. It is drained again, and terminated when its grace is over.
 	mark = w.controller.Mark()
 	w.leave(crowd...)
 	again := lastWord(w.reports(mark, "fib Shutting down instance"))
@@ -93,7 +93,8 @@ func TestFibShrink(t *testing.T) {
 	w.sees("no servers", w.empty("fib"))
 }
 
-// TestFibStopsAtLoadZero: a drained server goes when its last client has left, long before its time is over.
+// TestFibStopsAtLoadZero: a draining server is terminated when its last client has left, long
+// before its grace is over.
 func TestFibStopsAtLoadZero(t *testing.T) {
 	w := begin(t, plot{pools: fibPool, defaults: map[string]string{"shut_down_interval": "1h"}})
 	first, second, onFirst, onSecond := w.twoServers()

@@ -15,23 +15,23 @@ import (
 	"cloudmaster/internal/cloud"
 )
 
-// TestTerminatedBehindOurBack: a person ends a busy worker's instance.
+// TestTerminatedBehindOurBack: a person terminates the instance of a busy worker.
 func TestTerminatedBehindOurBack(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
 	w.feeds("1|" + endless)
 	victim := w.worksOn(0, "1")
-	w.must(w.metal.Hang(victim)) // or the job might be done before its time is over
-	w.listsAgain()               // before it is listed for the first time its absence says nothing
+	w.must(w.metal.Hang(victim)) // otherwise the job might be done too early
+	w.listsAgain()               // the instance must have been listed once, or its absence means nothing
 	w.terminates(victim)
 	mark := w.controller.Mark()
 	w.reports(0, "primes Instance "+victim+" is gone")
 	if other := w.worksOn(mark, "1"); other == victim {
-		t.Errorf("the job is back with %s, which is gone", victim)
+		t.Errorf("the job was given to %s again, which is gone", victim)
 	}
 }
 
-// TestStartedBehindOurBack: an instance with our tags is adopted, one without is left alone.
+// TestStartedBehindOurBack: an instance with our tags is adopted; one without them is left alone.
 func TestStartedBehindOurBack(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	stranger := w.launches(nil)
@@ -40,11 +40,11 @@ func TestStartedBehindOurBack(t *testing.T) {
 		cloud.TagDeployment: deployment, cloud.TagPool: "primes", cloud.TagState: "startup",
 		cloud.TagStateSince: time.Now().UTC().Format(time.RFC3339),
 	})
-	w.sees("it counted", func() (string, bool) {
+	w.sees("the instance counted", func() (string, bool) {
 		n := w.instances("primes", "startup") + w.instances("primes", "active")
 		return fmt.Sprint(n), n == 1
 	})
-	w.reports(0, "primes Terminating instance "+ours) // idle, and not needed
+	w.reports(0, "primes Terminating instance "+ours) // it is idle and not needed
 	w.sees("only the stranger left", func() (string, bool) {
 		var ids []string
 		for _, in := range w.listed() {
@@ -55,7 +55,7 @@ func TestStartedBehindOurBack(t *testing.T) {
 	w.reportsNot(0, stranger)
 }
 
-// TestHungInstance: its process stops where it is, in the middle of a job.
+// TestHungInstance: an instance's process hangs in the middle of a job.
 func TestHungInstance(t *testing.T) {
 	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"watchdog_interval": "6s"}})
 	w.controllerStarts()
@@ -67,7 +67,7 @@ func TestHungInstance(t *testing.T) {
 	w.reportsNot(0, "primes "+victim+" Processed: 1 ")
 }
 
-// TestCrashedProcess: EC2 shows the instance running, and nothing is on it.
+// TestCrashedProcess: EC2 shows the instance as running, but its process has crashed.
 func TestCrashedProcess(t *testing.T) {
 	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"watchdog_interval": "6s"}})
 	w.controllerStarts()
@@ -78,10 +78,11 @@ func TestCrashedProcess(t *testing.T) {
 	w.processed("1|" + endless)
 }
 
-// TestSpotReclaim: a worker that is taken back hands its job back and says so, and another does it.
-// There are enough jobs for it to be at one whenever it hears of that.
+// TestSpotReclaim: a worker whose instance is taken back hands its job back and says so, and
+// another worker does the job. There are enough jobs for it to be busy whenever it learns of the reclaim.
 func TestSpotReclaim(t *testing.T) {
-	one := strings.NewReplacer("maximum_number_of_instances: 3", "maximum_number_of_instances: 1", "stop_timeout: 3s", "stop_timeout: 100ms")
+	one := strings.NewReplacer("maximum_number_of_instances: 3", "maximum_number_of_instances: 1",
+		"stop_timeout: 3s", "stop_timeout: 100ms")
 	w := begin(t, plot{pools: one.Replace(primesPool), defaults: map[string]string{"market": "spot"}})
 	w.controllerStarts()
 	w.feeds("1|"+endless, "2|"+endless, "3|"+endless, "4|"+endless, "5|"+endless)
@@ -95,11 +96,11 @@ func TestSpotReclaim(t *testing.T) {
 	})
 	w.terminates(victim)
 	if other := w.worksOn(mark, "[0-9]"); other == victim {
-		t.Errorf("%s works on, and is taken back", victim)
+		t.Errorf("%s took a new job although its instance is being taken back", victim)
 	}
 }
 
-// TestSlowBoot: what is on its way is not launched again.
+// TestSlowBoot: an instance that still boots is not launched a second time.
 func TestSlowBoot(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.metal.Delay(10 * time.Second)
@@ -111,7 +112,7 @@ func TestSlowBoot(t *testing.T) {
 	}
 }
 
-// TestManyInstances: more than the pools of most people have.
+// TestManyInstances runs more instances than most users have.
 func TestManyInstances(t *testing.T) {
 	const many = 151
 	w := begin(t, plot{noMetal: true, pools: fmt.Sprintf(`  primes:
@@ -139,7 +140,7 @@ func TestManyInstances(t *testing.T) {
 	w.sees("as many as before", func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == many })
 }
 
-// listsAgain waits until the controller has asked for a list, and has the answer.
+// listsAgain waits until the controller has made another list of instances, and has got the answer.
 func (w *world) listsAgain() {
 	w.t.Helper()
 	describes := func() int { return w.wire.Counts()[wire.Call{Service: "ec2", Action: "DescribeInstances"}] }
@@ -147,11 +148,12 @@ func (w *world) listsAgain() {
 	w.sees("two more lists", func() (string, bool) { return "", describes() >= before+2 })
 }
 
-// launches starts an instance of the primes image, past the controller.
+// launches starts an instance of the primes image without the controller's knowledge.
 func (w *world) launches(tags map[string]string) (id string) {
 	w.t.Helper()
 	in := &ec2.RunInstancesInput{
-		ImageId: aws.String(w.images["primes-worker"]), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), InstanceType: types.InstanceTypeT3Micro,
+		ImageId: aws.String(w.images["primes-worker"]), InstanceType: types.InstanceTypeT3Micro,
+		MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		UserData: aws.String(w.userData("primes")),
 	}
 	if len(tags) > 0 {
@@ -166,7 +168,7 @@ func (w *world) launches(tags map[string]string) (id string) {
 	return *out.Instances[0].InstanceId
 }
 
-// terminates ends an instance, past the controller.
+// terminates ends an instance without the controller's knowledge.
 func (w *world) terminates(id string) {
 	w.t.Helper()
 	_, err := w.ec2.TerminateInstances(w.t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}})

@@ -9,15 +9,15 @@ import (
 	"cloudmaster/integration/wire"
 )
 
-// TestOutage: for 30 seconds AWS cannot be reached, half of the time with calls refused and
-// half with calls that hang. LocalStack keeps what it has in memory, so it is the wire that
-// is cut and not LocalStack that is stopped.
+// TestOutage: AWS cannot be reached for 30 seconds. In the first half calls are refused, in the
+// second half they hang. The wire is cut and LocalStack goes on running, because LocalStack has
+// everything only in memory.
 func TestOutage(t *testing.T) {
 	w := begin(t, plot{defaults: map[string]string{"visibility_timeout": "60s", "minimum_lifetime": "1h"}})
 	w.controllerStarts()
 	w.allocatorStarts()
 	w.feeds("1|6573")
-	w.processed("1|6573") // its worker stays, idle
+	w.processed("1|6573") // its worker stays and is idle
 	client := w.connected()
 	w.feeds("2|" + endless)
 	w.worksOn(0, "2")
@@ -27,17 +27,18 @@ func TestOutage(t *testing.T) {
 	lift := w.wire.Inject(wire.Match{}, wire.Refuse(), 0)
 	quiet := func() (string, bool) {
 		now := len(w.listed())
-		return fmt.Sprintf("%d instances, set %v", now, ids(w.set())), now == before && fmt.Sprint(ids(w.set())) == set
+		return fmt.Sprintf("%d instances, active set %v", now, ids(w.set())),
+			now == before && fmt.Sprint(ids(w.set())) == set
 	}
-	w.still("the same instances and the same set", 15*time.Second, quiet)
+	w.still("the same instances and the same active set", 15*time.Second, quiet)
 	hang := w.wire.Inject(wire.Match{}, wire.Hang(), 0)
 	lift()
-	w.still("the same instances and the same set", 15*time.Second, quiet)
+	w.still("the same instances and the same active set", 15*time.Second, quiet)
 	w.reports(mark, "primes Instances: ", "Queue Depth: unknown")
 	hang()
 
 	w.processed("2|" + endless)
-	w.still("the same instances and the same set", 10*time.Second, quiet)
+	w.still("the same instances and the same active set", 10*time.Second, quiet)
 	if !sample.Fibonacci(client.Output(0)) || client.Ended() {
 		t.Errorf("the client got %q", client.Output(0))
 	}
@@ -45,7 +46,7 @@ func TestOutage(t *testing.T) {
 	w.processed("1|6573", "2|"+endless, "3|6573")
 }
 
-// TestThrottling: AWS answers "too often" for a while.
+// TestThrottling: for a while AWS refuses calls because there are too many.
 func TestThrottling(t *testing.T) {
 	w := begin(t, plot{defaults: map[string]string{"visibility_timeout": "60s", "minimum_lifetime": "1h"}})
 	w.controllerStarts()
@@ -69,7 +70,8 @@ func TestThrottling(t *testing.T) {
 	w.processed("1|6573", "2|6573")
 }
 
-// TestQueueDeletedUnderUs is reported and nothing shrinks; when the queue is back, so is the pool.
+// TestQueueDeletedUnderUs: the controller reports that the queue is gone, and ends no instance.
+// When the queue is back, the pool works again.
 func TestQueueDeletedUnderUs(t *testing.T) {
 	w := begin(t, plot{pools: primesPool, defaults: map[string]string{"minimum_lifetime": "20s"}})
 	w.controllerStarts()
@@ -77,13 +79,17 @@ func TestQueueDeletedUnderUs(t *testing.T) {
 	w.processed("1|6573")
 	w.deletesQueue("primes-work-" + deployment)
 	w.reports(w.controller.Mark(), "primes Instances: 1 Queue Depth: unknown")
-	w.still("the worker kept", 30*time.Second, func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
+	w.still("the worker still there", 30*time.Second, func() (string, bool) {
+		n := len(w.listed())
+		return fmt.Sprint(n), n == 1
+	})
 	w.setup()
 	w.feeds("2|6573")
 	w.processed("1|6573", "2|6573")
 }
 
-// TestStatusLateTwiceAndOutOfOrder: SQS delivers what a busy worker said before it was busy.
+// TestStatusLateTwiceAndOutOfOrder: SQS delivers late, and several times, what a busy worker
+// reported before it was busy.
 func TestStatusLateTwiceAndOutOfOrder(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
@@ -91,7 +97,8 @@ func TestStatusLateTwiceAndOutOfOrder(t *testing.T) {
 	worker := w.worksOn(0, "1")
 	old := func(seconds, sequence int) string {
 		at := time.Now().Add(-time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339Nano)
-		return fmt.Sprintf(`{"type":"status","instance_id":%q,"state":"active","status":"idle","load_estimate":0,"timestamp":%q,"sequence":%d}`, worker, at, sequence)
+		return fmt.Sprintf(`{"type":"status","instance_id":%q,"state":"active","status":"idle","load_estimate":0,`+
+			`"timestamp":%q,"sequence":%d}`, worker, at, sequence)
 	}
 	first, second := old(90, 1), old(80, 2)
 	for range 5 {

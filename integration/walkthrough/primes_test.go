@@ -3,9 +3,9 @@ package walkthrough
 import "testing"
 
 const (
-	// long is a job that takes a worker a second or more.
+	// long is a job that takes a worker at least a second.
 	long = "400000000"
-	// endless is the longest that there may be: time enough for something to happen to its worker.
+	// endless is the longest job that is allowed: it leaves time for something to happen to its worker.
 	endless = "2000000000"
 )
 
@@ -25,10 +25,10 @@ func TestPrimesGrow(t *testing.T) {
 	w.controllerStarts()
 	jobs := []string{"1|" + long, "2|" + long, "3|" + long, "4|" + long, "5|" + long, "6|" + long}
 	w.feeds(jobs...)
-	w.sees("3 workers for 6 jobs, the most that there may be", w.has(3, "primes", "active"))
+	w.sees("3 workers for 6 jobs, which is the maximum", w.has(3, "primes", "active"))
 	w.processed(jobs...)
 	if n := len(w.metal.Running()); n > 3 {
-		t.Errorf("got %d machines, want at most 3", n)
+		t.Errorf("got %d processes, want at most 3", n)
 	}
 }
 
@@ -38,9 +38,9 @@ func TestPrimesShrinkToZero(t *testing.T) {
 	w.feeds("1|6573", "2|6573", "3|6573", "4|6573")
 	w.processed("1|6573", "2|6573", "3|6573", "4|6573")
 	w.reports(0, "primes Terminating instance")
-	w.sees("no instances, in EC2 neither", w.empty("primes"))
+	w.sees("no instances, also none in EC2", w.empty("primes"))
 	w.sees("no messages", w.queued("primes", 0, 0))
-	w.sees("no machines", func() (string, bool) { ids := w.metal.Running(); return join(ids), len(ids) == 0 })
+	w.sees("no processes", func() (string, bool) { ids := w.metal.Running(); return join(ids), len(ids) == 0 })
 }
 
 func TestBadJobIsBuried(t *testing.T) {

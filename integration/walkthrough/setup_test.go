@@ -7,7 +7,7 @@ import (
 	"cloudmaster/integration/program"
 )
 
-// TestSetupTwiceAndTeardown: begin has run setup once.
+// TestSetupTwiceAndTeardown runs setup a second time, after the one in begin, and then teardown twice.
 func TestSetupTwiceAndTeardown(t *testing.T) {
 	w := begin(t, plot{})
 	second := w.succeeds("controller", "setup", "-c", w.config)
@@ -22,18 +22,20 @@ func TestSetupTwiceAndTeardown(t *testing.T) {
 	w.feeds("1|" + long)
 	w.worksOn(0, "1")
 	if code := w.ends("controller", "teardown", "-c", w.config, "--yes"); code == 0 {
-		t.Error("teardown has taken things from under a running controller")
+		t.Error("teardown has removed resources of a controller that runs")
 	}
 	w.processed("1|" + long)
 	w.sees("no instances", w.empty("primes", "fib"))
 	w.controllerStops()
 
 	if code := w.ends("controller", "teardown", "-c", w.config); code == 0 {
-		t.Error("teardown has not asked")
+		t.Error("teardown has not asked for a confirmation")
 	}
 	planned := w.succeeds("controller", "teardown", "-c", w.config, "--dry-run")
 	removed := w.succeeds("controller", "teardown", "-c", w.config, "--yes")
-	for _, want := range []string{"primes-work-" + deployment, "fib-status-" + deployment, "cloudmaster-" + deployment + "-primes", "bucket"} {
+	for _, want := range []string{
+		"primes-work-" + deployment, "fib-status-" + deployment, "cloudmaster-" + deployment + "-primes", "bucket",
+	} {
 		if _, ok := program.Find(planned, want); !ok {
 			t.Errorf("teardown would not remove %s: %q", want, planned)
 		}
@@ -41,7 +43,8 @@ func TestSetupTwiceAndTeardown(t *testing.T) {
 			t.Errorf("teardown has not removed %s: %q, %q", want, line, removed)
 		}
 	}
-	if again := w.succeeds("controller", "teardown", "-c", w.config, "--yes"); !strings.Contains(strings.Join(again, "\n"), "nothing to remove") {
+	again := strings.Join(w.succeeds("controller", "teardown", "-c", w.config, "--yes"), "\n")
+	if !strings.Contains(again, "nothing to remove") {
 		t.Errorf("the second teardown printed %q", again)
 	}
 }

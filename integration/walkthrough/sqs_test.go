@@ -21,7 +21,7 @@ func join(ids []string) string { return strings.Join(ids, " ") }
 
 func ids(set map[string]float64) []string { return slices.Sorted(maps.Keys(set)) }
 
-// sqs is SQS past the wire.
+// sqs returns a client of SQS that does not use the wire.
 func (w *world) sqs() *sqs.Client {
 	return sqs.New(sqs.Options{
 		Region: region, BaseEndpoint: w.ec2.Options().BaseEndpoint,
@@ -36,7 +36,7 @@ func (w *world) queueURL(queue string) *string {
 	return out.QueueUrl
 }
 
-// sends puts messages on a queue as they are.
+// sends sends message bodies to a queue unchanged.
 func (w *world) sends(queue string, bodies ...string) {
 	w.t.Helper()
 	url := w.queueURL(queue)
@@ -46,11 +46,13 @@ func (w *world) sends(queue string, bodies ...string) {
 	}
 }
 
-// counts returns how many messages are visible.
+// counts returns how many messages of a queue are visible.
 func (w *world) counts(queue string) string {
 	w.t.Helper()
 	const visible = types.QueueAttributeNameApproximateNumberOfMessages
-	out, err := w.sqs().GetQueueAttributes(w.t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: w.queueURL(queue), AttributeNames: []types.QueueAttributeName{visible}})
+	out, err := w.sqs().GetQueueAttributes(w.t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: w.queueURL(queue), AttributeNames: []types.QueueAttributeName{visible},
+	})
 	w.must(err)
 	return out.Attributes[string(visible)]
 }
@@ -61,7 +63,7 @@ func (w *world) deletesQueue(queue string) {
 	w.must(err)
 }
 
-// userData is what the controller would tell an instance of the pool.
+// userData returns the document that the controller would give an instance of the pool.
 func (w *world) userData(name string) string {
 	w.t.Helper()
 	doc, err := agent.UserData{
@@ -72,7 +74,7 @@ func (w *world) userData(name string) string {
 	return base64.StdEncoding.EncodeToString(doc)
 }
 
-// everListed returns the ids of all instances there ever were, the terminated too.
+// everListed returns the ids of all instances that there ever were, also of terminated ones.
 func (w *world) everListed() []string {
 	w.t.Helper()
 	var all []string

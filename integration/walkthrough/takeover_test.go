@@ -14,13 +14,14 @@ import (
 
 var runInstances = wire.Match{Service: "ec2", Action: "RunInstances"}
 
-// TestTakeOverDuringLaunch: the controller dies after EC2 has launched and before it hears so.
+// TestTakeOverDuringLaunch: the controller dies after EC2 has launched an instance and before the
+// answer arrives.
 func TestTakeOverDuringLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()
 	lift := w.wire.Inject(runInstances, wire.LoseAnswer(), 0)
 	w.feeds("1|6573")
-	w.sees("the launch", func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
+	w.sees("the launched instance", func() (string, bool) { n := len(w.listed()); return fmt.Sprint(n), n == 1 })
 	w.controllerDies()
 	lift()
 	w.controllerStarts()
@@ -54,12 +55,12 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	before := slices.Sorted(maps.Keys(w.set()))
 	w.controllerDies()
 	numbers := onFirst[0].Mark()
-	w.still("the set as it was", 3*time.Second, func() (string, bool) {
+	w.still("the active set as it was", 3*time.Second, func() (string, bool) {
 		now := slices.Sorted(maps.Keys(w.set()))
 		return fmt.Sprint(now), slices.Equal(now, before)
 	})
 	w.controllerStarts()
-	w.still("the set as it was", 5*time.Second, func() (string, bool) {
+	w.still("the active set as it was", 5*time.Second, func() (string, bool) {
 		now := slices.Sorted(maps.Keys(w.set()))
 		return fmt.Sprint(now), slices.Equal(now, before)
 	})
@@ -72,7 +73,7 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	w.reports(0, "fib Terminating instance "+drained)
 }
 
-// TestLostAnswerOfLaunch: EC2 has launched, the answer is lost, the controller lives on.
+// TestLostAnswerOfLaunch: EC2 has launched an instance and the answer is lost, but the controller lives on.
 func TestLostAnswerOfLaunch(t *testing.T) {
 	w := begin(t, plot{pools: primesPool})
 	w.controllerStarts()

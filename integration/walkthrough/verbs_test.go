@@ -12,7 +12,8 @@ import (
 	"cloudmaster/integration/wire"
 )
 
-// setup makes queues, bucket, roles and the rest, as the configuration wants them.
+// setup runs "controller setup", which makes queues, bucket, roles and the rest for the
+// configuration.
 func (w *world) setup() {
 	w.t.Helper()
 	w.succeeds("controller", "setup", "-c", w.config)
@@ -60,7 +61,7 @@ func (w *world) controllerStops() {
 	}
 }
 
-// controllerDies kills the controller as a power cut would.
+// controllerDies kills the controller, like a power failure.
 func (w *world) controllerDies() {
 	w.t.Helper()
 	w.must(w.controller.Kill())
@@ -76,7 +77,7 @@ func (w *world) allocatorStarts() {
 	})
 }
 
-// feeds sends jobs, with the real client.
+// feeds sends jobs with the real client.
 func (w *world) feeds(jobs ...string) {
 	w.t.Helper()
 	args := []string{"--backend", "aws://" + region, "--queue", "primes-work-" + deployment, "--ceiling", "2000000000"}
@@ -88,7 +89,8 @@ func (w *world) feeds(jobs ...string) {
 	}
 }
 
-// reports waits for a line of the controller's report, after the mark, and returns it.
+// reports waits for a line of the controller's report, after the mark, that contains all the parts,
+// and returns it.
 func (w *world) reports(after int, parts ...string) string {
 	w.t.Helper()
 	var line string
@@ -100,7 +102,7 @@ func (w *world) reports(after int, parts ...string) string {
 	return line
 }
 
-// reportsNot fails if the report has such a line.
+// reportsNot fails the test if the report has such a line.
 func (w *world) reportsNot(after int, parts ...string) {
 	w.t.Helper()
 	if line, ok := program.Find(w.controller.Output(after), parts...); ok {
@@ -108,10 +110,10 @@ func (w *world) reportsNot(after int, parts ...string) {
 	}
 }
 
-// lastWord returns the last word of a line: an instance's id.
+// lastWord returns the last word of a line, which is an instance's id.
 func lastWord(line string) string { return line[strings.LastIndexByte(line, ' ')+1:] }
 
-// worksOn waits until a worker says that it works on the job, and returns its id.
+// worksOn waits until a worker reports that it works on the job, and returns the worker's id.
 func (w *world) worksOn(after int, job string) (id string) {
 	w.t.Helper()
 	line := regexp.MustCompile(`primes (\S+) Processing: ` + job + ` `)
@@ -142,7 +144,7 @@ func (w *world) processed(jobs ...string) {
 	})
 }
 
-// metric reads one series of the controller; -1 if it is not there.
+// metric reads one series of the controller's metrics; -1 if it is not there.
 func (w *world) metric(series string) float64 {
 	v, ok := program.Metric(w.t.Context(), "http://"+w.ops, series)
 	if !ok {
@@ -156,7 +158,7 @@ func (w *world) instances(pool, state string) float64 {
 	return w.metric(fmt.Sprintf(`cloudmaster_instances{pool="%s",state="%s"}`, pool, state))
 }
 
-// has looks whether a pool has n instances in the state.
+// has checks that a pool has n instances in the state.
 func (w *world) has(n int, pool, state string) func() (string, bool) {
 	return func() (string, bool) {
 		got := w.instances(pool, state)
@@ -164,7 +166,7 @@ func (w *world) has(n int, pool, state string) func() (string, bool) {
 	}
 }
 
-// empty looks whether a pool has no instances, and EC2 neither.
+// empty checks that the pools have no instances, and that EC2 has none either.
 func (w *world) empty(pools ...string) func() (string, bool) {
 	return func() (string, bool) {
 		sum := 0.0
@@ -182,7 +184,7 @@ func (w *world) empty(pools ...string) func() (string, bool) {
 	}
 }
 
-// queued looks whether a work queue holds so many messages.
+// queued checks that a pool's work queue has these numbers of messages.
 func (w *world) queued(pool string, visible, inFlight int) func() (string, bool) {
 	return func() (string, bool) {
 		v := w.metric(fmt.Sprintf(`cloudmaster_backlog_messages{kind="visible",pool="%s"}`, pool))
@@ -191,17 +193,17 @@ func (w *world) queued(pool string, visible, inFlight int) func() (string, bool)
 	}
 }
 
-// launched counts the RunInstances that reached EC2 through the wire.
+// launched returns how many calls of RunInstances the wire has seen.
 func (w *world) launched() int {
 	return w.wire.Counts()[wire.Call{Service: "ec2", Action: "RunInstances"}]
 }
 
-// set returns the fib pool's active set by id, with loads.
+// set returns the load of each instance in the fib pool's active set, by instance id.
 func (w *world) set() map[string]float64 {
 	return sample.ActiveSet(w.t.Context(), "http://"+w.front, "fib")
 }
 
-// serves looks whether the active set has n instances.
+// serves checks that the active set has n instances.
 func (w *world) serves(n int) func() (string, bool) {
 	return func() (string, bool) {
 		ids := slices.Sorted(maps.Keys(w.set()))
@@ -214,10 +216,11 @@ const noServers = "no servers are running, try again in a minute"
 // client starts a fib-client that prints numbers until it is stopped.
 func (w *world) client(args ...string) *program.Process {
 	w.t.Helper()
-	return w.run("fib-client", append([]string{"--allocator", "http://" + w.front, "--pool", "fib", "--interval", "200ms"}, args...)...)
+	args = append([]string{"--allocator", "http://" + w.front, "--pool", "fib", "--interval", "200ms"}, args...)
+	return w.run("fib-client", args...)
 }
 
-// clients starts n clients, one after the other, and waits until each has a number.
+// clients starts n clients, one after the other, and waits until each of them has a number.
 func (w *world) clients(n int) []*program.Process {
 	w.t.Helper()
 	var list []*program.Process
@@ -234,7 +237,7 @@ func (w *world) clients(n int) []*program.Process {
 	return list
 }
 
-// refused plays a client that finds no server.
+// refused runs a client, which must find no server.
 func (w *world) refused() {
 	w.t.Helper()
 	p := w.client()
@@ -243,7 +246,7 @@ func (w *world) refused() {
 	}
 }
 
-// connected asks until there is a server, as a person would, only less patient.
+// connected starts clients until one gets a server, as a person would, but less patiently.
 func (w *world) connected() *program.Process {
 	w.t.Helper()
 	var p *program.Process

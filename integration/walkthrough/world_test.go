@@ -32,14 +32,14 @@ const (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	_ = os.RemoveAll(binDir) // "" if nothing was built
+	_ = os.RemoveAll(binDir) // binDir is "" if nothing was built
 	os.Exit(code)
 }
 
-// binDir holds the programs; written by build.
+// binDir is the directory of the programs; build writes it.
 var binDir string
 
-// build makes the programs, once, with what is in the work tree.
+// build builds the programs from the work tree, once.
 var build = sync.OnceValue(func() error {
 	dir, err := os.MkdirTemp("", "cloudmaster-walk-")
 	if err != nil {
@@ -56,34 +56,35 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-// world is what one walk-through plays in.
+// world is everything that one walk-through uses.
 type world struct {
 	t       testing.TB
-	account string // a number; LocalStack keeps accounts apart
+	account string // a number; LocalStack keeps each account's resources apart
 	dir     string
-	config  string // file
+	config  string // path of the configuration file
 	stderr  *os.File
-	ops     string // address of the controller's metrics
+	ops     string // the controller's address for operators
 	front   string // address of the allocator
 
 	wire       *wire.Wire
 	metal      *metal.Metal
 	ec2        *ec2.Client
-	images     map[string]string // ids by program
+	images     map[string]string // image ids by program
 	controller *program.Process
 	others     []*program.Process
 }
 
-// plot is what walk-throughs have different.
+// plot says how a walk-through differs from the others.
 type plot struct {
-	pools    string            // YAML; "" means both of the sample
-	defaults map[string]string // of the section, over the short times that all have
+	pools    string            // YAML; "" means both pools of the sample
+	defaults map[string]string // keys of the section "defaults", which replace those of shortTimes
 	noMetal  bool              // instances get no processes
 }
 
-// shortTimes show in seconds what takes minutes in production.
+// shortTimes make what takes minutes in production happen in seconds.
 var shortTimes = map[string]string{
-	"policy_interval": "2s", "poll_interval": "1s", "start_limit": "4", "stop_limit": "4", "minimum_lifetime": "2s", "minimum_active_time": "2s",
+	"policy_interval": "2s", "poll_interval": "1s", "start_limit": "4", "stop_limit": "4",
+	"minimum_lifetime": "2s", "minimum_active_time": "2s",
 	"status_interval": "1s", "watchdog_interval": "20s", "report_interval": "5s",
 }
 
@@ -120,8 +121,8 @@ const fibPool = `  fib:
     settings: {listen: "127.0.0.1:0", drain_timeout: 3s}
 `
 
-// begin sets the scene: an empty account with the images, the configuration, and what
-// setup makes of it. Nothing runs yet.
+// begin prepares a walk-through: an empty account with the images, the configuration, and what
+// setup makes for it. No program runs yet.
 func begin(t testing.TB, p plot) *world {
 	t.Helper()
 	if test, ok := t.(*testing.T); ok {
@@ -145,15 +146,18 @@ func begin(t testing.TB, p plot) *world {
 	w.wire, err = wire.Start(t.Context(), endpoint, wire.Options{})
 	w.must(err)
 	w.ec2 = ec2.New(ec2.Options{
-		Region: region, BaseEndpoint: aws.String(endpoint), // past the wire: what we do is not counted
+		Region: region, BaseEndpoint: aws.String(endpoint), // without the wire, so that our own calls are not counted
 		Credentials: credentials.NewStaticCredentialsProvider(w.account, "test", ""),
 	})
 	w.bake("primes-worker", "walk-primes-1")
 	w.bake("fib-server", "walk-fib-1")
 	if !p.noMetal {
-		w.metal, err = metal.Start(context.WithoutCancel(t.Context()), endpoint, filepath.Join(w.dir, "instances"), map[string]string{
+		images := map[string]string{
 			w.images["primes-worker"]: w.program("primes-worker"), w.images["fib-server"]: w.program("fib-server"),
-		}, metal.Options{Wire: w.wire.URL(), Region: region, Account: w.account})
+		}
+		ctx := context.WithoutCancel(t.Context())
+		w.metal, err = metal.Start(ctx, endpoint, filepath.Join(w.dir, "instances"), images,
+			metal.Options{Wire: w.wire.URL(), Region: region, Account: w.account})
 		w.must(err)
 	}
 	w.configure(p)
@@ -161,7 +165,7 @@ func begin(t testing.TB, p plot) *world {
 	return w
 }
 
-// configure writes the configuration.
+// configure writes the configuration file.
 func (w *world) configure(p plot) {
 	w.t.Helper()
 	if p.pools == "" {
@@ -175,7 +179,7 @@ func (w *world) configure(p plot) {
 	w.must(os.WriteFile(w.config, []byte(doc.String()), 0o600))
 }
 
-// configureAsShipped takes deploy/aws/cloudmaster.yaml, but for the deployment and the images.
+// configureAsShipped uses deploy/aws/cloudmaster.yaml, with another deployment and other images.
 func (w *world) configureAsShipped() {
 	w.t.Helper()
 	doc, err := os.ReadFile("../../deploy/aws/cloudmaster.yaml")
@@ -194,7 +198,7 @@ func (w *world) bake(programName, name string) {
 	w.images[programName] = *out.ImageId
 }
 
-// end takes everything down, and says after a failure what was said.
+// end removes everything, and logs the last lines of all programs if the test has failed.
 func (w *world) end() {
 	for _, p := range w.others {
 		if err := p.Stop(); err != nil {
@@ -219,7 +223,7 @@ func (w *world) end() {
 	_ = w.stderr.Close()
 }
 
-// tell logs the last lines of everybody.
+// tell logs the last lines of all programs.
 func (w *world) tell() {
 	files, _ := filepath.Glob(filepath.Join(w.dir, "instances", "*.log"))
 	for _, file := range append(files, w.stderr.Name()) {
@@ -242,7 +246,7 @@ func (w *world) must(err error) {
 
 func (w *world) program(name string) string { return filepath.Join(binDir, name) }
 
-// start runs one of the programs as an operator would, with credentials of the account.
+// start starts one of the programs as an operator would, with credentials of the account.
 func (w *world) start(name string, args ...string) *program.Process {
 	w.t.Helper()
 	p, err := program.Start(w.t.Context(), nil, w.stderr, w.environment(), w.program(name), args...)
@@ -252,13 +256,14 @@ func (w *world) start(name string, args ...string) *program.Process {
 
 func (w *world) environment() []string {
 	return []string{
-		"AWS_ACCESS_KEY_ID=" + w.account, "AWS_SECRET_ACCESS_KEY=test", "AWS_SESSION_TOKEN=", "AWS_PROFILE=", "AWS_REGION=", "AWS_DEFAULT_REGION=",
+		"AWS_ACCESS_KEY_ID=" + w.account, "AWS_SECRET_ACCESS_KEY=test", "AWS_SESSION_TOKEN=",
+		"AWS_PROFILE=", "AWS_REGION=", "AWS_DEFAULT_REGION=",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull,
 		"AWS_ENDPOINT_URL=" + w.wire.URL(), "AWS_EC2_METADATA_DISABLED=true",
 	}
 }
 
-// run is start for a client that ends with the walk-through at the latest.
+// run is start for a client, which is stopped with the walk-through if it has not ended before.
 func (w *world) run(name string, args ...string) *program.Process {
 	w.t.Helper()
 	p := w.start(name, args...)
@@ -308,15 +313,16 @@ func (w *world) terminateAll() {
 	if len(ids) == 0 {
 		return
 	}
-	if _, err := w.ec2.TerminateInstances(context.WithoutCancel(w.t.Context()), &ec2.TerminateInstancesInput{InstanceIds: ids}); err != nil {
+	in := &ec2.TerminateInstancesInput{InstanceIds: ids}
+	if _, err := w.ec2.TerminateInstances(context.WithoutCancel(w.t.Context()), in); err != nil {
 		w.t.Error(err)
 	}
 }
 
-// patience is how long an expectation may take on a machine with much to do.
+// patience is how long an expectation may take to come true, also on a busy machine.
 const patience = 90 * time.Second
 
-// sees fails unless what is looked for is seen in time.
+// sees fails the test unless look returns true in time.
 func (w *world) sees(what string, look func() (string, bool)) {
 	w.t.Helper()
 	if seen := program.Until(w.t.Context(), patience, look); seen.Err != nil {
@@ -324,7 +330,7 @@ func (w *world) sees(what string, look func() (string, bool)) {
 	}
 }
 
-// still fails if the look is not good, all the time for that long.
+// still fails the test if look returns false at any time during that span.
 func (w *world) still(what string, long time.Duration, look func() (string, bool)) {
 	w.t.Helper()
 	seen := program.Until(w.t.Context(), long, func() (string, bool) {

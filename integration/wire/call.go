@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// Call is what was asked: {sqs ReceiveMessage}, {ec2 RunInstances}, {s3 PUT}.
+// Call is the kind of a request: {sqs ReceiveMessage}, {ec2 RunInstances}, {s3 PUT}.
 type Call struct {
 	Service string
-	Action  string // for S3 the method
+	Action  string // for S3 the HTTP method
 }
 
-// classify tells what a request asks for. form is that of the query protocol, nil elsewhere.
+// classify returns what a request asks for. form is the form of the query protocol, and nil for
+// other protocols.
 func classify(r *http.Request, body []byte) (call Call, form url.Values) {
 	service := scope(r.Header.Get("Authorization"))
 	if target := r.Header.Get("X-Amz-Target"); target != "" {
@@ -22,7 +23,8 @@ func classify(r *http.Request, body []byte) (call Call, form url.Values) {
 		}
 		return Call{Service: service, Action: action}, nil
 	}
-	if r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+	const formType = "application/x-www-form-urlencoded"
+	if r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), formType) {
 		form, err := url.ParseQuery(string(body))
 		if err == nil && form.Has("Action") {
 			if service == "" {
@@ -37,8 +39,8 @@ func classify(r *http.Request, body []byte) (call Call, form url.Values) {
 	return Call{Service: service, Action: r.Method}, nil
 }
 
-// scope returns the service that a request is signed for:
-// "… Credential=KEY/20300102/eu-west-1/ec2/aws4_request, …" is for ec2.
+// scope returns the service for which a request is signed: ec2 for "…
+// Credential=KEY/20300102/eu-west-1/ec2/aws4_request, …".
 func scope(authorization string) string {
 	_, credential, _ := strings.Cut(authorization, "Credential=")
 	credential, _, _ = strings.Cut(credential, ",")

@@ -27,39 +27,39 @@ type Fault struct {
 	delay time.Duration
 }
 
-// Throttle answers as the service does when it is asked too often.
+// Throttle answers as the service does when it gets too many calls.
 func Throttle() Fault { return Fault{kind: throttle} }
 
-// Refuse cuts the connection before the call is passed on.
+// Refuse cuts the connection instead of passing the call on.
 func Refuse() Fault { return Fault{kind: refuse} }
 
-// Hang takes the call and neither passes it on nor answers. When the fault is
-// lifted the connection is cut.
+// Hang accepts the call but neither passes it on nor answers. When the fault is lifted, the
+// connection is cut.
 func Hang() Fault { return Fault{kind: hang} }
 
-// Delay passes the call on after that time, or when the fault is lifted.
+// Delay passes the call on after that time, or earlier if the fault is lifted.
 func Delay(d time.Duration) Fault { return Fault{kind: delay, delay: d} }
 
 // LoseAnswer passes the call on, and cuts the connection instead of answering.
 func LoseAnswer() Fault { return Fault{kind: loseAnswer} }
 
-// Match says which calls. What is empty matches any; the zero value matches all.
+// Match selects calls. An empty field matches every call, and so does the zero value.
 type Match struct {
 	Service string
 	Action  string
 	Holding string // part of the path or the body, such as a queue's name
 }
 
-// rule is a fault for some calls.
+// rule is a fault for the calls that match.
 type rule struct {
 	match  Match
 	fault  Fault
-	times  int           // calls left; below zero: any number
+	times  int           // calls that are still to be disturbed; below zero means any number
 	lifted chan struct{} // closed by lift
 }
 
-// Inject disturbs the next calls that match, so many times, or with 0 until the
-// fault is lifted. Of two faults that match, the one that was there first counts.
+// Inject disturbs the next calls that match: so many, or with 0 all of them until the fault is
+// lifted. If several faults match a call, the one that was injected first counts.
 func (w *Wire) Inject(match Match, fault Fault, times int) (lift func()) {
 	r := &rule{match: match, fault: fault, times: times, lifted: make(chan struct{})}
 	if times == 0 {
@@ -76,7 +76,8 @@ func (w *Wire) Inject(match Match, fault Fault, times int) (lift func()) {
 	})
 }
 
-// arrived counts a call and returns what happens to it.
+// arrived counts a call and returns the fault that it meets, with the channel that is closed when
+// that fault is lifted.
 func (w *Wire) arrived(call Call, in *http.Request, body []byte) (Fault, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,15 +100,17 @@ func (m Match) covers(call Call, path string, body []byte) bool {
 		(m.Holding == "" || strings.Contains(path, m.Holding) || bytes.Contains(body, []byte(m.Holding)))
 }
 
-// throttled is the answer to a call too many, in the service's own words.
+// throttled returns the answer to one call too many, in the form in which the service gives it.
 func throttled(call Call) answer {
 	const text = "Rate exceeded"
 	switch call.Service {
 	case "sqs":
 		return answer{
 			status: http.StatusForbidden,
-			header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "X-Amzn-Query-Error": {"RequestThrottled;Sender"}},
-			body:   fmt.Appendf(nil, `{"__type":"com.amazonaws.sqs#RequestThrottled","message":%q}`, text),
+			header: http.Header{
+				"Content-Type": {"application/x-amz-json-1.0"}, "X-Amzn-Query-Error": {"RequestThrottled;Sender"},
+			},
+			body: fmt.Appendf(nil, `{"__type":"com.amazonaws.sqs#RequestThrottled","message":%q}`, text),
 		}
 	case "s3":
 		return answer{
@@ -119,13 +122,15 @@ func throttled(call Call) answer {
 	}
 	return answer{
 		status: http.StatusBadRequest, header: http.Header{"Content-Type": {"text/xml"}},
-		body: fmt.Appendf(nil, `<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>%s</Message></Error><RequestId>wire</RequestId></ErrorResponse>`, text),
+		body: fmt.Appendf(nil, `<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code>`+
+			`<Message>%s</Message></Error><RequestId>wire</RequestId></ErrorResponse>`, text),
 	}
 }
 
 func ec2Error(status int, code, text string) answer {
 	return answer{
 		status: status, header: http.Header{"Content-Type": {"text/xml;charset=UTF-8"}},
-		body: fmt.Appendf(nil, `<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>wire</RequestID></Response>`, code, text),
+		body: fmt.Appendf(nil, `<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors>`+
+			`<RequestID>wire</RequestID></Response>`, code, text),
 	}
 }

@@ -17,14 +17,14 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// onLocalStack returns EC2 as a new deployment sees it through a wire.
+// onLocalStack returns a wire to LocalStack, and through it the EC2 of a new deployment.
 func onLocalStack(t *testing.T) (*wire.Wire, *ec2cloud.Cloud) {
 	t.Helper()
 	endpoint := os.Getenv("LOCALSTACK_ENDPOINT")
 	if endpoint == "" {
 		t.Skip("set LOCALSTACK_ENDPOINT to a running LocalStack; make integration does")
 	}
-	// LocalStack takes a key of 12 digits for an account, here one that nobody else fills.
+	// LocalStack takes an access key of 12 digits for an account. This account has no other user.
 	t.Setenv("AWS_ACCESS_KEY_ID", fmt.Sprintf("%012d", mathrand.Int64N(1e12)))
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	w, err := wire.Start(t.Context(), endpoint, wire.Options{})
@@ -35,7 +35,9 @@ func onLocalStack(t *testing.T) (*wire.Wire, *ec2cloud.Cloud) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.RetryMaxAttempts = 3 // one for the fault, one for the SDK's own (aws-sdk-go-v2 issue 2737); more only takes longer
+	// One try meets the fault, and one may meet an error of the SDK itself (aws-sdk-go-v2 issue 2737).
+	// More tries would only take longer.
+	cfg.RetryMaxAttempts = 3
 	c, err := ec2cloud.Open(t.Context(), cfg, "wire-"+strings.ToLower(rand.Text()[:10]), ec2cloud.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -62,17 +64,19 @@ func ids(list []cloud.Instance) (out []pool.InstanceID) {
 
 func spec() cloud.Spec {
 	return cloud.Spec{
-		Token: rand.Text(), Count: 3, Image: "ami-0123456789abcdef0", Tags: map[string]string{cloud.TagPool: "main", cloud.TagLaunch: "l"},
+		Token: rand.Text(), Count: 3, Image: "ami-0123456789abcdef0",
+		Tags:     map[string]string{cloud.TagPool: "main", cloud.TagLaunch: "l"},
 		UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: main\n"), nil },
 	}
 }
 
-// want checks that a launch gave what the deployment has, and that this is three instances.
+// want checks that a launch returned exactly the deployment's instances, and that these are three.
 func want(t *testing.T, c *ec2cloud.Cloud, out []cloud.Instance, err error) {
 	t.Helper()
 	all, listErr := c.List(t.Context())
 	if err != nil || listErr != nil || len(out) != 3 || len(all) != 3 {
-		t.Fatalf("got %v and error %v, listed %v and error %v; want three instances, the same", ids(out), err, ids(all), listErr)
+		t.Fatalf("got %v and error %v, listed %v and error %v; want three instances, the same",
+			ids(out), err, ids(all), listErr)
 	}
 	have := map[pool.InstanceID]bool{}
 	for i := range all {
@@ -87,7 +91,8 @@ func want(t *testing.T, c *ec2cloud.Cloud, out []cloud.Instance, err error) {
 
 var launches = wire.Match{Service: "ec2", Action: "RunInstances"}
 
-// TestLostAnswerOfLaunch: instances were started and nobody was told. Who asks again gets them.
+// TestLostAnswerOfLaunch: instances were started, but the answer is lost. Whoever asks again gets
+// these instances.
 func TestLostAnswerOfLaunch(t *testing.T) {
 	w, c := onLocalStack(t)
 	s := spec()
@@ -110,7 +115,7 @@ func TestLostAnswerOfLaunch(t *testing.T) {
 	}
 }
 
-// TestLostAnswerOnce: one lost answer the SDK itself gets over.
+// TestLostAnswerOnce: if only one answer is lost, the SDK's own retry finds the instances.
 func TestLostAnswerOnce(t *testing.T) {
 	w, c := onLocalStack(t)
 	w.Inject(launches, wire.LoseAnswer(), 1)

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestTargetComesBack: an outage is a 502, and leaves nothing behind, least of all connections that are dead.
+// TestTargetComesBack: while the target is away every call is answered with 502. When it is back
+// all calls succeed, because no dead connections are left.
 func TestTargetComesBack(t *testing.T) {
 	t.Parallel()
 	target := &target{status: http.StatusOK}
@@ -19,7 +20,7 @@ func TestTargetComesBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = server.Listener.Close() // it had one on another port
+			_ = server.Listener.Close() // the new server already listened on another port
 			server.Listener = listener
 		}
 		address = server.Listener.Addr().String()
@@ -38,7 +39,11 @@ func TestTargetComesBack(t *testing.T) {
 		for _, call := range []struct {
 			name string
 			got  reply
-		}{{"read", b.sqs("ReceiveMessage", "{}")}, {"launch", b.ec2(launch)}, {"put", b.do(t.Context(), b.request("PUT", "/b/k", "x"))}} {
+		}{
+			{"read", b.sqs("ReceiveMessage", "{}")},
+			{"launch", b.ec2(launch)},
+			{"put", b.do(t.Context(), b.request("PUT", "/b/k", "x"))},
+		} {
 			if call.got.status != status {
 				t.Errorf("%s: %s: got %+v, want %d", when, call.name, call.got, status)
 			}

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// tokens remember what was launched with which client token, for as long as the
-// wire lives. EC2 does so for a day.
+// tokens remembers what was launched with which client token, for as long as the wire lives. EC2
+// remembers it for a day.
 type tokens struct {
 	mu      sync.Mutex
 	records map[string]*record // by token; guarded by mu
@@ -14,20 +14,21 @@ type tokens struct {
 
 // record is the first call with a token that launched something.
 type record struct {
-	mu     sync.Mutex // held during the call: a second one with the token waits for its answer
+	mu     sync.Mutex // locked during the call, so that a second call with the token waits for its answer
 	done   bool       // guarded by mu
 	params string     // guarded by mu
 	answer answer     // guarded by mu
 }
 
-// once makes the call, unless one with the token was answered well before: then it
-// returns that answer, or an error to the caller if it asked for something else.
+// once makes the call, unless an earlier call with the token has succeeded. Then it returns that
+// call's answer, or, if the parameters differ, the error that EC2 gives.
 func (t *tokens) once(token, params string, call func() (answer, error)) (answer, error) {
 	r := t.record(token)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.done && r.params != params {
-		return ec2Error(http.StatusBadRequest, "IdempotentParameterMismatch", "the client token was used with other parameters"), nil
+		return ec2Error(http.StatusBadRequest, "IdempotentParameterMismatch",
+			"the client token was used with other parameters"), nil
 	}
 	if r.done {
 		return r.answer, nil

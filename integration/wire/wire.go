@@ -1,7 +1,6 @@
-// Package wire stands between everything and LocalStack. It passes calls on with
-// their Host header, so that addresses in answers lead back through it; counts
-// them by service and action; disturbs on command those that match; and gives
-// RunInstances the idempotent client tokens that LocalStack lacks.
+// Package wire is a proxy in front of LocalStack. It passes calls on with their Host header, so
+// that addresses in answers lead back through it. It counts calls by service and action, disturbs
+// those that a test selects, and gives RunInstances the idempotent client tokens that LocalStack lacks.
 package wire
 
 import (
@@ -19,15 +18,15 @@ import (
 	"time"
 )
 
-// launchTimeout bounds a RunInstances that nobody waits for any more.
+// launchTimeout bounds a RunInstances whose caller no longer waits.
 const launchTimeout = time.Minute
 
-// Options of Start; zero values work.
+// Options are the settings of Start; zero values work.
 type Options struct {
-	Log *slog.Logger // default: none
+	Log *slog.Logger // nil logs nothing
 }
 
-// Wire is a running proxy. Its methods may be called from anywhere.
+// Wire is a running proxy. Its methods may be called concurrently.
 type Wire struct {
 	target    *url.URL
 	url       string
@@ -47,7 +46,7 @@ type Wire struct {
 func Start(ctx context.Context, target string, opts Options) (*Wire, error) {
 	to, err := url.Parse(target)
 	if err != nil || to.Host == "" {
-		return nil, errors.Join(fmt.Errorf("start wire: %q is no address", target), err)
+		return nil, errors.Join(fmt.Errorf("start wire: %q is not an address", target), err)
 	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -56,7 +55,7 @@ func Start(ctx context.Context, target string, opts Options) (*Wire, error) {
 	}
 	w := &Wire{
 		target: to, url: "http://" + listener.Addr().String(), log: opts.Log,
-		// Bodies pass as they are.
+		// Without compression of its own, bodies pass unchanged.
 		transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
 		served:    make(chan error, 1),
 		counts:    make(map[Call]int),
@@ -69,10 +68,10 @@ func Start(ctx context.Context, target string, opts Options) (*Wire, error) {
 	return w, nil
 }
 
-// URL is the address that stands for the target's.
+// URL returns the address to use in place of the target's.
 func (w *Wire) URL() string { return w.url }
 
-// Close cuts every connection and returns when no call is under way. It is called once.
+// Close cuts every connection, and returns when no call is under way. It must be called only once.
 func (w *Wire) Close() error {
 	err := w.server.Close()
 	if served := <-w.served; !errors.Is(served, http.ErrServerClosed) {
@@ -83,14 +82,14 @@ func (w *Wire) Close() error {
 	return err
 }
 
-// Counts returns how many calls have arrived, those that were disturbed included.
+// Counts returns how many calls have arrived, including those that were disturbed.
 func (w *Wire) Counts() map[Call]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.counts)
 }
 
-// Reset counts from zero again.
+// Reset makes the counts start from zero again.
 func (w *Wire) Reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,8 +133,8 @@ func (w *Wire) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 	a.write(out)
 }
 
-// wait returns at the time, when the fault is lifted, or when nobody waits any more,
-// as after Close, which cuts the connection.
+// wait returns when the time has come, when the fault is lifted, or when the caller no longer
+// waits. Close has that last effect, because it cuts the connection.
 func wait(ctx context.Context, at <-chan time.Time, lifted <-chan struct{}) {
 	select {
 	case <-at:
@@ -144,26 +143,28 @@ func wait(ctx context.Context, at <-chan time.Time, lifted <-chan struct{}) {
 	}
 }
 
-// pass gets the target's answer, or the recorded one.
+// pass returns the target's answer, or the recorded one.
 func (w *Wire) pass(in *http.Request, body []byte, call Call, form url.Values) (answer, error) {
 	token := form.Get("ClientToken")
 	if call != (Call{Service: "ec2", Action: "RunInstances"}) || token == "" {
 		return w.forward(in.Context(), in, body)
 	}
-	// What is launched for a caller that has left must be on record when it asks again.
+	// A launch goes on even if its caller has left, because the caller must find it recorded when it asks again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), launchTimeout)
 	defer cancel()
 	return w.tokens.once(token, form.Encode(), func() (answer, error) { return w.forward(ctx, in, body) })
 }
 
-// connectionHeaders belong to one connection and are not passed on.
-var connectionHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"}
+// connectionHeaders concern one connection only, and are not passed on.
+var connectionHeaders = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
+}
 
 func (w *Wire) forward(ctx context.Context, in *http.Request, body []byte) (answer, error) {
-	req := in.Clone(ctx) // with its Host
+	req := in.Clone(ctx) // including its Host
 	req.URL.Scheme, req.URL.Host = w.target.Scheme, w.target.Host
 	req.RequestURI = ""
-	// With GetBody a call can have a new connection when the target has closed the old one, idle.
+	// With GetBody, the transport can repeat a call on a new connection when the target has closed an idle one.
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	req.ContentLength, req.TransferEncoding = int64(len(body)), nil
 	if req.Body, _ = req.GetBody(); len(body) == 0 {
@@ -176,7 +177,7 @@ func (w *Wire) forward(ctx context.Context, in *http.Request, body []byte) (answ
 	if err != nil {
 		return answer{}, err
 	}
-	defer func() { _ = resp.Body.Close() }() // it is read
+	defer func() { _ = resp.Body.Close() }() // it was read to its end
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return answer{}, err
@@ -187,7 +188,7 @@ func (w *Wire) forward(ctx context.Context, in *http.Request, body []byte) (answ
 	return answer{status: resp.StatusCode, header: resp.Header, body: text}, nil
 }
 
-// answer is what a caller gets.
+// answer is the answer that a caller gets.
 type answer struct {
 	status int
 	header http.Header
@@ -197,5 +198,5 @@ type answer struct {
 func (a answer) write(out http.ResponseWriter) {
 	maps.Copy(out.Header(), a.header)
 	out.WriteHeader(a.status)
-	_, _ = out.Write(a.body) // a caller that is gone misses it, as on any wire
+	_, _ = out.Write(a.body) // fails only if the caller is gone
 }

@@ -18,17 +18,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// target is a LocalStack that numbers its answers and remembers what came.
+// target stands for LocalStack. It numbers its answers and remembers the calls.
 type target struct {
 	mu     sync.Mutex
-	asked  []string // method, path and query, body; guarded by mu
+	asked  []string // method, path with query, and body of each call; guarded by mu
 	host   string   // of the last call; guarded by mu
 	status int      // guarded by mu
 	gate   chan struct{}
-	cut    chan struct{} // gets a value when a call at the gate is cut
+	cut    chan struct{} // receives a value when a call that waits at the gate is cut
 }
 
-// ServeHTTP answers with a number.
+// ServeHTTP answers with the number of the call.
 func (s *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
@@ -84,7 +84,7 @@ func setup(t *testing.T) bench {
 	return b
 }
 
-// reply is an answer as its receiver sees it; what is lost has an error.
+// reply is an answer as its receiver sees it. A lost answer has an error.
 type reply struct {
 	status int
 	header http.Header
@@ -123,7 +123,8 @@ func (b bench) sqs(action, body string) reply {
 func (b bench) query(service, form string) *http.Request {
 	b.t.Helper()
 	return b.request("POST", "/", form, "Content-Type", "application/x-www-form-urlencoded; charset=utf-8",
-		"Authorization", "AWS4-HMAC-SHA256 Credential=test/20300102/eu-west-1/"+service+"/aws4_request, SignedHeaders=host, Signature=0")
+		"Authorization", "AWS4-HMAC-SHA256 Credential=test/20300102/eu-west-1/"+service+
+			"/aws4_request, SignedHeaders=host, Signature=0")
 }
 
 func (b bench) ec2(form string) reply {
@@ -172,9 +173,18 @@ func TestThrottle(t *testing.T) {
 		code   string
 	}{
 		"sqs": {ask: func() reply { return b.sqs("SendMessage", "{}") }, status: 403, code: `#RequestThrottled"`},
-		"ec2": {ask: func() reply { return b.ec2("Action=RunInstances&ClientToken=a") }, status: 503, code: "<Code>RequestLimitExceeded<"},
-		"s3":  {ask: func() reply { return b.do(t.Context(), b.request("GET", "/b/k", "")) }, status: 503, code: "<Code>SlowDown<"},
-		"sts": {ask: func() reply { return b.do(t.Context(), b.query("sts", "Action=GetCallerIdentity")) }, status: 400, code: "<Code>Throttling<"},
+		"ec2": {
+			ask:    func() reply { return b.ec2("Action=RunInstances&ClientToken=a") },
+			status: 503, code: "<Code>RequestLimitExceeded<",
+		},
+		"s3": {
+			ask:    func() reply { return b.do(t.Context(), b.request("GET", "/b/k", "")) },
+			status: 503, code: "<Code>SlowDown<",
+		},
+		"sts": {
+			ask:    func() reply { return b.do(t.Context(), b.query("sts", "Action=GetCallerIdentity")) },
+			status: 400, code: "<Code>Throttling<",
+		},
 	}
 	lift := b.Inject(Match{}, Throttle(), 0)
 	for name, c := range cases {
@@ -186,7 +196,7 @@ func TestThrottle(t *testing.T) {
 		t.Errorf("%d throttled calls reached the target, want none", n)
 	}
 	lift()
-	lift() // harmless
+	lift() // lifting twice is harmless
 	for name, c := range cases {
 		if got := c.ask(); got.status != http.StatusOK {
 			t.Errorf("%s after the lift: got %+v, want 200", name, got)
@@ -266,7 +276,7 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// arrivals waits until that many GETs have come.
+// arrivals waits until so many GETs have come.
 func (b bench) arrivals(n int) {
 	b.t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -367,7 +377,7 @@ func TestLaunchThatNobodyWaitsForIsRecorded(t *testing.T) {
 	select {
 	case <-b.target.cut:
 		t.Error("the launch was cut when its caller left, want it to go on")
-	case <-time.After(100 * time.Millisecond): // long enough that it would mostly have been
+	case <-time.After(100 * time.Millisecond): // long enough that something forbidden would probably have happened
 	}
 	close(b.target.gate)
 	var same sync.WaitGroup

@@ -1,13 +1,14 @@
-// Package blob is the port to stored objects with compare-and-set: S3, a
-// JetStream key-value bucket, or memory.
+// Package blob is the port to stored objects with compare-and-set: S3, a JetStream key-value
+// bucket, or memory.
 //
 // # Contract
 //
-// A store maps keys to values. Keys are non-empty strings of letters, digits and
-// - _ . / that neither begin nor end with a slash or a dot and hold no "//" or "..".
-// Values are at most MaxSize bytes. Writing other data gives the key a new version; writing
-// the same data may keep it (S3's versions name the content). Versions are opaque and compared for equality only. Reads see every write that was confirmed before
-// they began. All methods may be called concurrently and honour ctx.
+// A store maps keys to values. Keys are non-empty strings of letters, digits and - _ . / that
+// neither begin nor end with a slash or a dot and do not contain "//" or "..". Values have at most
+// MaxSize bytes. Writing other data gives the key a new version. Writing the same data may keep the
+// version, because S3 derives versions from the content. Versions are opaque: compare them for
+// equality only. A read sees every write that was confirmed before the read began. All methods may
+// be called concurrently, and all return when ctx ends.
 package blob
 
 import (
@@ -19,32 +20,32 @@ import (
 
 // The errors that callers act on; ask with errors.Is.
 var (
-	// ErrNotFound: no such key, or no such store.
+	// ErrNotFound: the key, or the whole store, does not exist.
 	ErrNotFound = errors.New("object not found")
-	// ErrConflict: the object is not at the version that the write was conditional on.
+	// ErrConflict: the write was conditional, and the object is not at the version that it named.
 	ErrConflict = errors.New("object was changed by another writer")
-	// ErrNotModified: a conditional read found the version that the reader has.
+	// ErrNotModified: the read was conditional, and the object is still at the version that the reader has.
 	ErrNotModified = errors.New("object not modified")
-	// ErrInvalidKey: the key breaks the rule of the package comment.
+	// ErrInvalidKey: the key breaks the rule in the package comment.
 	ErrInvalidKey = errors.New("invalid key")
 	// ErrTooLarge: the value exceeds MaxSize.
 	ErrTooLarge = errors.New("object too large")
-	// ErrDenied: we may not do this.
+	// ErrDenied: the store does not allow us to do this.
 	ErrDenied = errors.New("access denied")
-	// ErrThrottled: too many calls; the adapter has already retried.
+	// ErrThrottled: the store refused because of too many calls. The adapter has already retried.
 	ErrThrottled = errors.New("throttled")
 )
 
-// MaxSize is the largest value every store takes, in bytes.
+// MaxSize is the size in bytes of the largest value that every store accepts.
 const MaxSize = 768 << 10
 
-// Version names one state of one object. The zero value means "no object".
+// Version identifies one version of one object. The zero value means "no object".
 type Version string
 
-// Any is the condition of a write that replaces whatever is there.
+// Any is the condition of a write that replaces whatever is there, if anything.
 const Any Version = "*"
 
-// Object is one object as read.
+// Object is one object as it was read.
 type Object struct {
 	Key     string
 	Data    []byte // the reader may keep and change it
@@ -53,21 +54,21 @@ type Object struct {
 
 // Store is the port.
 type Store interface {
-	// Get reads an object. If have is its present version the error is ErrNotModified and
-	// nothing is transferred; pass "" to read in any case. A missing key is ErrNotFound.
+	// Get reads an object. If have is the object's present version, Get transfers nothing and returns
+	// ErrNotModified; pass "" to read in any case. If the key does not exist it returns ErrNotFound.
 	Get(ctx context.Context, key string, have Version) (Object, error)
 
-	// Put writes an object if its present version is last: "" means that it must not
-	// exist, Any that it does not matter. Otherwise ErrConflict, and nothing is written.
-	// It returns the new version. data is not kept.
+	// Put writes an object if its present version is last, and returns the new version. A last of ""
+	// means that the object must not exist, Any that it does not matter. If the condition is not met
+	// Put writes nothing and returns ErrConflict. It does not keep data after it has returned.
 	Put(ctx context.Context, key string, data []byte, last Version) (Version, error)
 
-	// Delete removes an object. Removing what is not there is success.
+	// Delete removes an object. It is not an error if there is none.
 	Delete(ctx context.Context, key string) error
 }
 
-// CheckKey returns ErrInvalidKey, wrapped with what is wrong, for a key that breaks
-// the rule of the package comment. Adapters call it first.
+// CheckKey returns ErrInvalidKey, wrapped with what is wrong, for a key that breaks the rule in the
+// package comment. Adapters call it before anything else.
 func CheckKey(key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: it is empty", ErrInvalidKey)

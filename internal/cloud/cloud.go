@@ -1,17 +1,16 @@
-// Package cloud is the port to where instances come from: EC2, local processes,
+// Package cloud is the port to whatever runs instances: EC2, local processes, or a simulation in
 // memory.
 //
 // # Contract
 //
-// A Cloud value serves one deployment: it lists, tags and ends only instances
-// that carry this deployment's tag, whoever launched them. Instances live on
-// when the Cloud value, or the process that holds it, ends. A list may lag
-// behind launches and terminations (on EC2 by seconds): callers keep what they launched
-// as expected until it is listed.
+// A Cloud value serves one deployment: it lists, tags and ends only instances that carry this
+// deployment's tag, whoever launched them. Instances live on when the Cloud value, or its process,
+// ends. A list may lag behind launches and terminations (on EC2 by seconds), so callers must
+// remember what they launched until it is listed.
 //
-// All methods may be called concurrently and honour ctx. Errors wrap the small
-// set below; ask with errors.Is. Anything else is a fault that a later call may
-// not meet, and leaves open whether the call took effect.
+// All methods may be called concurrently, and all return when ctx ends. Errors wrap the few listed
+// below; ask with errors.Is. After any other error it is unknown whether the call took effect, and
+// a later call may succeed.
 package cloud
 
 import (
@@ -26,39 +25,39 @@ import (
 
 // The errors that callers act on.
 var (
-	// ErrCapacity: the cloud has no room for (all of) these instances now.
+	// ErrCapacity: the cloud has no room now for some or all of these instances.
 	ErrCapacity = errors.New("no capacity")
-	// ErrThrottled: too many calls; the adapter has already retried.
+	// ErrThrottled: the cloud refused because of too many calls. The adapter has already retried.
 	ErrThrottled = errors.New("throttled")
-	// ErrDenied: we may not do this.
+	// ErrDenied: the cloud does not allow us to do this.
 	ErrDenied = errors.New("access denied")
-	// ErrNotFound: what the call names (an image, an instance to tag) does not exist.
+	// ErrNotFound: something that the call names (an image, an instance to tag) does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict: a token was used before with other parameters.
+	// ErrConflict: the token was used before with other parameters.
 	ErrConflict = errors.New("conflict")
 	// ErrInvalid: the cloud cannot launch this specification, now or later.
 	ErrInvalid = errors.New("invalid launch specification")
 )
 
-// The tags that the controller writes on instances. What must survive a restart
-// of the controller is here and nowhere else.
+// The tags that the controller writes on instances. They are the only place for what must survive a
+// restart of the controller.
 const (
 	TagDeployment = "cloudmaster:deployment"
 	TagPool       = "cloudmaster:pool"
-	TagState      = "cloudmaster:state"       // a pool.State's name
+	TagState      = "cloudmaster:state"       // the name of a pool.State
 	TagStateSince = "cloudmaster:state-since" // RFC 3339, UTC
-	TagLaunch     = "cloudmaster:launch"      // the token of the launch that the instance came of
+	TagLaunch     = "cloudmaster:launch"      // the token of the launch that started the instance
 )
 
-// Phase is the cloud's own view of an instance's life. The zero value is invalid.
+// Phase is how far an instance's life has come, as the cloud sees it. The zero value is invalid.
 type Phase int
 
 // The phases. Terminated instances are not listed.
 const (
 	PhaseUnknown Phase = iota
-	Pending            // exists, not running yet
+	Pending            // exists, but does not run yet
 	Running
-	Terminating // on its way out, by our doing or not
+	Terminating // about to end, whether or not because we asked for it
 )
 
 // String returns the phase in lower case.
@@ -75,38 +74,37 @@ func (p Phase) String() string {
 	return "unknown"
 }
 
-// Instance is one instance as its cloud tells of it.
+// Instance is one instance as its cloud reports it.
 type Instance struct {
 	ID       pool.InstanceID
 	Phase    Phase
 	Image    string
-	Address  string // host name or address that clients can reach, without port; empty when it has none
+	Address  string // host name or address by which clients can reach it, without port; empty if it has none
 	Launched time.Time
 	Tags     map[string]string // the caller may keep and change it
 }
 
 // Spec says what to launch.
 type Spec struct {
-	// Token makes the launch idempotent: a Launch with the token of an earlier one starts
-	// nothing more and returns what the earlier one started. At most 64 characters
-	// of A-Z a-z 0-9 and -.
+	// Token makes the launch idempotent: a Launch with the token of an earlier one starts nothing
+	// more, and returns what the earlier one started. It has 1 to 64 characters of A-Z a-z 0-9 and -.
 	Token string
 	Count int    // ≥ 1
-	Image string // the cloud's name for what to run
-	// Tags are on the instances from their first moment. TagDeployment is added by the cloud.
+	Image string // the cloud's name for what the instances run
+	// Tags are on the instances from their first moment. The cloud adds TagDeployment.
 	Tags map[string]string
-	// UserData returns what the instance with this id is told. id is empty on clouds that choose
-	// the id at launch; there the instance learns its id from the cloud. At most 16 KiB.
+	// UserData returns the document that the instance with this id receives, of at most 16 KiB. On
+	// clouds that choose the id only at launch, id is empty, and the instance asks the cloud for its id.
 	UserData func(id pool.InstanceID) ([]byte, error)
 }
 
-// MaxUserData is the most that an instance can be told, in bytes (EC2's limit).
+// MaxUserData is the size in bytes of the largest document that an instance can receive (EC2's limit).
 const MaxUserData = 16 << 10
 
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
-// Validate returns, as ErrInvalid, all that no cloud could launch. What only one
-// cloud minds, that cloud checks itself.
+// Validate returns, as ErrInvalid, everything that would be wrong on any cloud. Each cloud checks
+// its own further rules.
 func (s *Spec) Validate() error {
 	var errs []error
 	if !tokenForm.MatchString(s.Token) {
@@ -123,18 +121,18 @@ func (s *Spec) Validate() error {
 
 // Cloud is the port.
 type Cloud interface {
-	// Launch starts up to Count instances and returns those it started, also when it
-	// returns an error as well: fewer than asked is always ErrCapacity or another error.
+	// Launch starts up to Count instances and returns those that it started, even if it also returns
+	// an error. If it starts fewer than Count, it always returns an error: ErrCapacity or another one.
 	Launch(ctx context.Context, spec Spec) ([]Instance, error)
 
-	// List returns every instance of the deployment that is not terminated, in all pools, in any order.
+	// List returns every instance of the deployment, of all pools, that is not terminated, in any order.
 	List(ctx context.Context) ([]Instance, error)
 
-	// Tag sets tags on instances, leaving others as they are. ErrNotFound if one
-	// does not exist (any more); the others may or may not be tagged then.
+	// Tag sets tags on instances and leaves their other tags as they are. It returns ErrNotFound if
+	// one of the instances does not exist (any more); the others may then be tagged or not.
 	Tag(ctx context.Context, tags map[string]string, ids ...pool.InstanceID) error
 
-	// Terminate ends instances. It returns when the cloud has accepted, not when they
-	// are gone. Ending one that is gone, or was never there, is success.
+	// Terminate ends instances. It returns when the cloud has accepted the order, before the instances
+	// are gone. It is not an error if an instance is gone already, or never existed.
 	Terminate(ctx context.Context, ids ...pool.InstanceID) error
 }

@@ -1,22 +1,22 @@
-// Package queue is the port to message queues: what CloudMaster needs of SQS,
-// JetStream or memory, and no more.
+// Package queue is the port to message queues: what CloudMaster needs of SQS, JetStream or a queue
+// in memory, and no more.
 //
 // # Contract
 //
-// A queue delivers each message at least once, in roughly the order sent. A
-// received message is in flight: invisible to others until its visibility
-// timeout is over, counted from its receipt or from the last Extend. Then it
-// becomes visible again, whoever holds it. Delete ends it for good. After
-// Limits.Deliveries receipts that did not end in Delete it is not delivered any
-// more but moved to the queue's dead letters.
+// A queue delivers each message at least once, in roughly the order in which they were sent. A
+// message that was received is in flight: other receivers do not see it until its visibility
+// timeout is over, which counts from its receipt or from the last Extend. Then it becomes visible
+// again, even if its receiver still works on it. Delete ends a message for good. A message that was
+// received Limits.Deliveries times without being deleted is not delivered any more but moved to the
+// queue's dead letters.
 //
-// All methods may be called concurrently and honour ctx. A receipt is valid for
-// the queue that gave it, also after the connection to the broker was lost and
-// found again; using one whose message is deleted or was delivered again is not
-// an error (the effect is none), because that is the best that SQS can promise.
+// All methods may be called concurrently, and all return when ctx ends. A receipt is valid for the
+// queue that gave it, also after the connection to the broker was lost and restored. Using the
+// receipt of a message that was since deleted or delivered again has no effect and is not an error,
+// because SQS cannot promise more than that.
 //
-// Errors are wrapped around the small set below; ask with errors.Is. Anything
-// else is a fault of the transport that a later call may not meet.
+// Errors are wrapped around the few listed below; ask with errors.Is. Any other error is a failure
+// of the transport, and a later call may succeed.
 package queue
 
 import (
@@ -29,82 +29,82 @@ import (
 
 // The errors that callers act on.
 var (
-	// ErrNotFound: the queue does not exist (any more), or what makes it usable
-	// (a consumer, a policy) is missing. Never reported as an empty queue.
+	// ErrNotFound: the queue does not exist (any more), or something without which it cannot be used
+	// (its consumer, its redrive policy) is missing. This is never reported as an empty queue.
 	ErrNotFound = errors.New("queue not found")
-	// ErrTooLarge: a body exceeds what the queue carries (256 KiB is always possible).
+	// ErrTooLarge: a body is larger than the queue accepts. Every queue accepts 256 KiB.
 	ErrTooLarge = errors.New("message too large")
-	// ErrDenied: we may not do this.
+	// ErrDenied: the broker does not allow us to do this.
 	ErrDenied = errors.New("access denied")
-	// ErrThrottled: too many calls; the adapter has already retried.
+	// ErrThrottled: the broker refused because of too many calls. The adapter has already retried.
 	ErrThrottled = errors.New("throttled")
 	// ErrClosed: the backend was closed.
 	ErrClosed = errors.New("queue closed")
 )
 
-// Receipt is the handle of one delivery of a message.
+// Receipt identifies one delivery of a message.
 type Receipt string
 
 // Message is one delivery.
 type Message struct {
-	ID         string    // stable over redeliveries of the same message
+	ID         string    // the same for all deliveries of one message
 	Body       []byte    // the receiver may keep and change it
 	SentAt     time.Time // by the broker's clock
 	Deliveries int       // how often it has been received, this time included (≥ 1)
 	Receipt    Receipt
 }
 
-// Queue is one named queue, opened.
+// Queue is one named queue that has been opened.
 type Queue interface {
-	// Name returns the name it was opened by.
+	// Name returns the name by which the queue was opened.
 	Name() string
 
-	// Send stores the bodies as one message each, in order. When it returns nil all are
-	// stored; after an error a prefix may be. Retries inside one call store nothing twice.
+	// Send stores each body as one message, in order. When it returns nil all are stored. After an
+	// error some may be: then always the first ones. Retries inside one call store nothing twice.
 	Send(ctx context.Context, bodies ...[]byte) error
 
-	// Receive returns up to most messages (most ≥ 1). It returns as soon as one is there,
-	// with those that can be had without waiting, or with none and no error when
-	// wait is over. wait 0 means: what is there now. An adapter may return fewer than it could.
+	// Receive returns up to most messages (most ≥ 1). It returns as soon as at least one message is
+	// there, together with any others that need no waiting. When wait is over it returns no message
+	// and no error. A wait of 0 asks for what is there now. An adapter may return fewer messages than there are.
 	Receive(ctx context.Context, most int, wait time.Duration) ([]Message, error)
 
-	// Extend starts the visibility timeout of these deliveries anew.
+	// Extend starts the visibility timeout of these deliveries anew, with its full length.
 	Extend(ctx context.Context, receipts ...Receipt) error
 
-	// Release hands messages back: they are visible again at once.
+	// Release gives messages back: they become visible at once.
 	Release(ctx context.Context, receipts ...Receipt) error
 
-	// Delete ends messages for good. When it returns nil the broker has confirmed all.
+	// Delete ends messages for good. When it returns nil, the broker has confirmed all of them.
 	Delete(ctx context.Context, receipts ...Receipt) error
 
-	// Bury moves a message to the dead letters with the reason, and ends it. A crash
-	// in between may leave it in both places, never in none.
+	// Bury moves a message to the dead letters, together with the reason. After a crash halfway it may
+	// be in both places, but it is never lost.
 	Bury(ctx context.Context, m Message, reason string) error
 
-	// Backlog counts what the queue holds. A failed count is an error and an unknown
-	// backlog, never zero. On distributed brokers it is asked of the leader; it may lag
-	// by about a second.
+	// Backlog counts the queue's messages. If it cannot count them it returns an error and an unknown
+	// backlog, never zero. A distributed broker asks its leader; the counts may lag by about a second.
 	Backlog(ctx context.Context) (pool.Backlog, error)
 
 	// Visibility returns the visibility timeout of this queue.
 	Visibility() time.Duration
 }
 
-// Watcher is an ability that a Queue may have beside its methods: it can tell
-// that messages have arrived, so that nobody need poll.
+// Watcher is an additional ability that a Queue may have: it reports that messages have arrived, so
+// that nobody has to poll.
 type Watcher interface {
-	// Watch returns a channel that receives a value soon after messages were stored.
-	// Several arrivals may be told as one; an arrival may rarely go untold (a lost
-	// connection), so watchers still look at long intervals. The channel is never
-	// closed; watching ends with ctx.
+	// Watch returns a channel that receives a value soon after messages were stored. One value may
+	// stand for several arrivals. Rarely, an arrival is not reported (the connection was lost), so
+	// watchers must still look at long intervals. Watching ends with ctx; the channel is never closed.
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }
 
-// Limits are fixed when a queue is created.
+// Limits are the properties that a queue gets when it is created.
 type Limits struct {
 	Visibility time.Duration // how long a received message stays invisible; 0 means DefaultVisibility
-	Deliveries int           // receipts before a message is dead; 0 means DefaultDeliveries
-	Retention  time.Duration // how long an unread message is kept; 0 means as long as the broker can (JetStream for ever, SQS 14 days)
+	Deliveries int           // receipts before a message moves to the dead letters; 0 means DefaultDeliveries
+	// Retention is how long an unread message is kept. 0 means as long as the broker can: JetStream
+	// for ever, SQS 14 days.
+	Retention time.Duration
 }
 
 // Defaults of Limits.
@@ -113,5 +113,5 @@ const (
 	DefaultDeliveries = 5
 )
 
-// DeadLetters returns the name of the queue that keeps the dead letters of the named one.
+// DeadLetters returns the name of the queue that keeps the dead letters of the named queue.
 func DeadLetters(name string) string { return name + "-dead" }

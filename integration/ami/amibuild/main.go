@@ -1,8 +1,8 @@
-// Command amibuild makes machine images by Packer, from deploy/ami. Before it starts anything
-// that costs, it looks whether all is there: Packer, the program, credentials, the base image,
-// and that the image's name is free.
+// Command amibuild makes machine images with Packer, from deploy/ami. Before it starts anything
+// that costs money, it checks that everything is there: Packer, the program, credentials and the
+// base image, and that the image's name is free.
 //
-//	amibuild validate                 see that the templates are right
+//	amibuild validate                 check the templates
 //	amibuild build --image primes …   make an AMI
 package main
 
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -20,13 +21,13 @@ import (
 
 func main() { os.Exit(daemon.Main("amibuild", run)) }
 
-// options are what the command line says.
+// options are the settings from the command line.
 type options struct {
 	recipe   string // deploy/ami
-	tools    string // where make packer-tool has put a Packer
+	tools    string // where "make packer-tool" has put a Packer
 	image    string
 	arch     string
-	stage    string // the image's directory with the program in it
+	stage    string // the image's directory, with the program in it
 	version  string
 	revision string
 	region   string
@@ -40,10 +41,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.tools, "tools", "bin/tools", "`directory` of a packer for hosts that have none")
 	fs.StringVar(&o.image, "image", "", "`name` of a directory under images/")
 	fs.StringVar(&o.arch, "arch", "amd64", "amd64 or arm64")
-	fs.StringVar(&o.stage, "stage", "", "`directory` as provision.sh takes it, the program in it")
-	fs.StringVar(&o.version, "image-version", "", "part of the image's name, new for each build")
-	fs.StringVar(&o.revision, "revision", "", "the git revision the program is built from")
-	fs.StringVar(&o.region, "region", "", "where the AMI is made (default that of the AWS SDK's chain)")
+	fs.StringVar(&o.stage, "stage", "", "`directory` that provision.sh gets, with the program in it")
+	fs.StringVar(&o.version, "image-version", "", "part of the image's name; each build needs a new one")
+	fs.StringVar(&o.revision, "revision", "", "the git revision from which the program is built")
+	fs.StringVar(&o.region, "region", "", "where the AMI is made (default: the region of the AWS SDK's chain)")
 	switch err := fs.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
 		return daemon.ErrDone
@@ -59,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return build(ctx, o, stdout, stderr)
 }
 
-// build makes an AMI. Nothing is launched before all checks are good.
+// build makes an AMI. It launches nothing before all checks have passed.
 func build(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
@@ -81,12 +82,14 @@ func build(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := tool.init(ctx, o.recipe, stdout, stderr); err != nil {
 		return err
 	}
-	args := append([]string{"build", "-only=amazon-ebs.image", "-var", "region=" + region, "-var", "base_owner=" + base.owner, "-var", "base_name=" + base.name},
-		o.variables(program)...)
+	args := append([]string{
+		"build", "-only=amazon-ebs.image",
+		"-var", "region=" + region, "-var", "base_owner=" + base.owner, "-var", "base_name=" + base.name,
+	}, o.variables(program)...)
 	return tool.run(ctx, stdout, stderr, append(args, o.recipe)...)
 }
 
-// validate looks at the templates with each image and architecture.
+// validate checks the templates with each image and each architecture.
 func validate(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	tool, err := findPacker(ctx, o.tools)
 	if err != nil {
@@ -115,17 +118,18 @@ func validate(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// noSum stands for the checksum of a base image that nobody downloads.
-const noSum = "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+// noSum stands for the checksum of a base image, which validation does not download.
+var noSum = strings.Repeat("0", 128)
 
-// name returns that of the AMI, as image.pkr.hcl makes it.
+// name returns the name that image.pkr.hcl gives the AMI.
 func (o options) name() string { return "cloudmaster-" + o.image + "-" + o.version + "-" + o.arch }
 
-// variables are those of the templates that have no default.
+// variables returns the arguments for those variables of the templates that have no default.
 func (o options) variables(program string) []string {
 	var args []string
 	for _, v := range []string{
-		"image=" + o.image, "program=" + program, "stage=" + o.stage, "arch=" + o.arch, "image_version=" + o.version, "revision=" + o.revision,
+		"image=" + o.image, "program=" + program, "stage=" + o.stage, "arch=" + o.arch,
+		"image_version=" + o.version, "revision=" + o.revision,
 	} {
 		args = append(args, "-var", v)
 	}

@@ -13,15 +13,18 @@ import (
 
 const recipe = "../../../deploy/ami"
 
-// TestBuild: with all there, Packer builds what was asked for, from the base that was looked for.
+// TestBuild: when everything is there, Packer builds the image that was asked for, from the base
+// image that was found.
 func TestBuild(t *testing.T) {
 	p := setup(t)
 	if err := p.build("--image", "primes", "--image-version", "1.0", "--revision", "abc"); err != nil {
 		t.Fatal(err)
 	}
 	calls := p.calls(t)
-	want := "build -only=amazon-ebs.image -var region=eu-west-1 -var base_owner=136693071363 -var base_name=debian-12-amd64-* " +
-		"-var image=primes -var program=primes-worker -var stage=" + p.stage + " -var arch=amd64 -var image_version=1.0 -var revision=abc " + recipe
+	want := "build -only=amazon-ebs.image " +
+		"-var region=eu-west-1 -var base_owner=136693071363 -var base_name=debian-12-amd64-* " +
+		"-var image=primes -var program=primes-worker -var stage=" + p.stage +
+		" -var arch=amd64 -var image_version=1.0 -var revision=abc " + recipe
 	if len(calls) != 3 || calls[0] != "version" || calls[1] != "init "+recipe || calls[2] != want {
 		t.Errorf("calls of packer: got\n%s\nwant version, init, and\n%s", strings.Join(calls, "\n"), want)
 	}
@@ -30,7 +33,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestCaughtBefore: what is missing is said in one sentence, and nothing is launched.
+// TestCaughtBefore: if something is missing, one sentence says what, and nothing is launched.
 func TestCaughtBefore(t *testing.T) {
 	arm := []string{"--arch", "arm64"}
 	for name, c := range map[string]struct {
@@ -40,7 +43,8 @@ func TestCaughtBefore(t *testing.T) {
 	}{
 		"no packer": {
 			spoil: func(t *testing.T, p *place) { t.Setenv("PATH", t.TempDir()) },
-			want:  "Packer is not installed: install 1.10 or newer (https://developer.hashicorp.com/packer/install), or build one with make packer-tool",
+			want: "Packer is not installed: install 1.10 or newer " +
+				"(https://developer.hashicorp.com/packer/install), or build one with make packer-tool",
 		},
 		"an old packer": {
 			spoil: func(t *testing.T, p *place) { p.packer(t, "1.6.6") },
@@ -60,15 +64,16 @@ func TestCaughtBefore(t *testing.T) {
 		},
 		"no rights": {
 			spoil: func(t *testing.T, p *place) { p.denied = true },
-			want:  "deploy/ami/build-policy.json grants what a build needs",
+			want:  "deploy/ami/build-policy.json grants the permissions that a build needs",
 		},
 		"a region without the base image": {
 			spoil: func(t *testing.T, p *place) { delete(p.images, "debian-12-amd64-*") },
-			want:  "region eu-west-1 has no image debian-12-amd64-* of owner 136693071363 for x86_64; take another AWS_REGION",
+			want:  "region eu-west-1 has no image debian-12-amd64-* of owner 136693071363 for x86_64; choose another AWS_REGION",
 		},
 		"the name is taken": {
 			spoil: func(t *testing.T, p *place) { p.images["cloudmaster-primes-1.0-amd64"] = "ami-taken" },
-			want:  "cloudmaster-primes-1.0-amd64 is there already, as ami-taken in eu-west-1; deregister it, or set AMI_VERSION to another than 1.0",
+			want: "cloudmaster-primes-1.0-amd64 exists already, as ami-taken in eu-west-1; " +
+				"deregister it, or set AMI_VERSION to another than 1.0",
 		},
 		"a program for another architecture": {
 			args: arm,
@@ -76,7 +81,7 @@ func TestCaughtBefore(t *testing.T) {
 		},
 		"a program for another system": {
 			spoil: func(t *testing.T, p *place) { p.write(t, "primes-worker", "\xcf\xfa\xed\xfe") },
-			want:  "is no program for Linux",
+			want:  "is not a program for Linux",
 		},
 		"no program": {
 			spoil: func(t *testing.T, p *place) { remove(t, filepath.Join(p.stage, "primes-worker")) },
@@ -90,10 +95,15 @@ func TestCaughtBefore(t *testing.T) {
 			spoil: func(t *testing.T, p *place) { p.write(t, "image.env", "DESCRIPTION=x\n") },
 			want:  "does not set PROGRAM, the file to run",
 		},
-		"an image's name that is none":   {args: []string{"--image", "../primes"}, want: `IMAGE is "../primes": name a directory under`},
-		"no image":                       {args: []string{"--image", ""}, want: `IMAGE is ""`},
-		"an unknown architecture":        {args: []string{"--arch", "mips"}, want: `ARCH is "mips": there are amd64 and arm64`},
-		"a version that is no name":      {args: []string{"--image-version", "1 0"}, want: `AMI_VERSION is "1 0": take letters, digits, dots and dashes`},
+		"an image's name that is none": {
+			args: []string{"--image", "../primes"}, want: `IMAGE is "../primes": name a directory under`,
+		},
+		"no image":                {args: []string{"--image", ""}, want: `IMAGE is ""`},
+		"an unknown architecture": {args: []string{"--arch", "mips"}, want: `ARCH is "mips": use amd64 or arm64`},
+		"a version that is no name": {
+			args: []string{"--image-version", "1 0"},
+			want: `AMI_VERSION is "1 0": use letters, digits, dots and dashes`,
+		},
 		"a version that is far too long": {args: []string{"--image-version", strings.Repeat("1", 128)}, want: "60 at most"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,16 +124,18 @@ func TestCaughtBefore(t *testing.T) {
 	}
 }
 
-// TestScriptsRunEverywhere: a program that is a script is of all architectures.
+// TestScriptsRunEverywhere: a program that is a script fits every architecture.
 func TestScriptsRunEverywhere(t *testing.T) {
 	for arch := range machines {
-		if program, err := checkStage(filepath.Join(recipe, "images", "example"), arch); err != nil || program != "worker.sh" {
+		program, err := checkStage(filepath.Join(recipe, "images", "example"), arch)
+		if err != nil || program != "worker.sh" {
 			t.Errorf("%s: got %q, %v, want worker.sh", arch, program, err)
 		}
 	}
 }
 
-// TestToolInsteadOfAnOldPacker: what make packer-tool has built is taken, with its plugins.
+// TestToolInsteadOfAnOldPacker: if the Packer on PATH is too old, the one that "make packer-tool"
+// has built is used, with its plugins.
 func TestToolInsteadOfAnOldPacker(t *testing.T) {
 	p := setup(t)
 	fakePacker(t, filepath.Join(p.tools, "packer"), "1.16.0", p.log)
@@ -131,12 +143,13 @@ func TestToolInsteadOfAnOldPacker(t *testing.T) {
 	if err := p.build("--image", "primes", "--image-version", "1.0"); err != nil {
 		t.Fatal(err)
 	}
-	if calls := p.calls(t); !strings.HasPrefix(calls[len(calls)-1], "build ") || strings.Contains(strings.Join(calls, " "), "init") {
+	calls := p.calls(t)
+	if !strings.HasPrefix(calls[len(calls)-1], "build ") || strings.Contains(strings.Join(calls, " "), "init") {
 		t.Errorf("calls of packer: got %q, want a build without init", calls)
 	}
 }
 
-// TestValidateGoesThroughAll: each image for each architecture.
+// TestValidateGoesThroughAll: validate checks each image for each architecture.
 func TestValidateGoesThroughAll(t *testing.T) {
 	p := setup(t)
 	if err := run(t.Context(), []string{"validate", "--recipe", recipe, "--tools", p.tools}, &p.out, &p.out); err != nil {
@@ -151,11 +164,11 @@ func TestValidateGoesThroughAll(t *testing.T) {
 	}
 }
 
-// place has all that a build needs.
+// place is an environment that has everything that a build needs.
 type place struct {
 	t                       *testing.T
 	stage, tools, log, path string
-	images                  map[string]string // ids by the name that is asked for
+	images                  map[string]string // image ids by the name under which they are looked up
 	denied                  bool
 	out                     bytes.Buffer
 }
@@ -164,7 +177,8 @@ func setup(t *testing.T) *place {
 	t.Helper()
 	dir := t.TempDir()
 	p := &place{
-		t: t, stage: t.TempDir(), tools: t.TempDir(), log: filepath.Join(dir, "log"), path: filepath.Join(t.TempDir(), "packer"),
+		t: t, stage: t.TempDir(), tools: t.TempDir(),
+		log: filepath.Join(dir, "log"), path: filepath.Join(t.TempDir(), "packer"),
 		images: map[string]string{"debian-12-amd64-*": "ami-base", "debian-12-arm64-*": "ami-arm"},
 	}
 	p.write(t, "image.env", "DESCRIPTION=x\nPROGRAM=primes-worker # as in a shell\n")
@@ -173,16 +187,18 @@ func setup(t *testing.T) *place {
 	srv := httptest.NewServer(http.HandlerFunc(p.ec2))
 	t.Cleanup(srv.Close)
 	for name, value := range map[string]string{
-		"PATH": filepath.Dir(p.path) + ":/usr/bin:/bin", "AWS_ENDPOINT_URL": srv.URL, "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "",
+		"PATH":             filepath.Dir(p.path) + ":/usr/bin:/bin",
+		"AWS_ENDPOINT_URL": srv.URL, "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "",
 		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
-		"AWS_CONFIG_FILE": filepath.Join(dir, "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"), "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE":             filepath.Join(dir, "none"),
+		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"), "AWS_EC2_METADATA_DISABLED": "true",
 	} {
 		t.Setenv(name, value)
 	}
 	return p
 }
 
-// build calls the command.
+// build runs amibuild build with the arguments.
 func (p *place) build(args ...string) error {
 	all := append([]string{"build", "--recipe", recipe, "--tools", p.tools, "--stage", p.stage}, args...)
 	return run(p.t.Context(), all, &p.out, &p.out)
@@ -195,13 +211,13 @@ func (p *place) write(t *testing.T, name, text string) {
 	}
 }
 
-// packer puts a Packer of that version onto PATH.
+// packer puts a fake Packer of this version onto PATH.
 func (p *place) packer(t *testing.T, version string) {
 	t.Helper()
 	fakePacker(t, p.path, version, p.log)
 }
 
-// fakePacker writes down what it is asked.
+// fakePacker writes a program that logs the arguments of each call.
 func fakePacker(t *testing.T, path, version, log string) {
 	t.Helper()
 	script := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>%s\n[ \"$1\" != version ] || echo 'Packer v%s'\n", log, version)
@@ -210,7 +226,7 @@ func fakePacker(t *testing.T, path, version, log string) {
 	}
 }
 
-// calls returns how Packer was called.
+// calls returns the arguments of each call of Packer.
 func (p *place) calls(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile(p.log)
@@ -223,11 +239,12 @@ func (p *place) calls(t *testing.T) []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// ec2 answers DescribeImages by the name that is asked for.
+// ec2 answers DescribeImages by the name that is looked up.
 func (p *place) ec2(w http.ResponseWriter, r *http.Request) {
 	if p.denied {
 		w.WriteHeader(http.StatusForbidden)
-		fmt.Fprint(w, `<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>`)
+		fmt.Fprint(w, `<Response><Errors><Error><Code>UnauthorizedOperation</Code>`+
+			`<Message>no</Message></Error></Errors></Response>`)
 		return
 	}
 	set := ""
@@ -237,7 +254,7 @@ func (p *place) ec2(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `<DescribeImagesResponse><imagesSet>%s</imagesSet></DescribeImagesResponse>`, set)
 }
 
-// elfHead is that of an executable for Linux, with no sections.
+// elfHead returns the header of an executable for Linux that has no sections.
 func elfHead(machine byte) string {
 	head := make([]byte, 64)
 	copy(head, "\x7fELF\x02\x01\x01")

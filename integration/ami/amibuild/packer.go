@@ -14,21 +14,23 @@ import (
 	"time"
 )
 
-// The oldest Packer that the templates work with: 1.10.
+// The oldest Packer with which the templates work is 1.10.
 const leastMajor, leastMinor = 1, 10
 
-const howToGet = "install 1.10 or newer (https://developer.hashicorp.com/packer/install), or build one with make packer-tool"
+const howToGet = "install 1.10 or newer (https://developer.hashicorp.com/packer/install), " +
+	"or build one with make packer-tool"
 
-// stopGrace is how long Packer may take to clean up in the account when it is interrupted.
+// stopGrace is how long Packer may take, after an interrupt, to remove what it has made in the account.
 const stopGrace = 5 * time.Minute
 
-// packer is a Packer that is new enough.
+// packer is a Packer program that is new enough.
 type packer struct {
 	path    string
-	plugins string // where its plugins are; "" is its own place, and it fetches them itself
+	plugins string // where its plugins are; "" means Packer's own place, into which it fetches them itself
 }
 
-// findPacker returns the one on PATH or, if that will not do, the one in the directory.
+// findPacker returns the Packer on PATH or, if there is none that is new enough, the one in the
+// directory tools.
 func findPacker(ctx context.Context, tools string) (packer, error) {
 	problem := "Packer is not installed"
 	if path, err := exec.LookPath("packer"); err == nil {
@@ -73,35 +75,37 @@ func versionOf(ctx context.Context, path string) (version, error) {
 	return version{major, minor}, errors.Join(errMajor, errMinor)
 }
 
-// init fetches the plugins that the templates need, if they are not there.
+// init fetches the plugins that the templates need, unless they are there.
 func (p packer) init(ctx context.Context, recipe string, stdout, stderr io.Writer) error {
 	if p.plugins != "" {
 		return nil
 	}
 	if err := p.run(ctx, stdout, stderr, "init", recipe); err != nil {
-		return fmt.Errorf("fetch Packer's plugins: %w; without a way to them, make packer-tool", err)
+		return fmt.Errorf("fetch Packer's plugins: %w; if this machine cannot reach them, run make packer-tool", err)
 	}
 	return nil
 }
 
-// run runs Packer. At an interrupt it may remove what it has launched.
+// run runs Packer. After an interrupt Packer gets the time to remove what it has launched.
 func (p packer) run(ctx context.Context, stdout, stderr io.Writer, args ...string) error {
 	cmd := environment(exec.CommandContext(ctx, p.path, args...), p.plugins)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C reaches it by Cancel, once
+	// A group of its own, so that a Ctrl-C reaches Packer only once, by Cancel.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = stopGrace
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("packer %s, before the end: %v", args[0], context.Cause(ctx)) //nolint:errorlint // the cause would make the exit code 0
+		//nolint:errorlint // with the wrapped cause the exit code would be 0
+		return fmt.Errorf("packer %s was interrupted: %v", args[0], context.Cause(ctx))
 	case err != nil:
 		return fmt.Errorf("packer %s: %w", args[0], err)
 	}
 	return nil
 }
 
-// environment makes Packer ask nobody for newer versions of itself.
+// environment keeps Packer from asking its maker for newer versions.
 func environment(cmd *exec.Cmd, plugins string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1")
 	if plugins != "" {

@@ -10,32 +10,32 @@ import (
 	"strings"
 )
 
-// machines are ELF's names of the architectures.
+// machines maps architectures to their names in ELF.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
-// What a part of an AMI's name may be, so that the whole stays within EC2's 128.
+// Patterns for the parts of an AMI's name, which keep the whole name within EC2's limit of 128 characters.
 var (
 	imageWord   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 	versionWord = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,59}$`)
 )
 
-// check looks at what was asked for.
+// check checks the settings from the command line.
 func (o options) check() error {
 	_, known := machines[o.arch]
 	switch {
 	case !imageWord.MatchString(o.image):
-		return fmt.Errorf("IMAGE is %q: name a directory under %s/images, as make ami IMAGE=primes", o.image, o.recipe)
+		return fmt.Errorf("IMAGE is %q: name a directory under %s/images, such as make ami IMAGE=primes", o.image, o.recipe)
 	case !known:
-		return fmt.Errorf("ARCH is %q: there are amd64 and arm64", o.arch)
+		return fmt.Errorf("ARCH is %q: use amd64 or arm64", o.arch)
 	case !versionWord.MatchString(o.version):
-		return fmt.Errorf("AMI_VERSION is %q: take letters, digits, dots and dashes, 60 at most", o.version)
+		return fmt.Errorf("AMI_VERSION is %q: use letters, digits, dots and dashes, 60 at most", o.version)
 	case o.stage == "":
 		return errors.New("no --stage; make ami prepares it")
 	}
 	return nil
 }
 
-// checkStage looks whether the program is there and runs on the architecture, and returns its name.
+// checkStage checks that the program is there and runs on the architecture, and returns its name.
 func checkStage(dir, arch string) (program string, err error) {
 	program, err = programOf(dir)
 	if err != nil {
@@ -47,13 +47,13 @@ func checkStage(dir, arch string) (program string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("the image's program is missing: %w; build it for linux/%s", err, arch)
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // it was only read, so nothing can be lost
 	if _, err := f.ReadAt(head, 0); err == nil && string(head) == "#!" {
-		return program, nil // a script is of all architectures
+		return program, nil // a script fits every architecture
 	}
 	binary, err := elf.NewFile(f)
 	if err != nil {
-		return "", fmt.Errorf("%s is no program for Linux (%w); build it with GOOS=linux GOARCH=%s", file, err, arch)
+		return "", fmt.Errorf("%s is not a program for Linux (%w); build it with GOOS=linux GOARCH=%s", file, err, arch)
 	}
 	if binary.Machine != machines[arch] {
 		return "", fmt.Errorf("%s is built for %s, and ARCH is %s; build it with GOARCH=%s", file, binary.Machine, arch, arch)
@@ -61,7 +61,7 @@ func checkStage(dir, arch string) (program string, err error) {
 	return program, nil
 }
 
-// image is a directory under images/.
+// image is one directory under images/.
 type image struct{ name, dir, program string }
 
 func imagesOf(recipe string) ([]image, error) {
@@ -81,7 +81,7 @@ func imagesOf(recipe string) ([]image, error) {
 	return images, nil
 }
 
-// programOf reads PROGRAM from a directory's image.env.
+// programOf returns the value of PROGRAM in a directory's image.env.
 func programOf(dir string) (string, error) {
 	file := filepath.Join(dir, "image.env")
 	text, err := os.ReadFile(file)

@@ -1,5 +1,5 @@
-// Command guestpipe joins a connection that a QEMU guest has opened to a server of the host: QEMU
-// starts one for each, with the guest's side as standard input and output.
+// Command guestpipe joins a connection that a QEMU guest has opened to a server on the host. QEMU
+// starts one guestpipe for each connection; its standard input and output are the guest's side.
 package main
 
 import (
@@ -21,14 +21,14 @@ func main() {
 	}
 }
 
-// join copies both ways until the server has said all, or hangs up.
+// join copies in both directions until the server has sent everything or hangs up.
 func join(ctx context.Context, addr string, in io.Reader, out io.Writer) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
 	go func() {
-		_, _ = io.Copy(conn, in) // the guest has hung up; the server sees it
+		_, _ = io.Copy(conn, in) // an error means that the guest has hung up; the server notices that
 		_ = conn.(*net.TCPConn).CloseWrite()
 	}()
 	_, err = io.Copy(out, conn)

@@ -1,5 +1,5 @@
-// Package blobtest checks that an implementation of blob.Store keeps the contract
-// of that package: Run is called by the tests of each.
+// Package blobtest checks that an implementation of blob.Store keeps the contract of that package.
+// The tests of each implementation call Run.
 package blobtest
 
 import (
@@ -17,9 +17,9 @@ import (
 
 // Harness makes stores.
 type Harness struct {
-	// Make opens an empty store that is gone when the test ends.
+	// Make opens an empty store, which is removed when the test ends.
 	Make func(t *testing.T) blob.Store
-	// ByContent: versions name the data; writing the same again keeps the version.
+	// ByContent says that versions derive from the data, so that writing the same data again keeps the version.
 	ByContent bool
 	// Writers is how many writers race in tests of compare-and-set; 0 means 16.
 	Writers int
@@ -63,7 +63,7 @@ func put(t *testing.T, s blob.Store, key, data string, last blob.Version) blob.V
 	return v
 }
 
-// holds fails unless the object has these data; version "" is not compared.
+// holds fails the test unless the object has this data and version. A version of "" is not compared.
 func holds(t *testing.T, s blob.Store, key, data string, version blob.Version) {
 	t.Helper()
 	o, err := s.Get(t.Context(), key, "")
@@ -75,7 +75,7 @@ func holds(t *testing.T, s blob.Store, key, data string, version blob.Version) {
 	}
 }
 
-// refused fails unless err is want.
+// refused fails the test unless err is want.
 func refused(t *testing.T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -182,7 +182,9 @@ func testKeys(t *testing.T, h Harness) {
 
 func testBadKeys(t *testing.T, h Harness) {
 	s := h.Make(t)
-	for _, key := range []string{"", ".", "/", "..", "a//b", "a..b", "/a", "a/", ".a", "a.", "a b", "a*", "a>", "ü", "a\n", "a=b", `a\b`} {
+	for _, key := range []string{
+		"", ".", "/", "..", "a//b", "a..b", "/a", "a/", ".a", "a.", "a b", "a*", "a>", "ü", "a\n", "a=b", `a\b`,
+	} {
 		_, err := s.Get(t.Context(), key, "")
 		refused(t, "get "+key, err, blob.ErrInvalidKey)
 		_, err = s.Put(t.Context(), key, nil, blob.Any)
@@ -223,7 +225,7 @@ func testCreateRace(t *testing.T, h Harness) {
 			t.Fatalf("got %d winners, want 1", wins.Load())
 		}
 		holds(t, s, key, winner.Load().(string), "")
-		if round%2 == 0 { // half of them create what was there before
+		if round%2 == 0 { // every other round creates the object after it existed before
 			if err := s.Delete(t.Context(), key); err != nil {
 				t.Fatalf("delete: %v", err)
 			}
@@ -231,7 +233,8 @@ func testCreateRace(t *testing.T, h Harness) {
 	}
 }
 
-// testUpdateRace has each writer append one byte, trying until it wins: none may be lost.
+// testUpdateRace has several writers append one byte each; every writer tries until it succeeds. No
+// byte may be lost.
 func testUpdateRace(t *testing.T, h Harness) {
 	s := h.Make(t)
 	put(t, s, "log", "", "")
@@ -277,7 +280,7 @@ func race(n int, f func(n int)) {
 	wg.Wait()
 }
 
-// testReadAfterWrite reads with and without condition right after each confirmed write.
+// testReadAfterWrite reads, conditionally and unconditionally, right after each confirmed write.
 func testReadAfterWrite(t *testing.T, h Harness) {
 	s := h.Make(t)
 	last := blob.Version("")

@@ -1,6 +1,6 @@
-// Package memblob is a blob store in memory, with faults that can be injected.
-// It keeps nothing over the end of the process, starts no goroutine, and works in
-// testing/synctest bubbles. The zero value is an empty store.
+// Package memblob is a blob store in memory, into which tests can inject faults. Nothing is kept
+// after the process ends. The package starts no goroutine, and works in testing/synctest bubbles.
+// The zero value of Store is an empty store.
 package memblob
 
 import (
@@ -22,7 +22,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	objects  map[string]blob.Object // guarded by mu
-	sequence int                    // gives versions, over all keys; guarded by mu
+	sequence int                    // number of the newest version, over all keys; guarded by mu
 }
 
 // New returns an empty store.
@@ -75,7 +75,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	})
 }
 
-// call runs f under the lock, between the faults that are set for op.
+// call runs f under the lock. It injects the faults that tests asked for: an error before f, or one
+// after it, as if the answer had been lost.
 func (s *Store) call(ctx context.Context, op faults.Op, key string, f func() error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s %s: %w", op, key, context.Cause(ctx))

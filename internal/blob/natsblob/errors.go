@@ -10,7 +10,7 @@ import (
 	"cloudmaster/internal/blob"
 )
 
-// classify wraps err in the port's error that it means, if it means one.
+// classify wraps err in the port's error of the same meaning, if there is one.
 func classify(err error) error {
 	var meaning error
 	switch {

@@ -1,9 +1,9 @@
-// Package natsblob keeps objects in a NATS JetStream key-value bucket: one key
-// per object, its revision as the version.
+// Package natsblob keeps objects in a NATS JetStream key-value bucket: each object is a key, and
+// its revision is its version.
 //
-// Keys are stored as they are: the rule for blob keys is stricter than the broker's.
-// The broker must take messages of blob.MaxSize and a little more (its max_payload;
-// the default of 1 MiB does).
+// Keys are stored unchanged, because the rule for blob keys is stricter than the broker's. The
+// broker must accept messages a little larger than blob.MaxSize. Its setting max_payload decides;
+// the default of 1 MiB is enough.
 package natsblob
 
 import (
@@ -26,24 +26,25 @@ var _ blob.Store = (*Store)(nil)
 type Store struct {
 	bucket string
 	kv     jetstream.KeyValue
-	stream jetstream.Stream // the bucket's
-	// epoch tells this bucket from an earlier one of the same name, in which the same
-	// revision was something else.
+	stream jetstream.Stream // the stream that stores the bucket
+	// epoch identifies this bucket, so that a version of an earlier bucket of the same name, where the
+	// same revision meant other data, is not mistaken for one of this bucket.
 	epoch string
 	opts  Options
 }
 
-// Options tune a store; the zero value works.
+// Options are the settings of a store; the zero value works.
 type Options struct {
-	// Replicas is how many brokers of a cluster keep the store; 0 means 1. It matters only when Open creates it.
+	// Replicas is how many brokers of a cluster keep the store; 0 means 1. It is used only when Open
+	// creates the store.
 	Replicas int
-	// Count is called once for each call of the broker; may be nil.
+	// Count is called after each call to the broker, with its outcome; nil counts nothing.
 	Count func(operation string, err error)
 }
 
 var validBucket = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
 
-// Open opens a bucket and creates it if it is missing.
+// Open opens a bucket, and creates it if it does not exist.
 func Open(ctx context.Context, js jetstream.JetStream, bucket string, opts Options) (*Store, error) {
 	if !validBucket.MatchString(bucket) {
 		return nil, fmt.Errorf("store name %q: use 1 to 200 of the characters A-Z a-z 0-9 _ and -", bucket)
@@ -74,8 +75,8 @@ func (s *Store) open(ctx context.Context, js jetstream.JetStream) error {
 	return err
 }
 
-// bucketConfig is what nats.go creates for a bucket, but for AllowDirect: with it any
-// replica answers reads, also one that has not heard of the latest write.
+// bucketConfig returns what nats.go itself creates for a bucket, except AllowDirect. With
+// AllowDirect any replica would answer reads, also one that has not received the latest write yet.
 func bucketConfig(bucket string, replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              "KV_" + bucket,
@@ -124,7 +125,7 @@ func (s *Store) checkModified(ctx context.Context, key string, have blob.Version
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return blob.ErrNotModified
 	}
-	return nil // modified, or we do not know
+	return nil // modified, or unknown: then Get reads it
 }
 
 // Put implements blob.Store.
@@ -133,7 +134,8 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, last blob.Vers
 		return "", fmt.Errorf("put: %w", err)
 	}
 	if len(data) > blob.MaxSize {
-		return "", fmt.Errorf("put %s: %w: it has %d bytes, the limit is %d", key, blob.ErrTooLarge, len(data), blob.MaxSize)
+		return "", fmt.Errorf("put %s: %w: it has %d bytes, the limit is %d",
+			key, blob.ErrTooLarge, len(data), blob.MaxSize)
 	}
 	revision, err := s.put(ctx, key, data, last)
 	if err != nil {
@@ -154,7 +156,7 @@ func (s *Store) put(ctx context.Context, key string, data []byte, last blob.Vers
 	default:
 		expected, ok := s.revision(last)
 		if !ok {
-			return 0, blob.ErrConflict // not of this bucket
+			return 0, blob.ErrConflict // the version is not of this bucket
 		}
 		revision, err = s.kv.Update(ctx, key, data, expected)
 	}
@@ -179,7 +181,7 @@ func (s *Store) version(revision uint64) blob.Version {
 	return blob.Version(s.epoch + "." + strconv.FormatUint(revision, 10))
 }
 
-// revision is the inverse of version; not ok for one that this bucket never gave.
+// revision is the inverse of version. ok is false for a version that this bucket never gave.
 func (s *Store) revision(v blob.Version) (revision uint64, ok bool) {
 	epoch, number, _ := strings.Cut(string(v), ".")
 	revision, err := strconv.ParseUint(number, 10, 64)

@@ -73,7 +73,7 @@ func TestOpenTwice(t *testing.T) {
 		t.Fatalf("put: %v", err)
 	}
 	if _, err := open(t, js, "b").Get(t.Context(), "k", v); !errors.Is(err, blob.ErrNotModified) {
-		t.Errorf("got %v, want %v: versions hold over handles", err, blob.ErrNotModified)
+		t.Errorf("got %v, want %v: a version is valid for every handle of the store", err, blob.ErrNotModified)
 	}
 }
 
@@ -87,7 +87,8 @@ func TestBadBucket(t *testing.T) {
 	}
 }
 
-// TestAnotherBucketOfTheName: the same revision in a bucket that was deleted and made again is another version.
+// TestAnotherBucketOfTheName: a bucket is deleted and created again under the same name. The same
+// revision in the new bucket must be another version.
 func TestAnotherBucketOfTheName(t *testing.T) {
 	t.Parallel()
 	js := startBroker(t)
@@ -130,7 +131,8 @@ func TestDeletedBucket(t *testing.T) {
 	}
 }
 
-// TestUnchangedIsNotTransferred counts what the client reads.
+// TestUnchangedIsNotTransferred checks, by the bytes that the client reads, that an unchanged value
+// is not transferred.
 func TestUnchangedIsNotTransferred(t *testing.T) {
 	t.Parallel()
 	js := startBroker(t)

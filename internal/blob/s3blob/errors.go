@@ -11,23 +11,23 @@ import (
 	"cloudmaster/internal/blob"
 )
 
-// codeNoKey tells a missing object from a missing bucket.
+// codeNoKey means that the object is missing. Without it a 404 means that the bucket is.
 const codeNoKey = "NoSuchKey"
 
-// codes are S3's error codes that mean one of the port's errors. Those that all services
-// share (denied, throttled) are in awsconf.
+// codes maps S3's error codes to the port's errors. Codes that all AWS services share (denied,
+// throttled) are in awsconf.
 var codes = map[string]error{
 	codeNoKey:                    blob.ErrNotFound,
 	"NoSuchBucket":               blob.ErrNotFound,
-	"NotFound":                   blob.ErrNotFound, // of HEAD, which has no body
+	"NotFound":                   blob.ErrNotFound, // the answer to a HEAD, which has no body with a more exact code
 	"PreconditionFailed":         blob.ErrConflict,
 	"ConditionalRequestConflict": blob.ErrConflict,
 	"NotModified":                blob.ErrNotModified,
 	"EntityTooLarge":             blob.ErrTooLarge,
-	"BucketAlreadyExists":        blob.ErrDenied, // names are global: it is somebody else's
+	"BucketAlreadyExists":        blob.ErrDenied, // names are global: the bucket belongs to another account
 }
 
-// classify wraps an error in the port's, if it is one of them.
+// classify wraps an error in the port's error of the same meaning, if there is one.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -42,7 +42,7 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", blob.ErrDenied, err)
 	case awsconf.Is(err, awsconf.Throttled):
 		return fmt.Errorf("%w: %w", blob.ErrThrottled, err)
-	case status(err) == http.StatusNotModified: // it has no body and so no code
+	case status(err) == http.StatusNotModified: // this answer has no body, and therefore no code
 		return fmt.Errorf("%w: %w", blob.ErrNotModified, err)
 	}
 	return err

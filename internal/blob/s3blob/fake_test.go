@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,14 +16,16 @@ import (
 	"cloudmaster/internal/blob/s3blob"
 )
 
-// answer is what the fake says to one try; lost closes the connection after the request was taken.
+// answer is the fake's prepared answer to one try. With lost, the fake obeys the request and then
+// closes the connection without an answer.
 type answer struct {
 	status int
 	code   string
 	lost   bool
 }
 
-// fake is one bucket with at most one object. It gives its answers first, and then does as S3.
+// fake is one bucket with at most one object. It gives its prepared answers first; after them it
+// behaves like S3.
 type fake struct {
 	mu      sync.Mutex
 	answers []answer
@@ -56,7 +59,8 @@ func (f *fake) do(w http.ResponseWriter, r *http.Request, body []byte) {
 	case r.Method == http.MethodPut && r.Header.Get("If-None-Match") == "*" && f.tag != "",
 		r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && f.tag != "" && r.Header.Get("If-Match") != f.tag:
 		refuse(w, r, http.StatusPreconditionFailed, "PreconditionFailed")
-	case r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && f.tag == "", r.Method == http.MethodGet && f.tag == "":
+	case r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && f.tag == "",
+		r.Method == http.MethodGet && f.tag == "":
 		refuse(w, r, http.StatusNotFound, "NoSuchKey")
 	case r.Method == http.MethodPut:
 		f.data, f.tag = body, fmt.Sprintf("%q", fmt.Sprintf("tag-%s", body))
@@ -65,7 +69,7 @@ func (f *fake) do(w http.ResponseWriter, r *http.Request, body []byte) {
 		w.WriteHeader(http.StatusNotModified)
 	case r.Method == http.MethodGet:
 		w.Header().Set("ETag", f.tag)
-		w.Write(f.data) //nolint:errcheck // the client sees it
+		w.Write(f.data) //nolint:errcheck // the client notices a failure
 	}
 }
 
@@ -128,7 +132,7 @@ func TestPutAnswers(t *testing.T) {
 		tries   int
 	}{
 		"slow down, then done":       {"", []answer{{status: 503, code: "SlowDown"}}, nil, 2},
-		"slow down for good":         {"", []answer{{status: 503, code: "SlowDown"}, {status: 503, code: "SlowDown"}, {status: 503, code: "SlowDown"}, {status: 503, code: "SlowDown"}}, blob.ErrThrottled, 4},
+		"slow down for good":         {"", slices.Repeat([]answer{{status: 503, code: "SlowDown"}}, 4), blob.ErrThrottled, 4},
 		"two at once":                {"", []answer{{status: 409, code: "ConditionalRequestConflict"}}, blob.ErrConflict, 1},
 		"if-match on nothing":        {`"x"`, nil, blob.ErrConflict, 1},
 		"bucket gone, unconditional": {blob.Any, []answer{{status: 404, code: "NoSuchBucket"}}, blob.ErrNotFound, 1},
@@ -149,7 +153,8 @@ func TestPutAnswers(t *testing.T) {
 
 func TestDeleteInMissingBucket(t *testing.T) {
 	f := &fake{}
-	if err := mustOpen(t, f, answer{status: 404, code: "NoSuchBucket"}).Delete(t.Context(), "k"); !errors.Is(err, blob.ErrNotFound) {
+	err := mustOpen(t, f, answer{status: 404, code: "NoSuchBucket"}).Delete(t.Context(), "k")
+	if !errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("got %v, want %v", err, blob.ErrNotFound)
 	}
 }
@@ -177,8 +182,9 @@ func TestRequests(t *testing.T) {
 		t.Errorf("got %d requests, want 4: one that is too large is not sent", len(f.seen))
 	}
 	for _, r := range f.seen {
-		if r.Header.Get("X-Amz-Expected-Bucket-Owner") != "123456789012" || r.URL.Path != "/b-1/a/b" || len(r.TransferEncoding) > 0 {
-			t.Errorf("got %s %s of owner %q, transfer %q", r.Method, r.URL.Path, r.Header.Get("X-Amz-Expected-Bucket-Owner"), r.TransferEncoding)
+		owner := r.Header.Get("X-Amz-Expected-Bucket-Owner")
+		if owner != "123456789012" || r.URL.Path != "/b-1/a/b" || len(r.TransferEncoding) > 0 {
+			t.Errorf("got %s %s of owner %q, transfer %q", r.Method, r.URL.Path, owner, r.TransferEncoding)
 		}
 	}
 }

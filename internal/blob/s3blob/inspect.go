@@ -13,14 +13,15 @@ import (
 	"cloudmaster/internal/blob"
 )
 
-// State is what is there under a bucket's name, for who sets up and takes down.
+// State is what S3 has under a bucket's name. Those who set up and take down deployments ask for it.
 type State struct {
 	Exists  bool
 	Tags    map[string]string
 	Differs []string // what Protect would change
 }
 
-// Inspect looks at a bucket and changes nothing. One of another account is blob.ErrDenied.
+// Inspect looks at a bucket, and changes nothing. If the bucket belongs to another account it
+// returns blob.ErrDenied.
 func Inspect(ctx context.Context, cfg aws.Config, bucket, account string) (State, error) {
 	opened, err := Open(ctx, cfg, bucket, Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
@@ -36,7 +37,7 @@ func Inspect(ctx context.Context, cfg aws.Config, bucket, account string) (State
 	return s, nil
 }
 
-// S3's codes for what a bucket was never given.
+// S3's error codes for settings that a bucket does not have.
 const (
 	codeNoTags       = "NoSuchTagSet"
 	codeNoBlock      = "NoSuchPublicAccessBlockConfiguration"
@@ -75,7 +76,7 @@ func closed(c *types.PublicAccessBlockConfiguration) bool {
 		aws.ToBool(c.IgnorePublicAcls) && aws.ToBool(c.RestrictPublicBuckets)
 }
 
-// encrypted holds for any key: an operator may have chosen one of KMS.
+// encrypted reports whether objects are encrypted, with whatever key: an operator may have chosen one of KMS.
 func encrypted(c *types.ServerSideEncryptionConfiguration) bool {
 	if c == nil {
 		return false
@@ -88,8 +89,8 @@ func encrypted(c *types.ServerSideEncryptionConfiguration) bool {
 	return false
 }
 
-// Remove deletes a bucket with all that is in it, old versions too. One that is not
-// there is no error.
+// Remove deletes a bucket with everything in it, old versions included. It is not an error if the
+// bucket does not exist.
 func Remove(ctx context.Context, cfg aws.Config, bucket, account string) error {
 	client, owner := newClient(cfg), aws.String(account)
 	err := empty(ctx, client, bucket, owner)
@@ -103,7 +104,9 @@ func Remove(ctx context.Context, cfg aws.Config, bucket, account string) error {
 }
 
 func empty(ctx context.Context, client *s3.Client, bucket string, owner *string) error {
-	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{Bucket: &bucket, ExpectedBucketOwner: owner})
+	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{
+		Bucket: &bucket, ExpectedBucketOwner: owner,
+	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -123,7 +126,7 @@ func empty(ctx context.Context, client *s3.Client, bucket string, owner *string)
 	return nil
 }
 
-// erase deletes what one page of a list names, which is what one call takes.
+// erase deletes the objects of one page of a list. One call accepts as many as a page has.
 func erase(ctx context.Context, client *s3.Client, bucket string, owner *string, ids []types.ObjectIdentifier) error {
 	if len(ids) == 0 {
 		return nil
@@ -136,7 +139,8 @@ func erase(ctx context.Context, client *s3.Client, bucket string, owner *string,
 	}
 	var errs []error
 	for _, e := range out.Errors {
-		errs = append(errs, fmt.Errorf("object %s: %s: %s", aws.ToString(e.Key), aws.ToString(e.Code), aws.ToString(e.Message)))
+		errs = append(errs, fmt.Errorf("object %s: %s: %s",
+			aws.ToString(e.Key), aws.ToString(e.Code), aws.ToString(e.Message)))
 	}
 	return errors.Join(errs...)
 }

@@ -18,7 +18,8 @@ import (
 	"cloudmaster/internal/blob/s3blob"
 )
 
-// localstack returns what reaches the LocalStack that the environment names, as an account.
+// localstack returns the AWS configuration of an account for the LocalStack that the environment
+// names, and skips the test if it names none.
 func localstack(t *testing.T, account string) aws.Config {
 	t.Helper()
 	endpoint := os.Getenv("LOCALSTACK_ENDPOINT")
@@ -36,7 +37,7 @@ func localstack(t *testing.T, account string) aws.Config {
 
 func pathStyle(o *s3.Options) { o.UsePathStyle = true }
 
-// bucket creates one that is gone, with all in it, when the test ends.
+// bucket creates a bucket, which is deleted with everything in it when the test ends.
 func bucket(t *testing.T, cfg aws.Config) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text()[:16])
@@ -75,7 +76,8 @@ func TestConformance(t *testing.T) {
 
 func TestOpenMissing(t *testing.T) {
 	cfg := localstack(t, "test")
-	if _, err := s3blob.Open(t.Context(), cfg, "test-"+strings.ToLower(rand.Text()[:16]), s3blob.Options{}); !errors.Is(err, blob.ErrNotFound) {
+	name := "test-" + strings.ToLower(rand.Text()[:16])
+	if _, err := s3blob.Open(t.Context(), cfg, name, s3blob.Options{}); !errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("got %v, want %v", err, blob.ErrNotFound)
 	}
 }
@@ -90,14 +92,16 @@ func TestCreateProtects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := public.PublicAccessBlockConfiguration; !*p.BlockPublicAcls || !*p.BlockPublicPolicy || !*p.IgnorePublicAcls || !*p.RestrictPublicBuckets {
+	p := public.PublicAccessBlockConfiguration
+	if !*p.BlockPublicAcls || !*p.BlockPublicPolicy || !*p.IgnorePublicAcls || !*p.RestrictPublicBuckets {
 		t.Errorf("got %+v, want all public access blocked", p)
 	}
 	crypt, err := client.GetBucketEncryption(t.Context(), &s3.GetBucketEncryptionInput{Bucket: &name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := crypt.ServerSideEncryptionConfiguration.Rules[0].ApplyServerSideEncryptionByDefault.SSEAlgorithm; got != types.ServerSideEncryptionAes256 {
+	rule := crypt.ServerSideEncryptionConfiguration.Rules[0]
+	if got := rule.ApplyServerSideEncryptionByDefault.SSEAlgorithm; got != types.ServerSideEncryptionAes256 {
 		t.Errorf("got encryption %q, want AES256", got)
 	}
 	tags, err := client.GetBucketTagging(t.Context(), &s3.GetBucketTaggingInput{Bucket: &name})

@@ -1,9 +1,9 @@
-// Package s3blob is the S3 adapter of the blob port: an object per key in one
-// bucket, ETags as versions, conditional requests as compare-and-set.
+// Package s3blob is the S3 adapter of the blob port: each object is an object of one bucket, ETags
+// are versions, and conditional requests are compare-and-set.
 //
-// A conditional write whose answer was lost and that the SDK sent again finds its own
-// first try and reports blob.ErrConflict, as the port allows: who meets a conflict
-// reads the object and sees whose it is.
+// If the answer to a conditional write is lost, the SDK sends it again. The second try then finds
+// what the first one wrote, and reports blob.ErrConflict, as the port allows: whoever gets a
+// conflict reads the object and sees who wrote it.
 package s3blob
 
 import (
@@ -23,10 +23,10 @@ import (
 
 var _ blob.Store = (*Store)(nil)
 
-// Options of Open; the zero value works.
+// Options are the settings of Open; the zero value works.
 type Options struct {
-	// Account is the number of the account that must own the bucket: names are global, and
-	// a bucket of this name may be somebody else's. Empty is any.
+	// Account is the number of the account that must own the bucket. Names are global, so a bucket of
+	// this name may belong to someone else. Empty accepts any owner.
 	Account string
 }
 
@@ -37,8 +37,8 @@ type Store struct {
 	owner  *string
 }
 
-// Open opens an existing bucket; blob.ErrNotFound if there is none, blob.ErrDenied if it
-// belongs to another account.
+// Open opens an existing bucket. It returns blob.ErrNotFound if there is none, and blob.ErrDenied
+// if it belongs to another account.
 func Open(ctx context.Context, cfg aws.Config, bucket string, opts Options) (*Store, error) {
 	s := &Store{client: newClient(cfg), bucket: bucket}
 	if opts.Account != "" {
@@ -56,8 +56,8 @@ func Open(ctx context.Context, cfg aws.Config, bucket string, opts Options) (*St
 	return s, nil
 }
 
-// newClient returns a client that any service with S3's API understands: where an endpoint
-// is named, the bucket is part of the path, not of the host name.
+// newClient returns a client that works with any service that has S3's API: if an endpoint is
+// configured, the bucket is part of the path instead of the host name.
 func newClient(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = o.BaseEndpoint != nil
@@ -78,7 +78,7 @@ func (s *Store) Get(ctx context.Context, key string, have blob.Version) (blob.Ob
 	if err != nil {
 		return blob.Object{}, fmt.Errorf("get %s: %w", key, classify(err))
 	}
-	defer out.Body.Close() //nolint:errcheck // it was read to its end, or failed
+	defer out.Body.Close() //nolint:errcheck // the body was read to its end, or reading failed
 	data, err := io.ReadAll(io.LimitReader(out.Body, blob.MaxSize+1))
 	if err != nil {
 		return blob.Object{}, fmt.Errorf("get %s: %w", key, err)
@@ -108,7 +108,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, last blob.Vers
 	out, err := s.client.PutObject(ctx, in)
 	err = classify(err)
 	if in.IfMatch != nil && awsconf.Code(err) == codeNoKey {
-		err = fmt.Errorf("%w: %v", blob.ErrConflict, err) //nolint:errorlint // there is no object: that is a conflict, and nothing else
+		err = fmt.Errorf("%w: %v", blob.ErrConflict, err) //nolint:errorlint // must not also be ErrNotFound
 	}
 	if err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)

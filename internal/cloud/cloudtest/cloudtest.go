@@ -1,9 +1,9 @@
-// Package cloudtest is the conformance suite of the cloud port: each test is one
-// clause of the contract in package cloud. Every implementation passes it.
+// Package cloudtest is the conformance suite of the cloud port: each test checks one clause of the
+// contract in package cloud. Every implementation must pass it.
 //
-// What an implementation cannot do, or what cannot be seen of it from outside, its
-// Harness declares, and the clauses that need it are skipped by name. The suite
-// waits through Harness.Eventually for whatever may lag, and never sleeps.
+// A Harness says which clauses its implementation cannot keep, or cannot show from outside; their
+// tests are skipped and say so. The suite waits with Harness.Eventually for everything that may
+// lag, and never sleeps.
 package cloudtest
 
 import (
@@ -18,33 +18,32 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Harness says how to reach an implementation and what to expect of it.
+// Harness gives access to an implementation and says what to expect of it.
 type Harness struct {
-	// Open returns a Cloud value of a deployment, and cleans up after the test. Values of one
-	// deployment are opened several times in a test, and are then two controllers on it.
-	// capacity is the most instances the deployment may have; 0 is no limit.
+	// Open returns a Cloud value of a deployment, and cleans up after the test. A test may open the
+	// same deployment several times: the values then stand for several controllers on it. capacity is
+	// the most instances that the deployment may have; 0 means no limit.
 	Open func(t *testing.T, deployment string, capacity int) cloud.Cloud
 
 	Image        string          // an image whose instances run until they are terminated
 	MissingImage string          // a well-formed name of an image that does not exist
 	UnknownID    pool.InstanceID // a well-formed id that no instance has
 
-	// UserData returns what an instance was told; ok is false while that cannot be seen
-	// yet. Nil if it can never be seen.
+	// UserData returns the document that an instance received; ok is false as long as it cannot be
+	// seen. Nil if it can never be seen.
 	UserData func(t *testing.T, c cloud.Cloud, inst cloud.Instance) (doc []byte, ok bool)
 
-	// Eventually calls cond until it returns true, and fails the test if it does not within
-	// what the implementation may take to start, end or list an instance. The
-	// default asks every 5 ms for 10 s.
+	// Eventually calls cond until it returns true. It fails the test if that takes longer than the
+	// implementation may take to start, end or list an instance. The default calls every 5 ms for 10 s.
 	Eventually func(t *testing.T, what string, cond func() bool)
 
-	KnowsIDs  bool // ids are chosen before the launch, and Spec.UserData is called with them
-	Capacity  bool // Open honours capacity
-	Tokens    bool // a token is idempotent, also between two Cloud values
-	Conflicts bool // a token with other parameters is ErrConflict
+	KnowsIDs  bool // the cloud chooses ids before the launch, and calls Spec.UserData with them
+	Capacity  bool // Open obeys its argument capacity
+	Tokens    bool // tokens make launches idempotent, also between two Cloud values
+	Conflicts bool // a token that is used again with other parameters is ErrConflict
 }
 
-// Run runs the suite.
+// Run runs the suite on the harness's implementation.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.Eventually == nil {
@@ -55,7 +54,7 @@ func Run(t *testing.T, h Harness) {
 		run  func(*testing.T, *suite)
 		need bool
 	}{
-		{"launch tells of what it started", launchTells, true},
+		{"launch returns what it started", launchTells, true},
 		{"launch returns fewer only with an error", launchPartly, h.Capacity},
 		{"launch on a full cloud starts nothing", launchFull, h.Capacity},
 		{"launch refuses a missing image", launchMissingImage, true},
@@ -107,7 +106,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// suite is one test's world: a deployment of its own and a Cloud value on it.
+// suite is what one test works with: a deployment of its own and a Cloud value on it.
 type suite struct {
 	Harness
 
@@ -115,7 +114,7 @@ type suite struct {
 	c          cloud.Cloud
 }
 
-// spec is a launch of n instances of the pool "main" with a token of its own.
+// spec returns a launch of n instances of the pool "main", with a token that no other launch has.
 func (s *suite) spec(n int) cloud.Spec {
 	return cloud.Spec{
 		Token: "t-" + rand.Text(), Count: n, Image: s.Image,
@@ -124,7 +123,7 @@ func (s *suite) spec(n int) cloud.Spec {
 	}
 }
 
-// launch launches n instances or ends the test.
+// launch launches n instances, or ends the test.
 func (s *suite) launch(t *testing.T, n int) []cloud.Instance {
 	t.Helper()
 	out, err := s.c.Launch(t.Context(), s.spec(n))
@@ -134,7 +133,7 @@ func (s *suite) launch(t *testing.T, n int) []cloud.Instance {
 	return out
 }
 
-// list returns what c lists, by id.
+// list returns what c lists, by instance id.
 func (s *suite) list(t *testing.T, c cloud.Cloud) map[pool.InstanceID]cloud.Instance {
 	t.Helper()
 	all, err := c.List(t.Context())
@@ -181,7 +180,7 @@ func (s *suite) listed(t *testing.T, c cloud.Cloud, want ...cloud.Instance) {
 	})
 }
 
-// unlisted waits until the instances are gone from the list.
+// unlisted waits until c no longer lists the instances.
 func (s *suite) unlisted(t *testing.T, gone ...cloud.Instance) {
 	t.Helper()
 	s.Eventually(t, "terminated instances leave the list", func() bool {

@@ -35,7 +35,7 @@ func launchTells(t *testing.T, s *suite) {
 	s.listed(t, s.c, out...)
 }
 
-// wantTags checks tags that an instance must have; it may have others.
+// wantTags checks that an instance has these tags. It may have others as well.
 func (s *suite) wantTags(t *testing.T, inst cloud.Instance, want map[string]string) {
 	t.Helper()
 	for key, value := range want {

@@ -80,7 +80,8 @@ func becomesRunning(t *testing.T, s *suite) {
 	})
 	got := s.list(t, s.c)[out[0].ID]
 	if got.Image != s.Image || !got.Launched.Equal(out[0].Launched) {
-		t.Errorf("List: got image %q, launched %s; want %q, %s as Launch said", got.Image, got.Launched, s.Image, out[0].Launched)
+		t.Errorf("List: got image %q, launched %s; want %q, %s as Launch returned them",
+			got.Image, got.Launched, s.Image, out[0].Launched)
 	}
 }
 
@@ -170,7 +171,8 @@ func foreign(t *testing.T, s *suite) {
 	if got := s.list(t, other); len(got) != 0 {
 		t.Errorf("List of another deployment: got %v, want nothing", got)
 	}
-	if err := other.Tag(t.Context(), map[string]string{cloud.TagState: "active"}, out[0].ID); !errors.Is(err, cloud.ErrNotFound) {
+	err := other.Tag(t.Context(), map[string]string{cloud.TagState: "active"}, out[0].ID)
+	if !errors.Is(err, cloud.ErrNotFound) {
 		t.Errorf("Tag by another deployment: got error %v, want ErrNotFound", err)
 	}
 	if err := other.Terminate(t.Context(), out[0].ID); err != nil {

@@ -1,17 +1,17 @@
-// Package memcloud is the cloud in memory: the twin of EC2 for tests and
-// simulations. It behaves, and can be told to misbehave: it boots slowly, lists late,
-// ends slowly, runs out of room, throttles, fails, loses answers and instances.
+// Package memcloud is a cloud in memory, which stands for EC2 in tests and simulations. Options and
+// faults make it as difficult as the real one: it can boot slowly, list late, end slowly, run out
+// of room, throttle, fail, and lose answers and instances.
 //
-// An Account holds the instances of all deployments; Account.Cloud is the port for one of them.
+// An Account has the instances of all deployments; Account.Cloud returns the port to one of them.
 // Ids are i-000001, i-000002, … in the order of launch.
 //
-// Time is the plain clock, also that of a testing/synctest bubble. Nothing runs in
-// the background: what an instance is follows from when one looks at it. The one
-// exception is a timer per launch while Options.OnRunning is set.
+// Time is the plain clock, so that tests can use the fake one of a testing/synctest bubble. Nothing
+// runs in the background: the phase of an instance is computed when somebody looks. The only
+// exception is one timer per launch if Options.OnRunning is given.
 //
-// A token is known for as long as the Account lives. As on EC2, other user data is a
-// conflict too (unless KnowsIDs, where it differs by instance), and a launch that
-// started nothing leaves its token unused.
+// Tokens are remembered for as long as the Account lives. As on EC2, a token that is used again
+// with other user data is a conflict (but not with KnowsIDs, where the user data differ by
+// instance), and a launch that started nothing leaves its token unused.
 package memcloud
 
 import (
@@ -27,15 +27,15 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Account is a whole cloud: the instances of all deployments, and the knobs of tests.
+// Account is a whole cloud: the instances of all deployments, with the means by which tests control it.
 type Account struct {
 	mu       sync.Mutex
-	opts     Options                       // Capacity is guarded by mu, the rest is constant
-	launched int                           // how many ever; guarded by mu
-	present  []*instance                   // those that a list may show; guarded by mu
-	byID     map[pool.InstanceID]*instance // all that ever were; guarded by mu
-	tokens   float64                       // left in the bucket; guarded by mu
-	filled   time.Time                     // when tokens was right; guarded by mu
+	opts     Options                       // Capacity is guarded by mu, the rest never changes
+	launched int                           // how many instances were ever launched; guarded by mu
+	present  []*instance                   // the instances that a list may still show; guarded by mu
+	byID     map[pool.InstanceID]*instance // all instances that ever existed; guarded by mu
+	tokens   float64                       // left in the bucket that limits calls; guarded by mu
+	filled   time.Time                     // when tokens was last computed; guarded by mu
 	launches map[launchKey]*launch         // guarded by mu
 	faults   map[Op]*faults                // guarded by mu
 	calls    []Call                        // guarded by mu
@@ -43,12 +43,12 @@ type Account struct {
 
 type launchKey struct{ deployment, token string }
 
-// launch is what a token stands for.
+// launch is what is remembered of the launch with one token.
 type launch struct {
 	image   string
 	count   int
 	tags    map[string]string
-	doc     []byte // without KnowsIDs
+	doc     []byte // the user data; nil with KnowsIDs
 	started []*instance
 }
 
@@ -72,7 +72,7 @@ type Cloud struct {
 
 var _ cloud.Cloud = (*Cloud)(nil)
 
-// Cloud returns a value for the deployment. All values of one deployment are alike.
+// Cloud returns the port to the deployment. All values for one deployment behave the same.
 func (a *Account) Cloud(deployment string) *Cloud {
 	return &Cloud{account: a, deployment: deployment}
 }
@@ -87,7 +87,9 @@ func (c *Cloud) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, 
 		out, err = c.launch(&spec)
 		lost, err = a.finish(OpLaunch, err)
 	}
-	call := Call{Op: OpLaunch, Deployment: c.deployment, Token: spec.Token, Asked: spec.Count, Tags: maps.Clone(spec.Tags), Err: err}
+	call := Call{
+		Op: OpLaunch, Deployment: c.deployment, Token: spec.Token, Asked: spec.Count, Tags: maps.Clone(spec.Tags), Err: err,
+	}
 	for _, in := range out {
 		call.IDs = append(call.IDs, in.ID)
 	}
@@ -133,8 +135,8 @@ func userData(spec *cloud.Spec, id pool.InstanceID) ([]byte, error) {
 	return doc, nil
 }
 
-// launchOnce launches, or tells what the token launched before; fresh is what is
-// new among it. UserData is called with the lock held, so it must not call the cloud.
+// launchOnce launches, or finds what the token has launched before. fresh is the part of all that
+// was started now. It calls spec.UserData while it has the lock, so that function must not call the cloud.
 func (c *Cloud) launchOnce(now time.Time, spec *cloud.Spec, shared []byte) (all, fresh []cloud.Instance, err error) {
 	a := c.account
 	a.mu.Lock()
@@ -175,7 +177,7 @@ func (l *launch) tell(now time.Time) []cloud.Instance {
 	return out
 }
 
-// startLocked starts as many instances as there is room for.
+// startLocked starts as many of the launch's instances as there is room for.
 func (c *Cloud) startLocked(now time.Time, spec *cloud.Spec, l *launch) error {
 	a := c.account
 	n := spec.Count
@@ -199,8 +201,8 @@ func (c *Cloud) startLocked(now time.Time, spec *cloud.Spec, l *launch) error {
 	return nil
 }
 
-// List implements cloud.Cloud: the world as it was Options.ListLag ago, with the tags
-// of now.
+// List implements cloud.Cloud. It returns the instances as they were Options.ListLag ago, but with
+// their present tags.
 func (c *Cloud) List(ctx context.Context) ([]cloud.Instance, error) {
 	out, err := c.list(ctx)
 	c.account.record(Call{Op: OpList, Deployment: c.deployment, Err: err})
@@ -226,7 +228,7 @@ func (c *Cloud) list(ctx context.Context) ([]cloud.Instance, error) {
 
 func (c *Cloud) owns(in *instance) bool { return in.Tags[cloud.TagDeployment] == c.deployment }
 
-// Tag implements cloud.Cloud. Either all instances are tagged or none.
+// Tag implements cloud.Cloud. It tags either all of the instances or none.
 func (c *Cloud) Tag(ctx context.Context, tags map[string]string, ids ...pool.InstanceID) error {
 	a := c.account
 	err := a.begin(ctx, OpTag)

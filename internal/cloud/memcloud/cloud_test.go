@@ -24,8 +24,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]memcloud.Options{
-		"instant":   {},
-		"slow":      {BootDelay: 20 * time.Millisecond, TerminateDelay: 20 * time.Millisecond, ListLag: 30 * time.Millisecond, Latency: time.Millisecond},
+		"instant": {},
+		"slow": {
+			BootDelay: 20 * time.Millisecond, TerminateDelay: 20 * time.Millisecond,
+			ListLag: 30 * time.Millisecond, Latency: time.Millisecond,
+		},
 		"knows ids": {KnowsIDs: true, ListLag: 5 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -36,7 +39,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// harness gives each test an account of its own.
+// harness returns a harness that gives each test an account of its own.
 func harness(opts memcloud.Options) cloudtest.Harness {
 	var mu sync.Mutex
 	accounts := map[*testing.T]*memcloud.Account{} // guarded by mu
@@ -100,7 +103,7 @@ func ids(list []cloud.Instance) []pool.InstanceID {
 	return out
 }
 
-// listed is what c lists, as "i-000001 running, …".
+// listed returns what c lists, as "i-000001 running, …".
 func listed(t *testing.T, c cloud.Cloud) string {
 	t.Helper()
 	out, err := c.List(t.Context())
@@ -137,11 +140,14 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// The life of an instance as EC2 shows it: late, and in this order.
+// TestLifeOfAnInstance checks what a list shows, and when: as on EC2, everything is listed late,
+// but in the right order.
 func TestLifeOfAnInstance(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := newAccount(t, memcloud.Options{BootDelay: 30 * time.Second, TerminateDelay: 20 * time.Second, ListLag: 5 * time.Second})
+		a := newAccount(t, memcloud.Options{
+			BootDelay: 30 * time.Second, TerminateDelay: 20 * time.Second, ListLag: 5 * time.Second,
+		})
 		c := a.Cloud("d")
 		launch(t, c, "one", 1)
 		start := time.Now()
@@ -216,7 +222,7 @@ func TestHooks(t *testing.T) {
 		var c *memcloud.Cloud
 		hook := func(what string) func(cloud.Instance) {
 			return func(in cloud.Instance) {
-				if _, err := c.List(t.Context()); err != nil { // hooks may call the cloud
+				if _, err := c.List(t.Context()); err != nil { // hooks are allowed to call the cloud
 					t.Errorf("List: got error %v, want none", err)
 				}
 				in.Tags["spoilt"] = "by a hook"
@@ -231,7 +237,7 @@ func TestHooks(t *testing.T) {
 		})
 		c = a.Cloud("d")
 		launch(t, c, "one", 2)
-		launch(t, c, "one", 2) // the same: no hook
+		launch(t, c, "one", 2) // the same token again: no hook is called
 		time.Sleep(5 * time.Second)
 		terminate(t, c, "i-000002")
 		terminate(t, c, "i-000002")
@@ -239,13 +245,14 @@ func TestHooks(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		want := []string{
-			"0s launch i-000001 pending", "0s launch i-000002 pending", "5s terminate i-000002 terminating", "10s running i-000001 running",
+			"0s launch i-000001 pending", "0s launch i-000002 pending",
+			"5s terminate i-000002 terminating", "10s running i-000001 running",
 		}
 		if diff := cmp.Diff(want, seen); diff != "" {
 			t.Errorf("hooks (-want +got):\n%s", diff)
 		}
 		if _, ok := a.Instances()[0].Tags["spoilt"]; ok {
-			t.Error("tags: got what a hook wrote, want copies given out")
+			t.Error("tags: got what a hook wrote, want hooks to get copies")
 		}
 	})
 }
@@ -273,7 +280,7 @@ func TestCapacityIsOfTheAccount(t *testing.T) {
 	})
 }
 
-// Other user data under a used token is a conflict, as on EC2.
+// TestUserDataIsAParameter: other user data with the same token is a conflict, as on EC2.
 func TestUserDataIsAParameter(t *testing.T) {
 	t.Parallel()
 	for knows, want := range map[bool]error{false: cloud.ErrConflict, true: nil} {

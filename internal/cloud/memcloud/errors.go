@@ -7,7 +7,7 @@ import (
 	"cloudmaster/internal/cloud"
 )
 
-// check refuses specifications that can never be launched here.
+// check refuses specifications that can never be launched in this account.
 func (a *Account) check(spec *cloud.Spec) error {
 	if err := spec.Validate(); err != nil {
 		return err

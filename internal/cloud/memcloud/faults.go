@@ -9,7 +9,7 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Op names an operation of the port.
+// Op is the name of an operation of the port.
 type Op string
 
 // The operations.
@@ -20,28 +20,28 @@ const (
 	OpTerminate Op = "terminate"
 )
 
-// Call is one call of the port, for tests to look at.
+// Call is one call of the port, as tests can inspect it.
 type Call struct {
 	At         time.Time
 	Op         Op
 	Deployment string
-	Token      string            // of a launch
-	Asked      int               // instances that a launch asked for
+	Token      string            // only for a launch
+	Asked      int               // how many instances a launch asked for
 	IDs        []pool.InstanceID // launched, tagged or terminated; nil for lists
-	Tags       map[string]string // of a launch or tag
-	Err        error             // as returned
+	Tags       map[string]string // those given to a launch or Tag
+	Err        error             // the error that the call returned
 }
 
-// faults is what one operation is told to do wrong.
+// faults is the injected misbehaviour of one operation.
 type faults struct {
-	next  []error // without effect; a nil lets one call pass
-	lost  []error // returned after the call took effect; a nil keeps one answer
-	after error   // once passes is used up
+	next  []error // returned by calls that have no effect; a nil lets one call pass
+	lost  []error // returned although the call took effect; a nil leaves one answer alone
+	after error   // returned by every call once passes is used up
 	pass  int
 }
 
-// NextError makes the next calls of op fail without effect, with one of errs each. A
-// nil among them lets one call pass.
+// NextError makes the next calls of op fail without effect, each with the next of errs. A nil among
+// errs lets one call pass.
 func (a *Account) NextError(op Op, errs ...error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -49,8 +49,8 @@ func (a *Account) NextError(op Op, errs ...error) {
 	f.next = append(f.next, errs...)
 }
 
-// LoseAnswer makes the next calls of op take effect and return one of errs each all
-// the same: what a client sees whose connection breaks.
+// LoseAnswer makes the next calls of op take effect and nevertheless return an error, each the next
+// of errs. This is what a client sees whose connection breaks.
 func (a *Account) LoseAnswer(op Op, errs ...error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -58,8 +58,7 @@ func (a *Account) LoseAnswer(op Op, errs ...error) {
 	f.lost = append(f.lost, errs...)
 }
 
-// FailAfter lets n calls of op pass and makes all later ones fail with err, without
-// effect, until Heal.
+// FailAfter lets n calls of op pass. All later ones fail with err and without effect, until Heal.
 func (a *Account) FailAfter(op Op, n int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -74,14 +73,14 @@ func (a *Account) Heal() {
 	clear(a.faults)
 }
 
-// SetCapacity changes Options.Capacity. What runs goes on.
+// SetCapacity changes Options.Capacity. Instances that run go on running.
 func (a *Account) SetCapacity(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.opts.Capacity = n
 }
 
-// Vanish ends instances behind everybody's back, at once.
+// Vanish ends instances at once, without any call of the port.
 func (a *Account) Vanish(ids ...pool.InstanceID) {
 	a.mu.Lock()
 	ended := a.endLocked(time.Now(), 0, func(in *instance) bool { return slices.Contains(ids, in.ID) })
@@ -89,15 +88,15 @@ func (a *Account) Vanish(ids ...pool.InstanceID) {
 	a.tell(a.opts.OnTerminate, ended)
 }
 
-// Instances returns the instances of all deployments as they are now, without lag,
-// in the order of their launch.
+// Instances returns the instances of all deployments as they are now, without lag, in the order of
+// their launch.
 func (a *Account) Instances() []cloud.Instance {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.viewLocked(time.Now(), func(*instance) bool { return true })
 }
 
-// UserData returns what an instance was told.
+// UserData returns the document that an instance received.
 func (a *Account) UserData(id pool.InstanceID) (doc []byte, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -135,7 +134,8 @@ func (a *Account) ForgetCalls() {
 	a.calls = nil
 }
 
-// begin is the way in of every call: it takes its time, and may fail.
+// begin is called first by every method of the port: it spends the latency, and may return an
+// injected fault.
 func (a *Account) begin(ctx context.Context, op Op) error {
 	if a.opts.Latency > 0 {
 		timer := time.NewTimer(a.opts.Latency)
@@ -165,7 +165,7 @@ func (a *Account) begin(ctx context.Context, op Op) error {
 	return a.throttleLocked(time.Now())
 }
 
-// throttleLocked takes one token from the bucket.
+// throttleLocked takes one token from the bucket that limits calls, or refuses the call if none is left.
 func (a *Account) throttleLocked(now time.Time) error {
 	if a.opts.CallRate == 0 {
 		return nil
@@ -180,8 +180,8 @@ func (a *Account) throttleLocked(now time.Time) error {
 	return nil
 }
 
-// finish is the way out of every call that took effect: it loses the answer if so
-// told.
+// finish is called last by every method that took effect. It replaces the answer by an error if a
+// test asked for a lost answer.
 func (a *Account) finish(op Op, err error) (lost bool, answer error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

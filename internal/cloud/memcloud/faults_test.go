@@ -15,17 +15,20 @@ import (
 
 var errBroken = errors.New("broken")
 
-// operations calls every method of the port on a world with the instance i-000001.
+// operations has a call of each method of the port. They expect that the instance i-000001 exists.
 var operations = map[memcloud.Op]func(context.Context, cloud.Cloud) error{
-	memcloud.OpLaunch: func(ctx context.Context, c cloud.Cloud) error { _, err := c.Launch(ctx, spec("new", 1)); return err },
-	memcloud.OpList:   func(ctx context.Context, c cloud.Cloud) error { _, err := c.List(ctx); return err },
+	memcloud.OpLaunch: func(ctx context.Context, c cloud.Cloud) error {
+		_, err := c.Launch(ctx, spec("new", 1))
+		return err
+	},
+	memcloud.OpList: func(ctx context.Context, c cloud.Cloud) error { _, err := c.List(ctx); return err },
 	memcloud.OpTag: func(ctx context.Context, c cloud.Cloud) error {
 		return c.Tag(ctx, map[string]string{"a": "b"}, "i-000001")
 	},
 	memcloud.OpTerminate: func(ctx context.Context, c cloud.Cloud) error { return c.Terminate(ctx, "i-000001") },
 }
 
-// effect describes what the operations above may have changed.
+// effect describes everything that the operations above may have changed.
 func effect(a *memcloud.Account) string {
 	out := phases(a.Instances())
 	for _, in := range a.Instances() {
@@ -82,7 +85,8 @@ func TestLostAnswerHasEffect(t *testing.T) {
 	}
 }
 
-// Repeating a launch whose answer was lost finds what it started.
+// TestLostLaunchIsFoundByItsToken: repeating a launch whose answer was lost returns what that
+// launch started.
 func TestLostLaunchIsFoundByItsToken(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t, memcloud.Options{})
@@ -174,13 +178,15 @@ func TestHistory(t *testing.T) {
 	launch(t, c, "one", 1)
 	terminate(t, c, "i-000001")
 	calls := a.Calls()
-	if len(calls) != 3 || a.Count(memcloud.OpLaunch) != 2 || a.Count(memcloud.OpTerminate) != 1 || a.Count(memcloud.OpList) != 0 {
+	if len(calls) != 3 || a.Count(memcloud.OpLaunch) != 2 ||
+		a.Count(memcloud.OpTerminate) != 1 || a.Count(memcloud.OpList) != 0 {
 		t.Fatalf("got %v, want two launches and a termination", calls)
 	}
 	if !errors.Is(calls[0].Err, errBroken) || calls[0].IDs != nil || calls[0].Asked != 1 || calls[0].Token != "one" {
 		t.Errorf("first: got %+v, want the failed launch", calls[0])
 	}
-	if want := []pool.InstanceID{"i-000001"}; !slices.Equal(calls[1].IDs, want) || !slices.Equal(calls[2].IDs, want) || calls[2].Deployment != "d" {
+	if want := []pool.InstanceID{"i-000001"}; !slices.Equal(calls[1].IDs, want) ||
+		!slices.Equal(calls[2].IDs, want) || calls[2].Deployment != "d" {
 		t.Errorf("then: got %+v, want both of %v", calls[1:], want)
 	}
 	a.ForgetCalls()

@@ -10,18 +10,18 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// instance is one instance and the moments of its life. Its phase is not stored:
-// it follows from the time at which somebody looks.
+// instance is one instance, with the moments at which its phase changes. The phase itself is not
+// stored: it follows from the time at which somebody looks.
 type instance struct {
 	cloud.Instance
 
 	userData []byte
-	running  time.Time // when its boot is over
-	ending   time.Time // when it begins to end; zero while nobody has ended it
-	gone     time.Time // when it is over; zero as ending
+	running  time.Time // when it has booted
+	ending   time.Time // when it begins to end; zero as long as it is not ended
+	gone     time.Time // when it has ended; zero as long as ending is
 }
 
-// phase returns the phase at a moment; false if there is no such instance then.
+// phase returns the instance's phase at a moment; ok is false if it does not exist then.
 func (in *instance) phase(at time.Time) (cloud.Phase, bool) {
 	switch {
 	case at.Before(in.Launched), in.over(at):
@@ -37,7 +37,7 @@ func (in *instance) phase(at time.Time) (cloud.Phase, bool) {
 // over reports whether the instance is gone at a moment.
 func (in *instance) over(at time.Time) bool { return !in.gone.IsZero() && !at.Before(in.gone) }
 
-// tell returns the instance for a caller to keep.
+// tell returns the instance as a value that belongs to the caller.
 func (in *instance) tell(phase cloud.Phase) cloud.Instance {
 	out := in.Instance
 	out.Phase = phase
@@ -45,7 +45,7 @@ func (in *instance) tell(phase cloud.Phase) cloud.Instance {
 	return out
 }
 
-// tellNow is tell with the phase at a moment; Terminating if it is gone.
+// tellNow is tell with the instance's phase at a moment, or with Terminating if it is gone by then.
 func (in *instance) tellNow(at time.Time) cloud.Instance {
 	if phase, ok := in.phase(at); ok {
 		return in.tell(phase)
@@ -53,7 +53,7 @@ func (in *instance) tellNow(at time.Time) cloud.Instance {
 	return in.tell(cloud.Terminating)
 }
 
-// viewLocked returns the instances that exist at a moment.
+// viewLocked returns the instances that exist at a moment and for which keep is true.
 func (a *Account) viewLocked(at time.Time, keep func(*instance) bool) []cloud.Instance {
 	var out []cloud.Instance
 	for _, in := range a.present {
@@ -64,14 +64,16 @@ func (a *Account) viewLocked(at time.Time, keep func(*instance) bool) []cloud.In
 	return out
 }
 
-// forgetLocked drops those from the present that no list can show any more, so
-// that a long simulation does not slow down.
+// forgetLocked removes from present those that no list can show any more. This keeps long
+// simulations fast.
 func (a *Account) forgetLocked(now time.Time) {
 	a.present = slices.DeleteFunc(a.present, func(in *instance) bool { return in.over(now.Add(-a.opts.ListLag)) })
 }
 
-// addLocked makes one new instance.
-func (a *Account) addLocked(now time.Time, spec *cloud.Spec, deployment string, id pool.InstanceID, doc []byte) *instance {
+// addLocked adds one new instance.
+func (a *Account) addLocked(
+	now time.Time, spec *cloud.Spec, deployment string, id pool.InstanceID, doc []byte,
+) *instance {
 	a.launched++
 	in := &instance{
 		Instance: cloud.Instance{
@@ -89,8 +91,7 @@ func (a *Account) addLocked(now time.Time, spec *cloud.Spec, deployment string, 
 	return in
 }
 
-// endLocked begins to end the instances that match and have not begun, and
-// returns them.
+// endLocked begins to end the instances that match, except those that end already, and returns them.
 func (a *Account) endLocked(now time.Time, takes time.Duration, match func(*instance) bool) []cloud.Instance {
 	var out []cloud.Instance
 	for _, in := range a.present {
@@ -109,7 +110,7 @@ func (a *Account) endLocked(now time.Time, takes time.Duration, match func(*inst
 	return out
 }
 
-// tell calls a hook for each instance. No lock is held.
+// tell calls a hook for each instance. The caller must not have the lock, because the hook may call the cloud.
 func (a *Account) tell(hook func(cloud.Instance), list []cloud.Instance) {
 	if hook == nil {
 		return
@@ -120,8 +121,8 @@ func (a *Account) tell(hook func(cloud.Instance), list []cloud.Instance) {
 	}
 }
 
-// boot arranges for OnRunning. A timer, not a goroutine: nothing is left behind
-// when a test, or its synctest bubble, ends before it fires.
+// boot arranges the calls of OnRunning. It uses a timer instead of a goroutine, so that nothing is
+// left behind when a test, or its synctest bubble, ends before the timer fires.
 func (a *Account) boot(list []cloud.Instance) {
 	if a.opts.OnRunning == nil || len(list) == 0 {
 		return

@@ -8,29 +8,29 @@ import (
 	"cloudmaster/internal/cloud"
 )
 
-// Options says how the cloud behaves. The zero value is a cloud that does everything
+// Options are the ways in which the cloud behaves. The zero value is a cloud that does everything
 // at once and never refuses.
 type Options struct {
 	BootDelay      time.Duration // how long a new instance is pending
 	TerminateDelay time.Duration // how long an instance is terminating
-	ListLag        time.Duration // lists tell of the world as it was this long ago
+	ListLag        time.Duration // lists show the instances as they were so long ago
 	Latency        time.Duration // how long every call takes
 
-	Capacity int      // most instances of all deployments together; 0 = no limit
-	Images   []string // the images that exist; nil = all
+	Capacity int      // most instances of all deployments together; 0 means no limit
+	Images   []string // the images that exist; nil means every image
 
-	// CallRate and CallBurst limit the calls of all deployments together, as EC2's token
-	// buckets do: CallRate calls a second in the long run, CallBurst at once. What is more
-	// fails with cloud.ErrThrottled. A rate of 0 is no limit.
+	// CallRate and CallBurst limit the calls of all deployments together, like EC2's token buckets:
+	// CallRate calls per second in the long run, CallBurst at once. Further calls fail with
+	// cloud.ErrThrottled. A rate of 0 means no limit.
 	CallRate  float64
 	CallBurst int
 
-	KnowsIDs bool // Spec.UserData is called with the id of each instance, as for local processes
+	KnowsIDs bool // Spec.UserData is called with the id of each instance, as by processcloud
 
-	// OnLaunch, OnRunning and OnTerminate attach simulated workers. They are called without
-	// locks held, once per instance: when it is launched, when its boot delay is over
-	// (from a timer; not if it ended before), and when it begins to end, for
-	// whatever reason. They may call the cloud.
+	// OnLaunch, OnRunning and OnTerminate attach simulated workers. Each is called once per instance:
+	// when it is launched, when its boot delay is over (by a timer, and not if the instance has ended
+	// before), and when it begins to end, for whatever reason. No locks are taken during the calls, so
+	// they may call the cloud.
 	OnLaunch, OnRunning, OnTerminate func(cloud.Instance)
 }
 
@@ -47,7 +47,8 @@ func (o *Options) validate() error {
 		errs = append(errs, fmt.Errorf("capacity is %d, less than 0", o.Capacity))
 	}
 	if o.CallRate < 0 || o.CallRate > 0 && o.CallBurst < 1 {
-		errs = append(errs, fmt.Errorf("call rate is %g with bursts of %d: want a rate above 0 and bursts of 1 or more, or no rate", o.CallRate, o.CallBurst))
+		errs = append(errs, fmt.Errorf("call rate is %g with bursts of %d: "+
+			"want a rate above 0 and bursts of 1 or more, or no rate", o.CallRate, o.CallBurst))
 	}
 	return errors.Join(errs...)
 }

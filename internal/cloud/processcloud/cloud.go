@@ -1,38 +1,40 @@
-// Package processcloud is a cloud whose instances are processes of this machine:
-// each runs the binary of its image. It needs Linux 5.10 or later (pidfds, /proc).
+// Package processcloud is a cloud whose instances are processes of this machine: each runs the
+// binary of its image. It needs Linux 5.10 or later (pidfds, /proc).
 //
 // # On disk
 //
-// StateDir/<deployment>/<instance id>/ holds instance.json (identity, image, launch,
-// termination), tags.json, user-data.yaml and log, the standard output and error of
-// the instance, appended. StateDir/<deployment>/.launches/ remembers tokens for an
-// hour, or for as long as their instances are kept if that is longer.
+// The directory StateDir/<deployment>/<instance id>/ contains instance.json (identity, image,
+// launch, termination), tags.json, user-data.yaml, and log, to which the standard output and error
+// of the instance are appended. StateDir/<deployment>/.launches/ remembers tokens for an hour, or
+// for as long as their instances' directories are kept, whichever is longer.
 //
 // # The instance
 //
-// It runs in a session of its own with its directory as working directory, no
-// standard input, a short list of inherited variables, Options.Env, and
+// An instance runs in a session of its own. Its working directory is its directory; it has no
+// standard input. Its environment is a short list of inherited variables, Options.Env,
 // CLOUDMASTER_USER_DATA (the document itself), CLOUDMASTER_INSTANCE_ID and
-// CLOUDMASTER_INSTANCE_DIR. It outlives the Cloud value and the process that holds
-// it; any Cloud value on the same directory finds it again and may end it. Signals go
-// to the instance's process only, not to processes that it started.
+// CLOUDMASTER_INSTANCE_DIR. It lives on when the Cloud value, or its process, ends; any Cloud value
+// on the same directory finds it again and may end it. Signals go to the instance's process only,
+// not to processes that it started.
 //
 // # Crashes
 //
-// The process may be killed between any two steps. An intent is on disk before a process is
-// forked, and the process holds a lock on its log from before it exists, so a Launch
-// that is repeated with its token knows whether its predecessor came that far. Ids
-// derive from the token. A termination is on disk before the first signal, and Open
-// resumes what it finds; the grace time counts from the first call.
+// The controller may be killed between any two steps. Before a process is forked, the intent to do
+// so is written to disk; and from before the fork on, the instance's log is locked, by a lock that
+// the process inherits. So a Launch that is repeated with the same token finds out how far the
+// first one came. Ids derive from the token. A termination is written to disk before the first
+// signal, and Open resumes those that it finds; the grace time counts from the first call of
+// Terminate.
 //
-// What cannot be looked at is not gone: when the process table or a file cannot be
-// read for want of descriptors or memory, List fails rather than leave an instance out.
+// An instance that cannot be examined does not count as gone: if the process table or a file cannot
+// be read because descriptors or memory are short, List fails instead of leaving an instance out.
 //
-// Times are wall time. A process is ours only if pid, start time and boot of the
-// machine all match, and signals go through pidfds, so a recycled pid is never hit.
+// Times are wall time. A process counts as ours only if its pid, its start time and the boot of the
+// machine all match, and signals are sent through pidfds. So a process that got the pid of a dead
+// instance is never hit.
 //
-// Under systemd the controller's unit needs KillMode=process, or stopping it ends the
-// instances too.
+// Under systemd, the controller's unit needs KillMode=process. Otherwise stopping the controller
+// would also end the instances.
 package processcloud
 
 import (
@@ -62,23 +64,23 @@ type Cloud struct {
 	opts       Options
 	log        *slog.Logger
 	procs      *processes
-	turn       chan struct{} // holds one token: launches of this value queue here, not at the file lock
+	turn       chan struct{} // room for one: launches of this value wait here, not at the file lock
 
 	watchers sync.WaitGroup
 
 	mu       sync.Mutex
 	closed   bool                         // guarded by mu
 	watched  map[pool.InstanceID]*watcher // guarded by mu
-	reported map[pool.InstanceID]struct{} // damage that is in the log already; guarded by mu
-	lost     map[pool.InstanceID]struct{} // damaged, and no process found; guarded by mu
+	reported map[pool.InstanceID]struct{} // damaged instances that were already logged; guarded by mu
+	lost     map[pool.InstanceID]struct{} // damaged instances for which no process was found; guarded by mu
 }
 
 var _ cloud.Cloud = (*Cloud)(nil)
 
 var idForm = regexp.MustCompile(`^i-[0-9a-f]{12}$`)
 
-// Open takes over the deployment's instances in the state directory, which it
-// creates if it is missing, and resumes terminations that a predecessor began.
+// Open takes over the deployment's instances in the state directory. It creates the directory if it
+// is missing, and resumes terminations that an earlier Cloud value began.
 func Open(ctx context.Context, deployment string, opts Options) (*Cloud, error) {
 	opts, err := opts.withDefaults(deployment)
 	if err != nil {
@@ -109,8 +111,8 @@ func Open(ctx context.Context, deployment string, opts Options) (*Cloud, error) 
 	return c, nil
 }
 
-// stateDir creates the deployment's directory and proves that it can be written.
-// Links are resolved, because the path is one of the marks of an instance.
+// stateDir creates the deployment's directory and checks that it can be written. It resolves
+// symbolic links, because the path is one of the marks by which an instance's process is found again.
 func stateDir(base, deployment string) (string, error) {
 	root := filepath.Join(base, deployment)
 	err := os.MkdirAll(filepath.Join(root, launchesDir), dirPerm)
@@ -121,12 +123,13 @@ func stateDir(base, deployment string) (string, error) {
 		err = probe(filepath.Join(root, launchesDir))
 	}
 	if err != nil {
-		return "", fmt.Errorf("state directory %s cannot be written: %w; make it writable for this user, or set state_dir to another directory", root, err)
+		return "", fmt.Errorf("state directory %s cannot be written: %w; "+
+			"make it writable for this user, or set state_dir to another directory", root, err)
 	}
 	return root, nil
 }
 
-// probe writes a file of its own, as another controller may do the same now.
+// probe writes a file with a name of its own, because another controller may probe at the same time.
 func probe(dir string) error {
 	f, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
@@ -143,7 +146,8 @@ func checkPidfd() error {
 	return unix.Close(fd)
 }
 
-// takeOver watches what runs, ends what was to end, and clears what crashes left.
+// takeOver watches the instances that run, ends those whose termination had begun, and removes what
+// crashes left behind.
 func (c *Cloud) takeOver(ctx context.Context) error {
 	found, err := c.survey(ctx)
 	if err != nil {
@@ -160,8 +164,8 @@ func (c *Cloud) takeOver(ctx context.Context) error {
 	return c.sweep(ctx, found)
 }
 
-// Close stops watching and waits until callbacks have returned. Instances live on;
-// terminations that are under way are completed by the next Open.
+// Close stops watching and waits until running callbacks have returned. Instances live on. The next
+// Open completes terminations that are under way.
 func (c *Cloud) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -179,14 +183,14 @@ func (c *Cloud) isClosed() bool {
 	return c.closed
 }
 
-// sighting is an instance as a look at its directory and process found it.
+// sighting is what a look at an instance's directory and process found.
 type sighting struct {
 	rec   record
 	alive bool
 }
 
-// survey looks at every instance directory, dead ones included. It watches those
-// that live. It takes no lock that a launch holds for long.
+// survey looks at every instance directory, also of dead instances, and watches the live ones. It
+// waits for no lock that a launch may keep for long.
 func (c *Cloud) survey(ctx context.Context) ([]sighting, error) {
 	entries, err := os.ReadDir(c.root)
 	if err != nil {
@@ -211,9 +215,9 @@ func (c *Cloud) survey(ctx context.Context) ([]sighting, error) {
 	return found, nil
 }
 
-// look looks at one instance; false if there is none, or nothing is known of it but that
-// its files are damaged. An error means that we could not look: callers must not take
-// that for an instance that is gone.
+// look looks at one instance. It returns false if there is none, or if its files are damaged and no
+// process of it is found. An error means that the look failed: callers must not conclude that the
+// instance is gone.
 func (c *Cloud) look(ctx context.Context, id pool.InstanceID) (sighting, bool, error) {
 	rec, err := c.read(id)
 	known := true
@@ -224,7 +228,7 @@ func (c *Cloud) look(ctx context.Context, id pool.InstanceID) (sighting, bool, e
 		rec, err = c.settle(ctx, rec)
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // possibly swept while we looked
+	case errors.Is(err, fs.ErrNotExist): // perhaps removed by a sweep while we looked
 		return sighting{}, false, nil
 	case err != nil:
 		return sighting{}, false, fmt.Errorf("look at instance %s: %w", id, err)
@@ -294,7 +298,7 @@ func (c *Cloud) tag(ctx context.Context, tags map[string]string, id pool.Instanc
 		err = c.tagLocked(id, tags)
 	}
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
-		return cloud.ErrNotFound // ended and swept meanwhile
+		return cloud.ErrNotFound // the instance has ended and was swept since we looked
 	}
 	return err
 }
@@ -309,7 +313,7 @@ func (c *Cloud) tagLocked(id pool.InstanceID, tags map[string]string) error {
 	return writeJSON(filepath.Join(c.dir(id), tagsFile), all)
 }
 
-// once reports damage to an instance's files, each instance once.
+// once logs damage to an instance's files, at most once per instance.
 func (c *Cloud) once(id pool.InstanceID, what string, err error) {
 	c.mu.Lock()
 	_, known := c.reported[id]

@@ -67,12 +67,18 @@ func TestOpenRefuses(t *testing.T) {
 		opts       processcloud.Options
 		want       []string
 	}{
-		"a file in place of the state directory": {"test", processcloud.Options{StateDir: file}, []string{file, "set state_dir"}},
-		"a read-only state directory":            {"test", processcloud.Options{StateDir: "/proc/x"}, []string{"/proc/x", "set state_dir"}},
-		"no deployment":                          {"", processcloud.Options{}, []string{`deployment ""`}},
-		"a deployment that is a path":            {"../x", processcloud.Options{}, []string{`deployment "../x"`}},
-		"an environment without values":          {"test", processcloud.Options{Env: []string{"A=b", "B"}}, []string{`"B"`}},
-		"numbers below 0":                        {"test", processcloud.Options{Grace: -1, Capacity: -2}, []string{"-1ns", "-2"}},
+		"a file in place of the state directory": {
+			"test", processcloud.Options{StateDir: file}, []string{file, "set state_dir"},
+		},
+		"a read-only state directory": {
+			"test", processcloud.Options{StateDir: "/proc/x"}, []string{"/proc/x", "set state_dir"},
+		},
+		"no deployment":                 {"", processcloud.Options{}, []string{`deployment ""`}},
+		"a deployment that is a path":   {"../x", processcloud.Options{}, []string{`deployment "../x"`}},
+		"an environment without values": {"test", processcloud.Options{Env: []string{"A=b", "B"}}, []string{`"B"`}},
+		"numbers below 0": {
+			"test", processcloud.Options{Grace: -1, Capacity: -2}, []string{"-1ns", "-2"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +100,7 @@ func TestOpenCreatesTheStateDirectory(t *testing.T) {
 	w.launch(w.open(), newSpec("one", 1))
 }
 
-// A worker's directory, environment, session and files, as its neighbours rely on them.
+// TestInstanceSurroundings checks what workers may rely on: their directory, environment, session and files.
 func TestInstanceSurroundings(t *testing.T) {
 	w := newWorld(t)
 	t.Setenv("PROCESSCLOUD_SECRET", "must stay here")
@@ -114,7 +120,8 @@ func TestInstanceSurroundings(t *testing.T) {
 	}
 	proc := fmt.Sprintf("/proc/%d/", w.pid(inst.ID))
 	var env []byte
-	poll(t, "the environment is there", func() bool { // the kernel shows none while the worker's script becomes sleep
+	// The kernel shows no environment at the moment in which the worker's script becomes sleep.
+	poll(t, "the environment is there", func() bool {
 		env, _ = os.ReadFile(proc + "environ")
 		return len(env) > 0
 	})
@@ -128,7 +135,7 @@ func TestInstanceSurroundings(t *testing.T) {
 		}
 	}
 	if strings.Contains(string(env), "PROCESSCLOUD_SECRET") {
-		t.Error("environment: got a variable that is not on the list, want it to stay here")
+		t.Error("environment: got a variable that is not on the list of inherited ones")
 	}
 	if stdin, err := os.Readlink(proc + "fd/0"); err != nil || stdin != os.DevNull {
 		t.Errorf("standard input: got %q (%v), want %s", stdin, err, os.DevNull)
@@ -154,7 +161,10 @@ func TestLaunchRefuses(t *testing.T) {
 		want   error
 		text   string
 	}{
-		"a missing binary":         {func(s *cloud.Spec) { s.Image = "missing" }, cloud.ErrNotFound, filepath.Join(bins, "missing") + " (no such file or directory); run make build"},
+		"a missing binary": {
+			func(s *cloud.Spec) { s.Image = "missing" }, cloud.ErrNotFound,
+			filepath.Join(bins, "missing") + " (no such file or directory); run make build",
+		},
 		"a file that is no binary": {func(s *cloud.Spec) { s.Image = "plain-file" }, cloud.ErrNotFound, "run make build"},
 		"an image with a path":     {func(s *cloud.Spec) { s.Image = "../bin/sh" }, cloud.ErrInvalid, `"../bin/sh"`},
 		"a broken binary":          {func(s *cloud.Spec) { s.Image = "garbage" }, cloud.ErrInvalid, "exec format error"},
@@ -169,7 +179,7 @@ func TestLaunchRefuses(t *testing.T) {
 			t.Errorf("%s: got %d instances and error %v, want none, %v and %q in it", name, len(out), err, tc.want, tc.text)
 		}
 	}
-	w.launch(c, newSpec("token", 1)) // refused launches left the token and nothing else
+	w.launch(c, newSpec("token", 1)) // refused launches left neither the token used nor anything else
 	if entries, err := os.ReadDir(filepath.Join(w.opts.StateDir, "test")); err != nil || len(entries) != 2 {
 		t.Errorf("state directory: got %v (%v), want the launches and one instance", entries, err)
 	}
@@ -214,7 +224,7 @@ func TestTagOfEndedInstance(t *testing.T) {
 func TestExitedIsCalledOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	launched := w.launch(w.open(), newSpec("inherited", 1)) // by a value that knows nothing of the next one
+	launched := w.launch(w.open(), newSpec("inherited", 1)) // by a value that does not know the next one
 	gone := make(chan pool.InstanceID, 10)
 	w.opts.Exited = func(id pool.InstanceID) { gone <- id }
 	c := w.open()
@@ -224,7 +234,7 @@ func TestExitedIsCalledOnce(t *testing.T) {
 	if err := c.Terminate(t.Context(), launched[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "both ends are told", func() bool { return len(gone) == 2 })
+	poll(t, "both ends are reported", func() bool { return len(gone) == 2 })
 	got := []pool.InstanceID{<-gone, <-gone}
 	for _, inst := range launched {
 		if !slices.Contains(got, inst.ID) {
@@ -288,7 +298,8 @@ func TestDamage(t *testing.T) {
 		}
 	}
 	for _, id := range []pool.InstanceID{alive[0].ID, alive[1].ID, alive[2].ID, dead.ID} {
-		if n := strings.Count(log.String(), "level=WARN msg=\"an instance's files are damaged\" deployment=test instance="+string(id)); n < 1 || n > 2 {
+		warning := "level=WARN msg=\"an instance's files are damaged\" deployment=test instance=" + string(id)
+		if n := strings.Count(log.String(), warning); n < 1 || n > 2 {
 			t.Errorf("log: got %d reports of %s, want one from each value at most\n%s", n, id, log.String())
 		}
 	}
@@ -301,7 +312,7 @@ func TestDamage(t *testing.T) {
 	poll(t, "the rescued instance ends", func() bool { return !runs(pid) })
 }
 
-// lockedBuffer is a log that several goroutines write.
+// lockedBuffer is a log to which several goroutines may write.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu

@@ -18,7 +18,7 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// launcher returns a process that launches stubbornSpec and dies at the step.
+// launcher returns a process that launches stubbornSpec and kills itself when it reaches the step.
 func (w *world) launcher(step string) *exec.Cmd {
 	w.Helper()
 	self, err := os.Executable()
@@ -50,8 +50,8 @@ func sortedIDs(list []cloud.Instance) []pool.InstanceID {
 	return out
 }
 
-// The launcher is killed between any two steps. Whoever repeats the launch ends up
-// with what was asked for, and nothing runs that is not listed.
+// TestLauncherKilled: the launcher is killed between any two steps. Whoever repeats the launch gets
+// what was asked for, and nothing runs that is not listed.
 func TestLauncherKilled(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"begun", "intended", "forked", "recorded"} {
@@ -69,7 +69,8 @@ func TestLauncherKilled(t *testing.T) {
 				c := prepare(w)
 				want := map[string]int{"forked": 1, "recorded": 1}[step]
 				if got := w.wantListed(c, want); len(runningBelow(t, w.opts.StateDir)) != want {
-					t.Errorf("after the crash: got %d processes and %d listed, want %d", len(runningBelow(t, w.opts.StateDir)), len(got), want)
+					t.Errorf("after the crash: got %d processes and %d listed, want %d",
+						len(runningBelow(t, w.opts.StateDir)), len(got), want)
 				}
 				first := w.launch(c, stubbornSpec())
 				again := w.launch(c, stubbornSpec())
@@ -85,7 +86,8 @@ func TestLauncherKilled(t *testing.T) {
 	}
 }
 
-// A launch that is repeated at once, before anybody listed, must not start twice either.
+// TestLauncherKilledAndRepeatedAtOnce: a launch that is repeated before anybody has listed must not
+// start an instance twice either.
 func TestLauncherKilledAndRepeatedAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"intended", "forked", "recorded"} {
@@ -102,8 +104,8 @@ func TestLauncherKilledAndRepeatedAtOnce(t *testing.T) {
 	}
 }
 
-// The steps above are those that we thought of. This one dies anywhere, between
-// fork and exec among it.
+// TestLauncherKilledAnywhere: the test above kills between the steps that we know. This one kills
+// at random moments, also between fork and exec.
 func TestLauncherKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	for i := range 10 {
@@ -128,8 +130,9 @@ func TestLauncherKilledAnywhere(t *testing.T) {
 	}
 }
 
-// The one who terminates is killed before or after the first signal. The next
-// one to open the directory completes it, against an instance that ignores SIGTERM.
+// TestTerminatorKilled: the process that terminates an instance is killed before or after the first
+// signal. The next one that opens the directory completes the termination, although the instance
+// ignores SIGTERM.
 func TestTerminatorKilled(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"marked", "signalled"} {
@@ -189,7 +192,8 @@ func TestProcessesLaunchOneTokenAtOnce(t *testing.T) {
 	}
 }
 
-// Between fork and exec a process holds the log but does not carry the marks yet.
+// TestProcessThatCannotBeToldYet: between fork and exec a process has its log locked, but does not
+// carry the marks of its instance yet.
 func TestProcessThatCannotBeToldYet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -216,14 +220,14 @@ func TestProcessThatCannotBeToldYet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if out, err := c.Launch(ctx, spec); !errors.Is(err, context.DeadlineExceeded) || len(out) != 0 {
-		t.Errorf("Launch while the log is held: got %v and error %v, want none and the deadline", out, err)
+		t.Errorf("Launch while the log is locked: got %v and error %v, want none and the deadline", out, err)
 	}
 	if got := runningBelow(t, w.opts.StateDir); len(got) != 0 {
 		t.Errorf("meanwhile: got processes %v, want none", got)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { _ = log.Close() })
 	if out := w.launch(c, spec); out[0].ID != id {
-		t.Errorf("Launch that waits for the log: got %s, want %s", out[0].ID, id)
+		t.Errorf("Launch that waits for the lock of the log: got %s, want %s", out[0].ID, id)
 	}
 }
 
@@ -248,7 +252,7 @@ func TestRecycledPID(t *testing.T) {
 				t.Errorf("Tag: got error %v, want ErrNotFound", err)
 			}
 			if !runs(pid) {
-				t.Error("the process with that pid: got it ended, want it left alone")
+				t.Error("the process that has the instance's pid by chance: it was ended, want it left alone")
 			}
 		})
 	}
@@ -273,14 +277,15 @@ func TestZombieIsDead(t *testing.T) {
 	}
 }
 
-// A process table that cannot be read is no news of anybody's death.
+// TestUnknownIsNotDead: a process table that cannot be read does not mean that anything has died.
 func TestUnknownIsNotDead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.open()
 	id := w.launch(c, newSpec("one", 1))[0].ID
 	proc := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(proc, strconv.Itoa(w.pid(id)), "stat"), 0o700); err != nil { // a directory in place of the file
+	// A directory in place of the file makes reading it fail.
+	if err := os.MkdirAll(filepath.Join(proc, strconv.Itoa(w.pid(id)), "stat"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	restore, err := processcloud.SetProc(c, proc)
@@ -294,7 +299,7 @@ func TestUnknownIsNotDead(t *testing.T) {
 		"Tag": c.Tag(t.Context(), nil, id), "Terminate": c.Terminate(t.Context(), id),
 	} {
 		if err == nil || errors.Is(err, cloud.ErrNotFound) {
-			t.Errorf("%s: got error %v, want one that says that we cannot know", name, err)
+			t.Errorf("%s: got error %v, want one that says that the state is unknown", name, err)
 		}
 	}
 	restore()

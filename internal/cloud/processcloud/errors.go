@@ -14,7 +14,7 @@ var errClosed = errors.New("process cloud is closed")
 
 var imageForm = regexp.MustCompile(`^[a-z0-9-]+$`)
 
-// check refuses specifications that can never be launched.
+// check refuses specifications that can never be launched as processes.
 func check(spec *cloud.Spec) error {
 	errs := []error{spec.Validate()}
 	if spec.Image != "" && !imageForm.MatchString(spec.Image) {
@@ -23,7 +23,7 @@ func check(spec *cloud.Spec) error {
 	return errors.Join(errs...)
 }
 
-// causes maps what the kernel says when a process cannot be started to the port's errors.
+// causes maps the reasons for which the kernel refuses to start a process to the port's errors.
 var causes = []struct {
 	errno  error
 	answer error
@@ -31,13 +31,13 @@ var causes = []struct {
 	{fs.ErrNotExist, cloud.ErrNotFound},
 	{fs.ErrPermission, cloud.ErrNotFound},
 	{syscall.ENOEXEC, cloud.ErrInvalid},
-	{syscall.EAGAIN, cloud.ErrCapacity}, // no more processes for this user
+	{syscall.EAGAIN, cloud.ErrCapacity}, // this user may have no more processes
 	{syscall.ENOMEM, cloud.ErrCapacity},
 	{syscall.EMFILE, cloud.ErrCapacity},
 	{syscall.ENFILE, cloud.ErrCapacity},
 }
 
-// classify adds the port's error to what starting a process returned.
+// classify adds the port's error to an error from starting a process.
 func classify(err error) error {
 	for _, c := range causes {
 		if errors.Is(err, c.errno) {
@@ -47,7 +47,7 @@ func classify(err error) error {
 	return err
 }
 
-// denied adds the port's error to what signalling a process returned.
+// denied adds the port's error to an error from signalling a process.
 func denied(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: %w", cloud.ErrDenied, err)
@@ -55,7 +55,8 @@ func denied(err error) error {
 	return err
 }
 
-// noBinary says that an image has no binary to run, and what to do about it.
+// noBinary returns the error for an image whose binary cannot be executed, with what to do about it.
 func noBinary(image, path string, reason error) error {
-	return fmt.Errorf("%w: image %q: no executable %s (%w); run make build, or correct bin_dir", cloud.ErrNotFound, image, path, reason)
+	return fmt.Errorf("%w: image %q: no executable %s (%w); run make build, or correct bin_dir",
+		cloud.ErrNotFound, image, path, reason)
 }

@@ -8,7 +8,7 @@ func WithStep(o Options, step func(name string)) Options {
 	return o
 }
 
-// SetProc makes c look at another process table, and returns the way back.
+// SetProc makes c look at another process table. The function that it returns undoes that.
 func SetProc(c *Cloud, dir string) (restore func(), err error) {
 	table, err := procfs.NewFS(dir)
 	if err != nil {

@@ -16,21 +16,20 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// The environment of an instance. Every instance can be told from all other
-// processes by the first two together: that is how an orphan is found whose pid
-// was never written down.
+// The environment variables of an instance. The first two together identify an instance's process
+// among all others. That is how the process is found again if its pid was never written down.
 const (
 	envInstanceID  = "CLOUDMASTER_INSTANCE_ID"
 	envInstanceDir = "CLOUDMASTER_INSTANCE_DIR"
-	envUserData    = "CLOUDMASTER_USER_DATA" // holds the document itself
+	envUserData    = "CLOUDMASTER_USER_DATA" // the document itself, not its path
 )
 
-// identity tells one process from every other one that ever was: a pid comes back,
-// a pid with its start time on one boot of the machine does not.
+// identity identifies one process among all that ever ran: a pid alone may be used again, but not
+// together with the same start time in the same boot of the machine.
 type identity struct {
 	BootID     string `json:"boot_id"`
 	PID        int    `json:"pid,omitempty"`
-	StartTicks uint64 `json:"start_ticks,omitempty"` // since boot
+	StartTicks uint64 `json:"start_ticks,omitempty"` // since the machine booted
 }
 
 // processes is the machine's process table.
@@ -51,8 +50,8 @@ func openProcesses() (*processes, error) {
 	return &processes{fs: table, bootID: strings.TrimSpace(string(boot))}, nil
 }
 
-// identify returns the identity of a process that cannot go away meanwhile: a child
-// that is not waited for.
+// identify returns the identity of a process that cannot disappear meanwhile: a child of ours, for
+// which nobody has waited yet.
 func (p *processes) identify(pid int) (identity, error) {
 	stat, err := p.stat(pid)
 	if err != nil {
@@ -61,14 +60,14 @@ func (p *processes) identify(pid int) (identity, error) {
 	return identity{BootID: p.bootID, PID: pid, StartTicks: stat.Starttime}, nil
 }
 
-// alive reports whether this very process runs. A zombie does not. An error means
-// that we cannot know, which is not the same as no.
+// alive reports whether exactly this process runs; a zombie does not. An error means that the
+// answer is unknown, which must not be taken for no.
 func (p *processes) alive(id identity) (bool, error) {
 	stat, ok, err := p.lookup(id)
 	return ok && !ended(stat), err
 }
 
-// lookup returns this very process, which may be a zombie; false if it is gone.
+// lookup returns exactly this process, which may be a zombie; ok is false if it is gone.
 func (p *processes) lookup(id identity) (stat procfs.ProcStat, ok bool, err error) {
 	if id.PID <= 0 || id.BootID != p.bootID {
 		return procfs.ProcStat{}, false, nil
@@ -96,15 +95,14 @@ func (p *processes) stat(pid int) (procfs.ProcStat, error) {
 	return proc.Stat()
 }
 
-// ended reports whether the process is over and waits to be reaped.
+// ended reports whether the process has ended and only waits to be reaped.
 func ended(stat procfs.ProcStat) bool { return stat.State == "Z" || stat.State == "X" }
 
 // errNoProcess: no process carries the marks of the instance.
-var errNoProcess = errors.New("no process of it is found")
+var errNoProcess = errors.New("no process of the instance was found")
 
-// find returns the process of an instance by the marks in its environment, or
-// errNoProcess. Only the leader of its session counts: what an instance started
-// inherits the marks.
+// find returns the process of an instance by the marks in its environment, or errNoProcess. Only
+// the leader of its session counts, because the processes that an instance starts inherit the marks.
 func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error) {
 	all, err := p.fs.AllProcs()
 	if err != nil {
@@ -113,7 +111,7 @@ func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error
 	for _, proc := range all {
 		env, err := proc.Environ()
 		switch {
-		case gone(err), errors.Is(err, fs.ErrPermission): // another user's
+		case gone(err), errors.Is(err, fs.ErrPermission): // a process of another user
 			continue
 		case err != nil:
 			return procfs.ProcStat{}, fmt.Errorf("look at process %d: %w", proc.PID, err)
@@ -144,8 +142,8 @@ func (p *processes) describe(stat procfs.ProcStat) (image string, started time.T
 	return image, started
 }
 
-// inherited are the variables an instance takes over from us. Everything else stays
-// here: secrets among it, and what would make two launches differ.
+// inherited are the variables that an instance inherits from us. It gets no others: they may be
+// secrets, or make one launch differ from another.
 var inherited = []string{
 	"PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL",
 	"SSL_CERT_FILE", "SSL_CERT_DIR", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GOTRACEBACK",

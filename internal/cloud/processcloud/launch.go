@@ -17,23 +17,23 @@ import (
 
 const (
 	launchesDir = ".launches"
-	tokenMemory = time.Hour // how long a token is known whose instances have no directory any more
+	tokenMemory = time.Hour // how long a token is remembered after the last directory of its instances is gone
 )
 
-// launch is what a token stands for: .launches/<token>.json. It is written before
-// the first process is started and again when all is done.
+// launch is what is remembered of the launch with one token, in .launches/<token>.json. It is
+// written before the first process is started, and again when the launch is over.
 type launch struct {
 	Token    string            `json:"token"`
 	Image    string            `json:"image"`
 	Count    int               `json:"count"`
 	Tags     map[string]string `json:"tags"`
 	Launched time.Time         `json:"launched"`
-	Done     bool              `json:"done"`    // nothing more is to be started
-	Started  int               `json:"started"` // of Count, when Done
+	Done     bool              `json:"done"`    // no more instances are to be started
+	Started  int               `json:"started"` // how many of Count were started; valid when Done
 }
 
-// ids are the names of the launch's instances. They derive from the token, so that
-// whoever finishes a launch means the same instances as whoever began it.
+// ids are the ids of the launch's instances. They derive from the token, so that whoever finishes
+// an interrupted launch uses the same ids as whoever began it.
 func (l *launch) ids(deployment string) []pool.InstanceID {
 	out := make([]pool.InstanceID, max(0, l.Count))
 	for i := range out {
@@ -43,9 +43,8 @@ func (l *launch) ids(deployment string) []pool.InstanceID {
 	return out
 }
 
-// Launch implements cloud.Cloud. A launch that started nothing leaves its token
-// unused; one that was cut short, by a crash or an error that is not
-// ErrCapacity, is finished when it is repeated.
+// Launch implements cloud.Cloud. A launch that started nothing leaves its token unused. A launch
+// that was interrupted, by a crash or by an error other than ErrCapacity, is finished when it is repeated.
 func (c *Cloud) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, error) {
 	out, err := c.launch(ctx, spec)
 	if err != nil {
@@ -84,7 +83,7 @@ func (c *Cloud) launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, 
 	return c.finish(ctx, l, docs)
 }
 
-// userData asks for the documents of all instances before any of them is started.
+// userData gets the documents of all instances before any of them is started.
 func userData(spec cloud.Spec, ids []pool.InstanceID) ([][]byte, error) {
 	docs := make([][]byte, len(ids))
 	if spec.UserData == nil {
@@ -103,7 +102,7 @@ func userData(spec cloud.Spec, ids []pool.InstanceID) ([][]byte, error) {
 	return docs, nil
 }
 
-// lock makes this the only launch of the deployment, in all processes.
+// lock waits until this is the only running launch of the deployment, over all processes.
 func (c *Cloud) lock(ctx context.Context) (free func(), err error) {
 	select {
 	case c.turn <- struct{}{}:
@@ -122,17 +121,18 @@ func (c *Cloud) lock(ctx context.Context) (free func(), err error) {
 	return func() { freeDir(); <-c.turn }, nil
 }
 
-// begin returns the launch that the token stands for: an earlier one, or want.
+// begin returns the launch to which the token belongs: an earlier one, or want.
 func (c *Cloud) begin(want launch) (launch, error) {
 	var l launch
 	err := readJSON(c.launchPath(want.Token), &l)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // the instances' own records are the truth
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // what counts are the instances' own records
 		return want, c.saveLaunch(&want)
 	case err != nil:
 		return launch{}, err
 	case l.Image != want.Image || l.Count != want.Count || !maps.Equal(l.Tags, want.Tags):
-		return launch{}, fmt.Errorf("%w: token %q stands for %d of image %q with tags %v", cloud.ErrConflict, l.Token, l.Count, l.Image, l.Tags)
+		return launch{}, fmt.Errorf("%w: token %q stands for %d of image %q with tags %v",
+			cloud.ErrConflict, l.Token, l.Count, l.Image, l.Tags)
 	}
 	return l, nil
 }
@@ -143,13 +143,13 @@ func (c *Cloud) launchPath(token string) string {
 
 func (c *Cloud) saveLaunch(l *launch) error { return writeJSON(c.launchPath(l.Token), l) }
 
-// again tells of what a launch started that is over.
+// again returns the instances of a launch that is over.
 func (c *Cloud) again(l launch) ([]cloud.Instance, error) {
 	out := make([]cloud.Instance, 0, l.Started)
 	for _, id := range l.ids(c.deployment)[:max(0, min(l.Started, l.Count))] {
 		rec, err := c.read(id)
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // the launch remembers enough
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // the launch itself knows enough
 			rec = record{ID: id, Image: l.Image, Tags: l.Tags, Launched: l.Launched}
 		case err != nil:
 			return nil, err
@@ -166,7 +166,7 @@ func (c *Cloud) again(l launch) ([]cloud.Instance, error) {
 	return out, nil
 }
 
-// finish starts what the launch has not started yet and closes it.
+// finish starts the instances that the launch has not started yet, and records that it is over.
 func (c *Cloud) finish(ctx context.Context, l launch, docs [][]byte) ([]cloud.Instance, error) {
 	c.opts.step("begun")
 	room, err := c.room(ctx)
@@ -191,10 +191,10 @@ func (c *Cloud) finish(ctx context.Context, l launch, docs [][]byte) ([]cloud.In
 	return out, fmt.Errorf("after %d were started: %w", len(out), err)
 }
 
-// unlimited is more room than there will ever be processes.
+// unlimited is a capacity that no machine can exceed.
 const unlimited = 1 << 30
 
-// room is how many more instances the capacity allows.
+// room returns how many more instances the capacity allows.
 func (c *Cloud) room(ctx context.Context) (int, error) {
 	if c.opts.Capacity == 0 {
 		return unlimited, nil
@@ -212,9 +212,11 @@ func (c *Cloud) room(ctx context.Context) (int, error) {
 	return room, nil
 }
 
-// ensure returns the launch's instance id: the one that an earlier attempt
-// started, or a new one, which takes from room.
-func (c *Cloud) ensure(ctx context.Context, l *launch, id pool.InstanceID, doc []byte, room *int) (cloud.Instance, error) {
+// ensure returns the launch's instance with this id. If no earlier attempt started it, ensure
+// starts it and takes it from room.
+func (c *Cloud) ensure(
+	ctx context.Context, l *launch, id pool.InstanceID, doc []byte, room *int,
+) (cloud.Instance, error) {
 	s, ok, err := c.look(ctx, id)
 	if err != nil {
 		return cloud.Instance{}, err
@@ -223,7 +225,8 @@ func (c *Cloud) ensure(ctx context.Context, l *launch, id pool.InstanceID, doc [
 		return s.rec.instance(c.opts.Host, c.readTags(&s.rec), s.alive), nil
 	}
 	if *room < 1 {
-		return cloud.Instance{}, fmt.Errorf("%w: all %d places for instances of deployment %q are taken", cloud.ErrCapacity, c.opts.Capacity, c.deployment)
+		return cloud.Instance{}, fmt.Errorf("%w: all %d places for instances of deployment %q are taken",
+			cloud.ErrCapacity, c.opts.Capacity, c.deployment)
 	}
 	if ctx.Err() != nil {
 		return cloud.Instance{}, context.Cause(ctx)
@@ -268,10 +271,11 @@ func (c *Cloud) binary(image string) (string, error) {
 	return path, nil
 }
 
-// intend makes the instance's directory, which has its record from its first moment.
+// intend creates the instance's directory. It appears by a rename, so that its record is in it from
+// the first moment.
 func (c *Cloud) intend(rec *record) (err error) {
 	temp := filepath.Join(c.root, newPrefix+string(rec.ID))
-	if err := os.RemoveAll(temp); err != nil { // left by a crash
+	if err := os.RemoveAll(temp); err != nil { // left over from a crash
 		return err
 	}
 	if err := os.Mkdir(temp, dirPerm); err != nil {

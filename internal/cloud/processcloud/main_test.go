@@ -20,7 +20,7 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// bins holds the images of all tests. They are written before the first test forks,
+// bins is the directory with the images of all tests. They are written before the first test forks,
 // because a file that a forked child still has open for writing cannot be executed.
 var bins string
 
@@ -32,7 +32,7 @@ var scripts = map[string]string{
 	"garbage":  "\x7fELF is not what this is",
 }
 
-// TestMain is also the launcher that the crash tests kill: this binary, started again.
+// TestMain runs the tests. The crash tests start this binary again as the launcher that they kill.
 func TestMain(m *testing.M) {
 	if step := os.Getenv("PROCESSCLOUD_TEST_DIE_AT"); step != "" {
 		os.Exit(launcher(step))
@@ -55,11 +55,10 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// stepNone makes a launcher that launches and exits.
+// stepNone is for a launcher that is not killed: it launches and exits.
 const stepNone = "none"
 
-// launcher launches two stubborn instances, terminates them, and is killed by its own hand
-// when it comes to the step.
+// launcher launches two stubborn instances and terminates them. It kills itself when it reaches the step.
 func launcher(step string) int {
 	opts := processcloud.Options{
 		BinDir: os.Getenv("PROCESSCLOUD_TEST_BINS"), StateDir: os.Getenv("PROCESSCLOUD_TEST_STATE"),
@@ -101,7 +100,7 @@ func newSpec(token string, n int) cloud.Spec {
 	}
 }
 
-// world is a state directory and what the tests do with it.
+// world is a state directory with helpers for the tests.
 type world struct {
 	*testing.T
 
@@ -134,8 +133,8 @@ func open(t testing.TB, deployment string, opts processcloud.Options) *processcl
 	return c
 }
 
-// killAll kills what runs with a working directory below dir, without the help
-// of the code under test, and waits until it is gone.
+// killAll kills everything whose working directory is below dir, and waits until it is gone. It
+// does not use the code under test.
 func killAll(t testing.TB, dir string) {
 	t.Helper()
 	poll(t, "all instances are gone", func() bool {
@@ -147,7 +146,7 @@ func killAll(t testing.TB, dir string) {
 	})
 }
 
-// runningBelow returns the live processes that work below dir.
+// runningBelow returns the pids of live processes whose working directory is below dir.
 func runningBelow(t testing.TB, dir string) []int {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
@@ -172,7 +171,7 @@ func runningBelow(t testing.TB, dir string) []int {
 	return out
 }
 
-// poll asks until cond holds.
+// poll calls cond until it returns true, and fails the test if that takes too long.
 func poll(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.After(15 * time.Second)
@@ -229,7 +228,7 @@ func (w *world) read(id pool.InstanceID, file string) string {
 	return string(doc)
 }
 
-// record returns instance.json, and edit changes it.
+// record returns the content of instance.json; edit changes it.
 func (w *world) record(id pool.InstanceID) map[string]any {
 	w.Helper()
 	var rec map[string]any

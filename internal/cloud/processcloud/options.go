@@ -22,33 +22,33 @@ const (
 	DefaultKeepDead = 20
 )
 
-// Options says where binaries and state are and how instances are kept. The zero
-// value is usable.
+// Options say where binaries and state are, and how instances are kept. The zero value works.
 type Options struct {
-	BinDir   string        // where the binaries are; default "bin"
-	StateDir string        // where instances keep their directories; default "var/instances"
-	Host     string        // the Address of every instance; default 127.0.0.1
+	BinDir   string        // where the images' binaries are; default "bin"
+	StateDir string        // where the instances' directories are; default "var/instances"
+	Host     string        // the address of every instance; default 127.0.0.1
 	Grace    time.Duration // from SIGTERM to SIGKILL; default 30s
-	Capacity int           // most live instances of the deployment; 0 = no limit
-	KeepDead int           // directories of dead instances that are kept; 0 = 20, negative = none
-	Env      []string      // "KEY=value", added to what each instance gets
-	Log      *slog.Logger  // default: none
+	Capacity int           // most live instances of the deployment; 0 means no limit
+	KeepDead int           // how many directories of dead instances are kept; 0 means 20, negative none
+	Env      []string      // "KEY=value", added to the environment of each instance
+	Log      *slog.Logger  // nil logs nothing
 
-	// Exited is called once for every instance known to this Cloud value that ends while
-	// it is open, after the instance has left the list. It must not call Close.
+	// Exited is called once for every instance that this Cloud value knows and that ends while the
+	// value is open, after the instance has left the list. It must not call Close.
 	Exited func(pool.InstanceID)
 
-	step func(name string) // test hook: called between two steps of a launch or termination
+	step func(name string) // for tests: called between two steps of a launch or termination
 }
 
 var deploymentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// withDefaults fills in what is not set, makes paths absolute and refuses what
-// cannot work, all problems at once.
+// withDefaults fills in what is not given, makes paths absolute, and refuses what cannot work. Its
+// error names all problems.
 func (o Options) withDefaults(deployment string) (Options, error) {
 	var errs []error
 	if !deploymentName.MatchString(deployment) {
-		errs = append(errs, fmt.Errorf("deployment %q: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", deployment))
+		errs = append(errs, fmt.Errorf(
+			"deployment %q: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", deployment))
 	}
 	if o.Grace < 0 {
 		errs = append(errs, fmt.Errorf("grace is %s, less than 0", o.Grace))

@@ -26,24 +26,24 @@ const (
 	dirPerm  = 0o750
 )
 
-// errDamaged: a file of ours does not say what it must.
+// errDamaged: the content of a file that we wrote is not what it must be.
 var errDamaged = errors.New("damaged")
 
-// record is instance.json: everything about an instance except its current tags.
-// It is written before its process exists (PID 0: an intent) and again after.
+// record is instance.json: everything about an instance except its present tags. It is written
+// before the instance's process exists, as an intent with PID 0, and again after that.
 type record struct {
 	ID         pool.InstanceID   `json:"id"`
 	Deployment string            `json:"deployment"`
 	Image      string            `json:"image"`
-	Tags       map[string]string `json:"tags"` // at launch
+	Tags       map[string]string `json:"tags"` // as given at the launch
 	Token      string            `json:"token"`
 	Launched   time.Time         `json:"launched"`
 	identity
 	TerminatingSince time.Time `json:"terminating_since,omitzero"`
-	Ended            time.Time `json:"ended,omitzero"` // when somebody noticed; a dead process may lack it
+	Ended            time.Time `json:"ended,omitzero"` // when we noticed; may be missing though the process is dead
 }
 
-// instance is what the port tells of the record.
+// instance returns the port's value for the record.
 func (r *record) instance(host string, tags map[string]string, alive bool) cloud.Instance {
 	phase := cloud.Running
 	if !alive || !r.TerminatingSince.IsZero() {
@@ -52,11 +52,11 @@ func (r *record) instance(host string, tags map[string]string, alive bool) cloud
 	return cloud.Instance{ID: r.ID, Phase: phase, Image: r.Image, Address: host, Launched: r.Launched, Tags: tags}
 }
 
-// dir is the directory of an instance.
+// dir returns the directory of an instance.
 func (c *Cloud) dir(id pool.InstanceID) string { return filepath.Join(c.root, string(id)) }
 
-// read returns an instance's record: fs.ErrNotExist if there is no such instance,
-// errDamaged if there is one but its record cannot be used.
+// read returns an instance's record. The error is fs.ErrNotExist if there is no such instance, and
+// errDamaged if there is one whose record cannot be used.
 func (c *Cloud) read(id pool.InstanceID) (record, error) {
 	if !idForm.MatchString(string(id)) {
 		return record{}, fmt.Errorf("instance %q: %w", id, fs.ErrNotExist)
@@ -65,12 +65,14 @@ func (c *Cloud) read(id pool.InstanceID) (record, error) {
 	err := readJSON(filepath.Join(c.dir(id), recordFile), &rec)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, statErr := os.Stat(c.dir(id)); statErr == nil {
-			return record{}, fmt.Errorf("%w: %w", errDamaged, err) // directories appear with their record inside
+			// A directory appears with its record in it, so a missing record is damage.
+			return record{}, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 		return record{}, err
 	}
 	if err == nil && (rec.ID != id || rec.Deployment != c.deployment || rec.PID < 0) {
-		err = fmt.Errorf("%w: it tells of instance %q of deployment %q, pid %d", errDamaged, rec.ID, rec.Deployment, rec.PID)
+		err = fmt.Errorf("%w: it describes instance %q of deployment %q, pid %d",
+			errDamaged, rec.ID, rec.Deployment, rec.PID)
 	}
 	return rec, err
 }
@@ -79,8 +81,7 @@ func (c *Cloud) write(rec *record) error {
 	return writeJSON(filepath.Join(c.dir(rec.ID), recordFile), rec)
 }
 
-// readTags returns an instance's current tags, or those of its launch if the
-// current ones cannot be read.
+// readTags returns an instance's present tags, or those of its launch if the present ones cannot be read.
 func (c *Cloud) readTags(rec *record) map[string]string {
 	tags := map[string]string{}
 	if err := readJSON(filepath.Join(c.dir(rec.ID), tagsFile), &tags); err != nil || tags == nil {
@@ -92,12 +93,12 @@ func (c *Cloud) readTags(rec *record) map[string]string {
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	tags[cloud.TagDeployment] = c.deployment // not a matter of what a file says
+	tags[cloud.TagDeployment] = c.deployment // whatever the file says
 	return tags
 }
 
-// short reports whether err says that we lack something now, rather than that the
-// file is no good.
+// short reports whether err means that the machine lacks something at the moment, rather than that
+// the file is bad.
 func short(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EINTR)
@@ -125,8 +126,8 @@ func writeJSON(path string, from any) error {
 	return writeFile(path, append(doc, '\n'))
 }
 
-// writeFile replaces a file so that a reader, or a crash at any moment, meets the
-// old content or the new one.
+// writeFile replaces a file in such a way that readers, and those who come after a crash, find
+// either the old content or the new.
 func writeFile(path string, doc []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -145,7 +146,7 @@ func writeFile(path string, doc []byte) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
-// syncDir makes renames in a directory last.
+// syncDir makes sure that renames in a directory survive a crash of the machine.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

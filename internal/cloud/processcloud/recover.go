@@ -10,12 +10,12 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// settle finds out what became of an intent whose launcher may have died. The
-// instance's process, if there ever was one, holds the lock of its log.
+// settle finds out what became of an intent whose launcher may have died. If the launcher started a
+// process, that process has the instance's log locked.
 func (c *Cloud) settle(ctx context.Context, intent record) (record, error) {
 	lock, err := tryLock(c.dir(intent.ID), os.O_RDONLY)
 	if errors.Is(err, errHeld) || errors.Is(err, fs.ErrNotExist) {
-		return intent, nil // being launched, or removed, right now
+		return intent, nil // somebody launches or removes it right now
 	}
 	if err != nil {
 		return intent, err
@@ -29,20 +29,20 @@ func (c *Cloud) settle(ctx context.Context, intent record) (record, error) {
 	switch {
 	case err == nil:
 		unlock(logLock)
-		return rec, nil // never started
+		return rec, nil // the process was never started
 	case errors.Is(err, fs.ErrNotExist):
-		return rec, nil // nor even tried
+		return rec, nil // the launcher did not even come to the log
 	case !errors.Is(err, errHeld):
 		return rec, err
 	}
 	if err := c.claimLocked(ctx, &rec); !errors.Is(err, errNoProcess) {
 		return rec, err
 	}
-	return rec, nil // between fork and exec: the next look will tell
+	return rec, nil // a process between fork and exec: the next look will recognise it
 }
 
-// claimLocked looks for the process of an instance by its marks and writes it down.
-// The caller holds the instance's lock.
+// claimLocked looks for the process of an instance by its marks, and records it. The caller must
+// have locked the instance's directory.
 func (c *Cloud) claimLocked(ctx context.Context, rec *record) error {
 	stat, err := c.procs.find(rec.ID, c.dir(rec.ID))
 	if err != nil {
@@ -59,8 +59,8 @@ func (c *Cloud) claimLocked(ctx context.Context, rec *record) error {
 	return nil
 }
 
-// rescue makes a new record for an instance whose own is damaged, if its process
-// lives. If not, the directory is left as it is for somebody to look at.
+// rescue makes a new record for an instance whose own is damaged, if its process is alive. If not,
+// it leaves the directory unchanged so that somebody can examine it.
 func (c *Cloud) rescue(ctx context.Context, id pool.InstanceID, damage error) (record, bool, error) {
 	c.once(id, "it is not listed unless its process is found", damage)
 	c.mu.Lock()
@@ -75,7 +75,7 @@ func (c *Cloud) rescue(ctx context.Context, id pool.InstanceID, damage error) (r
 	}
 	defer free()
 	if rec, err := c.read(id); err == nil {
-		return rec, true, nil // somebody else did it
+		return rec, true, nil // somebody else has rescued it already
 	}
 	rec := record{ID: id, Deployment: c.deployment}
 	err = c.claimLocked(ctx, &rec)

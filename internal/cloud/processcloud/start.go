@@ -14,11 +14,11 @@ import (
 	"cloudmaster/internal/cloud"
 )
 
-// orphanSearch bounds the wait for a process that holds the log but cannot be told
-// yet, because it is between fork and exec.
+// orphanSearch bounds the wait for a process that has the log locked but cannot be identified yet,
+// because it is between fork and exec.
 const orphanSearch = 2 * time.Second
 
-// checkUserData refuses what the environment of a process cannot carry.
+// checkUserData refuses documents that do not fit into an environment variable of a process.
 func checkUserData(doc []byte) error {
 	if len(doc) > cloud.MaxUserData {
 		return fmt.Errorf("%w: %d bytes, the most is %d", cloud.ErrInvalid, len(doc), cloud.MaxUserData)
@@ -31,8 +31,8 @@ func checkUserData(doc []byte) error {
 	return nil
 }
 
-// start turns an intent into a process, or finds the one that a dead launcher
-// started for it. rec is complete when it returns nil.
+// start turns an intent into a process, or finds the process that a dead launcher started for it.
+// When it returns nil, rec is complete.
 func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) error {
 	free, err := lockDir(ctx, c.dir(rec.ID))
 	if err != nil {
@@ -40,7 +40,7 @@ func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) 
 	}
 	defer free()
 	if now, err := c.read(rec.ID); err == nil && now.PID != 0 {
-		*rec = now // found by somebody who listed, since we looked
+		*rec = now // since our look, somebody who listed has found the process
 		return nil
 	}
 	output, err := c.claimLog(ctx, rec)
@@ -57,7 +57,7 @@ func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) 
 	c.opts.step("intended")
 	pid, err := c.fork(rec, bin, doc, output)
 	if err != nil {
-		return errors.Join(classify(err), os.RemoveAll(c.dir(rec.ID))) // there never was such an instance
+		return errors.Join(classify(err), os.RemoveAll(c.dir(rec.ID))) // then the instance never existed
 	}
 	c.opts.step("forked")
 	if rec.identity, err = c.procs.identify(pid); err != nil {
@@ -70,8 +70,8 @@ func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) 
 	return nil
 }
 
-// claimLog locks the instance's log. If a process that a dead launcher started holds
-// it, that becomes the instance's, and there is no log to return.
+// claimLog locks the instance's log and returns it. If a process that a dead launcher started has
+// it locked, claimLog instead records that process as the instance's and returns no log.
 func (c *Cloud) claimLog(ctx context.Context, rec *record) (*os.File, error) {
 	path := filepath.Join(c.dir(rec.ID), logFile)
 	for deadline := time.Now().Add(orphanSearch); ; {
@@ -83,7 +83,7 @@ func (c *Cloud) claimLog(ctx context.Context, rec *record) (*os.File, error) {
 			return nil, err
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("a process that cannot be identified holds %s; end it", path)
+			return nil, fmt.Errorf("a process that cannot be identified has %s locked; end that process", path)
 		}
 		if !backoff.Wait(ctx, 10*time.Millisecond) {
 			return nil, context.Cause(ctx)
@@ -91,7 +91,7 @@ func (c *Cloud) claimLog(ctx context.Context, rec *record) (*os.File, error) {
 	}
 }
 
-// fork starts the process. It is waited for by pidfd (see watcher), not by exec.Cmd.
+// fork starts the process. A watcher waits for its end by pidfd; exec.Cmd does not wait.
 func (c *Cloud) fork(rec *record, bin string, doc []byte, output *os.File) (pid int, err error) {
 	cmd := exec.Command(bin) //nolint:noctx // it must outlive every context of ours
 	cmd.Dir = c.dir(rec.ID)

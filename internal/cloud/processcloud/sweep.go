@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// The names of what is not an instance's directory begin with a dot.
+// The names of directories that are not an instance's begin with a dot.
 const (
-	newPrefix  = ".new-"  // an instance directory in the making
-	deadPrefix = ".dead-" // an instance directory on its way out
+	newPrefix  = ".new-"  // an instance's directory that is not complete yet
+	deadPrefix = ".dead-" // an instance's directory that is being removed
 )
 
-// sweep removes the directories of dead instances but the newest, forgotten
-// tokens, and what a crash left half made. It waits for nobody: if a launch is
-// under way, the next sweep does it.
+// sweep removes the directories of dead instances except the newest, tokens that need not be
+// remembered any more, and what crashes left incomplete. It never waits: if a launch is under way
+// it does nothing, and the next sweep will do the work.
 func (c *Cloud) sweep(ctx context.Context, found []sighting) error {
 	lock, err := tryLock(c.root, os.O_RDONLY)
 	if errors.Is(err, errHeld) {
@@ -41,7 +41,7 @@ func (c *Cloud) sweep(ctx context.Context, found []sighting) error {
 	return errors.Join(append(errs, c.removeScraps(), c.forgetTokens())...)
 }
 
-// lastSeen orders the dead.
+// lastSeen is the time by which dead instances are ordered.
 func (r *record) lastSeen() time.Time {
 	if r.Ended.IsZero() {
 		return r.Launched
@@ -49,17 +49,18 @@ func (r *record) lastSeen() time.Time {
 	return r.Ended
 }
 
-// removeDead removes an instance's directory if it is certainly ours and dead, by a
-// second look under its lock: no process of it, and nobody left who writes its log.
+// removeDead removes an instance's directory if it is certain that it is ours and that the instance
+// is dead. For that it looks again, with the directory locked: there must be no process of the
+// instance, and none that still writes its log.
 func (c *Cloud) removeDead(ctx context.Context, rec *record) error {
 	lock, err := tryLock(c.dir(rec.ID), os.O_RDONLY)
 	if err != nil {
-		return nil // in use, or gone: nothing to do now
+		return nil // somebody uses it, or it is gone: nothing to do now
 	}
 	defer unlock(lock)
 	now, err := c.read(rec.ID)
 	if err != nil {
-		return nil // damaged: not ours to remove
+		return nil // damaged: somebody should be able to examine it
 	}
 	if alive, err := c.procs.alive(now.identity); alive || err != nil {
 		return err
@@ -71,7 +72,7 @@ func (c *Cloud) removeDead(ctx context.Context, rec *record) error {
 	if err == nil {
 		defer unlock(logLock)
 	}
-	// Renamed first, so that a crash half way does not look like damage.
+	// It is renamed first, so that a crash in the middle of the removal does not look like damage.
 	aside := filepath.Join(c.root, deadPrefix+string(rec.ID))
 	if err := os.Rename(c.dir(rec.ID), aside); err != nil {
 		return fmt.Errorf("remove dead instance %s: %w", rec.ID, err)
@@ -80,7 +81,7 @@ func (c *Cloud) removeDead(ctx context.Context, rec *record) error {
 	return os.RemoveAll(aside)
 }
 
-// removeScraps removes what a crash left half made or half removed.
+// removeScraps removes directories that a crash left incomplete or half removed.
 func (c *Cloud) removeScraps() error {
 	entries, err := os.ReadDir(c.root)
 	if err != nil {
@@ -95,7 +96,7 @@ func (c *Cloud) removeScraps() error {
 	return errors.Join(errs...)
 }
 
-// forgetTokens removes old launches none of whose instances has a directory.
+// forgetTokens removes old launches of which no instance has a directory any more.
 func (c *Cloud) forgetTokens() error {
 	dir := filepath.Join(c.root, launchesDir)
 	entries, err := os.ReadDir(dir)

@@ -12,7 +12,7 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Terminate implements cloud.Cloud: SIGTERM now, SIGKILL after the grace time.
+// Terminate implements cloud.Cloud: it sends SIGTERM now, and SIGKILL when the grace time is over.
 func (c *Cloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
 	var errs []error
 	for _, id := range ids {
@@ -43,7 +43,7 @@ func (c *Cloud) terminate(ctx context.Context, id pool.InstanceID) error {
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged):
-		return nil // ended and swept meanwhile
+		return nil // it has ended and was swept since we looked
 	case err != nil:
 		return err
 	}
@@ -51,8 +51,8 @@ func (c *Cloud) terminate(ctx context.Context, id pool.InstanceID) error {
 	return c.end(ctx, &s.rec)
 }
 
-// end signals an instance that is marked as terminating, once, and sets the time of
-// its SIGKILL, which may be over already.
+// end sends SIGTERM, once, to an instance that is marked as terminating. It also sets the time of
+// the SIGKILL, which may have passed already.
 func (c *Cloud) end(ctx context.Context, rec *record) error {
 	w, err := c.watcher(ctx, rec)
 	if errors.Is(err, os.ErrProcessDone) {
@@ -66,7 +66,7 @@ func (c *Cloud) end(ctx context.Context, rec *record) error {
 	w.told = true
 	c.mu.Unlock()
 	if told {
-		return nil // to many programs a second SIGTERM means "now, whatever is lost"
+		return nil // many programs take a second SIGTERM for "end at once, whatever is lost"
 	}
 	err = w.process.Signal(syscall.SIGTERM)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -76,6 +76,6 @@ func (c *Cloud) end(ctx context.Context, rec *record) error {
 		return fmt.Errorf("signal pid %d: %w", rec.PID, denied(err))
 	}
 	c.opts.step("signalled")
-	_ = w.pidfd.SetReadDeadline(rec.TerminatingSince.Add(c.opts.Grace)) // fails only if it has ended
+	_ = w.pidfd.SetReadDeadline(rec.TerminatingSince.Add(c.opts.Grace)) // fails only if the process has ended
 	return nil
 }

@@ -30,7 +30,7 @@ func startTicks(t *testing.T, pid int) uint64 {
 	return ticks
 }
 
-// launchReady launches one instance and waits until it has installed its handlers.
+// launchReady launches one instance and waits until it has installed its signal handlers.
 func (w *world) launchReady(c *processcloud.Cloud, image string) pool.InstanceID {
 	w.Helper()
 	spec := newSpec("ready-"+image, 1)
@@ -65,7 +65,7 @@ func TestGrace(t *testing.T) {
 	}
 }
 
-// Many programs take a second SIGTERM for "at once, whatever is lost".
+// TestOneSIGTERMOnly: many programs take a second SIGTERM for "end at once, whatever is lost".
 func TestOneSIGTERMOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -126,7 +126,7 @@ func TestKeepDead(t *testing.T) {
 				w.wantListed(c, 0)
 			}
 			alive := w.launch(c, newSpec("alive", 1))[0]
-			w.open() // sweeps, and must not count the living
+			w.open() // this sweeps, and must not count live instances
 			poll(t, "superfluous directories are gone", func() bool {
 				w.list(c)
 				return len(w.directories()) == tc.want+1
@@ -143,7 +143,8 @@ func TestKeepDead(t *testing.T) {
 	}
 }
 
-// A directory whose log somebody still writes is not removed.
+// TestDeadWithLiveChildrenIsKept: an instance's directory is not removed while a process still
+// writes its log.
 func TestDeadWithLiveChildrenIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -200,7 +201,7 @@ func TestOpenClearsWhatCrashesLeft(t *testing.T) {
 	}
 }
 
-// listTime is the shortest of several lists.
+// listTime returns the shortest time of several lists.
 func listTime(t testing.TB, c *processcloud.Cloud, want int) time.Duration {
 	t.Helper()
 	best := time.Hour

@@ -12,30 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// buryPatience bounds the wait for an instance's lock, so that a stopped process
-// that holds it cannot keep Close waiting.
+// buryPatience bounds the wait for an instance's lock, so that a suspended process that has the
+// lock cannot delay Close for ever.
 const buryPatience = 5 * time.Second
 
-// watcher waits for the end of one instance, ours or inherited, without holding a
-// thread: a pidfd becomes readable when its process ends. Its read deadline
-// doubles as the moment for SIGKILL.
+// watcher waits for the end of one instance, whether we or a predecessor started it. It needs no
+// thread: a pidfd becomes readable when its process ends. The pidfd's read deadline serves as the
+// time of the SIGKILL.
 type watcher struct {
 	rec     record
-	process *os.Process // by pidfd, verified to be ours
-	pidfd   *os.File    // a second one that the runtime's poller can wait for
+	process *os.Process // with a pidfd, and verified to be the instance's
+	pidfd   *os.File    // another pidfd of the process, for which the runtime's poller can wait
 	told    bool        // SIGTERM was sent by this Cloud value; guarded by Cloud.mu
 }
 
-// watch makes sure that a live instance is watched. A failure leaves it unwatched until
-// the next look at it.
+// watch makes sure that a live instance is watched. If that fails, the next look at the instance tries again.
 func (c *Cloud) watch(ctx context.Context, rec *record) {
 	if _, err := c.watcher(ctx, rec); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, errClosed) {
 		c.log.WarnContext(ctx, "an instance cannot be watched", "instance", rec.ID, "pid", rec.PID, "error", err)
 	}
 }
 
-// watcher returns the watcher of an instance, starting it if need be;
-// os.ErrProcessDone if the instance has ended, errClosed if c is closed.
+// watcher returns the watcher of an instance, and starts it if there is none. The error is
+// os.ErrProcessDone if the instance has ended, and errClosed if c is closed.
 func (c *Cloud) watcher(ctx context.Context, rec *record) (*watcher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,18 +53,18 @@ func (c *Cloud) watcher(ctx context.Context, rec *record) (*watcher, error) {
 	return w, nil
 }
 
-// attach opens pidfds and only then compares the start time: from here on they
-// mean this process, whatever becomes of the number.
+// attach opens pidfds, and compares the start time only after that: if it matches, the pidfds mean
+// this very process, even if its pid is used again later.
 func (c *Cloud) attach(rec *record) (*watcher, error) {
 	process, err := os.FindProcess(rec.PID)
 	if err != nil {
 		return nil, err
 	}
 	if err := process.WithHandle(func(uintptr) {}); err != nil {
-		if process.Signal(syscall.Signal(0)) == os.ErrProcessDone { //nolint:errorlint // as os documents it
-			return nil, os.ErrProcessDone // gone before it was found: there is nothing to have a handle of
+		if process.Signal(syscall.Signal(0)) == os.ErrProcessDone { //nolint:errorlint // documented by os
+			return nil, os.ErrProcessDone // ended before it could be opened
 		}
-		return nil, err // os would signal by number
+		return nil, err // os could only signal by pid, which may hit another process
 	}
 	fd, err := unix.PidfdOpen(rec.PID, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -78,7 +77,7 @@ func (c *Cloud) attach(rec *record) (*watcher, error) {
 	w := &watcher{rec: *rec, process: process, pidfd: os.NewFile(uintptr(fd), "pidfd")}
 	_, same, err := c.procs.lookup(rec.identity)
 	if same {
-		return w, nil // also as a zombie, which follow reaps
+		return w, nil // perhaps a zombie, which follow reaps
 	}
 	w.release()
 	return nil, cmp.Or(err, os.ErrProcessDone)
@@ -92,7 +91,7 @@ func (w *watcher) release() {
 // stop makes follow return.
 func (w *watcher) stop() { _ = w.pidfd.Close() }
 
-// follow waits for the end of the instance, killing it when its grace is over.
+// follow waits for the end of the instance, and kills it when its grace time is over.
 func (c *Cloud) follow(ctx context.Context, w *watcher) {
 	defer w.release()
 	for {
@@ -108,7 +107,7 @@ func (c *Cloud) follow(ctx context.Context, w *watcher) {
 			if err := w.process.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				c.log.ErrorContext(ctx, "an instance cannot be killed", "instance", w.rec.ID, "pid", w.rec.PID, "error", err)
 			}
-		default: // stopped
+		default: // stop was called
 			return
 		}
 	}
@@ -126,22 +125,23 @@ func (w *watcher) wait() error {
 	})
 }
 
-// ended reaps the process if it was our child, and tells of its end.
+// ended reaps the process if it is our child, and reports the end of the instance.
 func (c *Cloud) ended(ctx context.Context, w *watcher) {
 	status := "unknown"
-	if state, err := w.process.Wait(); err == nil { // an error: another process's child
+	if state, err := w.process.Wait(); err == nil { // an error means that it is not our child
 		status = state.String()
 	}
 	c.bury(ctx, &w.rec)
 	c.mu.Lock()
 	delete(c.watched, w.rec.ID)
 	c.mu.Unlock()
-	c.log.InfoContext(ctx, "instance ended", "instance", w.rec.ID, "image", w.rec.Image, "pid", w.rec.PID, "status", status)
+	c.log.InfoContext(ctx, "instance ended",
+		"instance", w.rec.ID, "image", w.rec.Image, "pid", w.rec.PID, "status", status)
 	c.opts.Exited(w.rec.ID)
 }
 
-// bury writes down that an instance has ended. The process table says so too, so
-// that nothing is lost if this fails.
+// bury records that an instance has ended. Nothing is lost if that fails, because the process table
+// shows it as well.
 func (c *Cloud) bury(ctx context.Context, rec *record) {
 	ctx, cancel := context.WithTimeout(ctx, buryPatience)
 	defer cancel()
@@ -157,7 +157,7 @@ func (c *Cloud) bury(ctx context.Context, rec *record) {
 	}
 }
 
-// change edits a record on disk under its lock; rec becomes what is there now.
+// change edits a record on disk while it is locked. Afterwards rec is what is on disk.
 func (c *Cloud) change(ctx context.Context, rec *record, edit func(*record) bool) error {
 	free, err := lockDir(ctx, c.dir(rec.ID))
 	if err != nil {

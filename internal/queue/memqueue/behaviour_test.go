@@ -41,7 +41,7 @@ func bodies(msgs []queue.Message) []string {
 	return out
 }
 
-// TestExactTimes has what the conformance suite can only bound, in fake time.
+// TestExactTimes checks, in fake time, the exact moments for which the conformance suite can only give bounds.
 func TestExactTimes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestExactTimes(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if got, err := q.Backlog(t.Context()); err != nil || got.Visible+got.InFlight != 0 {
-			t.Errorf("got backlog %+v, error %v, want that the retention has ended it", got, err)
+			t.Errorf("got backlog %+v, error %v, want none left: the retention time is over", got, err)
 		}
 	})
 }

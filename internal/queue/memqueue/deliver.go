@@ -9,8 +9,8 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// takeLocked delivers up to most visible messages. Those that were delivered too
-// often already go to the dead letters instead.
+// takeLocked delivers up to most visible messages. It moves those that have already been delivered
+// too often to the dead letters instead.
 func (q *Queue) takeLocked(most int) []queue.Message {
 	now := time.Now()
 	var out []queue.Message
@@ -45,7 +45,7 @@ func (q *Queue) deliverLocked(it *item) queue.Message {
 	it.visibleAt = time.Now().Add(q.visibility)
 	if q.disturb.Duplicate > 0 {
 		q.disturb.Duplicate--
-		it.visibleAt = time.Now() // somebody else gets it as well
+		it.visibleAt = time.Now() // visible at once, so that another receiver gets it as well
 	}
 	q.receipts[it.receipt] = it
 	return queue.Message{
@@ -53,8 +53,8 @@ func (q *Queue) deliverLocked(it *item) queue.Message {
 	}
 }
 
-// buryLocked moves an item to the dead letters. It is the only place where two
-// queues are locked, always in this order.
+// buryLocked moves an item to the dead letters. It is the only place that locks two queues. They
+// cannot deadlock, because it always locks the queue first and then its dead letters.
 func (q *Queue) buryLocked(it *item, reason string) {
 	delete(q.receipts, it.receipt)
 	q.dropLocked(map[*item]bool{it: true})
@@ -104,19 +104,19 @@ func (q *Queue) nextVisibleLocked() time.Time {
 	return next
 }
 
-// wakeLocked tells those who wait or watch that there is something to see.
+// wakeLocked signals to all receivers that wait, and to all watchers, that something has become visible.
 func (q *Queue) wakeLocked() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 	for c := range q.watchers {
 		select {
 		case c <- struct{}{}:
-		default: // it has not taken the last one yet
+		default: // it has not read the last signal yet, which stands for this one as well
 		}
 	}
 }
 
-// earliest returns the earlier of two times, of which a zero one does not count.
+// earliest returns the earlier of two times. A zero time means "none" and is ignored.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -124,7 +124,8 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// pause waits for changed or until a time, or returns why ctx ended.
+// pause waits until changed is closed or the time has come. It returns an error only if ctx ends
+// first: its cause.
 func pause(ctx context.Context, changed <-chan struct{}, until time.Time) error {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()

@@ -7,8 +7,8 @@ import (
 	"cloudmaster/internal/faults"
 )
 
-// The operations that can fail; faults.Any is all of them. Receive counts as a call
-// each time it looks, so one that waits can fail in the middle of its wait.
+// The operations that can fail; faults.Any stands for all of them. Receive counts as one call each
+// time it looks for messages, so a Receive that waits can fail in the middle of its wait.
 const (
 	OpSend    faults.Op = "send"
 	OpReceive faults.Op = "receive"
@@ -20,11 +20,13 @@ const (
 	OpWatch   faults.Op = "watch"
 )
 
-// Disturbance is how a queue misbehaves within its contract. The zero value is good behaviour.
+// Disturbance is how a queue misbehaves within its contract. The zero value disturbs nothing.
 type Disturbance struct {
-	Duplicate int           // so many deliveries leave the message visible: it is delivered again at once
-	Late      time.Duration // a message is visible only so long after it was sent
-	Shuffle   *rand.Rand    // deliver in random order; nil means in the order sent
+	// Duplicate is how many of the next deliveries leave their message visible, so that it is delivered
+	// again at once.
+	Duplicate int
+	Late      time.Duration // how long after it was sent a message becomes visible
+	Shuffle   *rand.Rand    // source of a random delivery order; nil means the order in which the messages were sent
 }
 
 // Disturb makes the queue misbehave from now on.
@@ -34,13 +36,13 @@ func (q *Queue) Disturb(d Disturbance) {
 	q.disturb = d
 }
 
-// Letter is a dead letter with the reason why it is one.
+// Letter is a dead letter together with the reason why it became one.
 type Letter struct {
 	Body   string
 	Reason string
 }
 
-// Letters returns what a queue of dead letters holds, oldest first; for assertions.
+// Letters returns the messages in a queue of dead letters, oldest first; for assertions.
 func (q *Queue) Letters() []Letter {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package memqueue is a queue in memory that behaves like the real ones:
-// messages become visible again, are delivered twice, die after too many
-// deliveries. Faults can be injected (see faults.Set and Disturb).
+// Package memqueue is a queue in memory that behaves like the real ones: messages become visible
+// again, are delivered twice, and move to the dead letters after too many deliveries. Tests can
+// inject faults (see faults.Set and Disturb).
 //
-// It keeps nothing over the end of the process. It starts no goroutine and uses
-// plain time, so it works in testing/synctest bubbles.
+// Nothing is kept after the process ends. The package starts no goroutine and uses plain time, so
+// it works in testing/synctest bubbles.
 package memqueue
 
 import (
@@ -20,7 +20,7 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// MaxBody is the largest body that a queue in memory takes, in bytes; as on SQS.
+// MaxBody is the largest body that a queue in memory accepts, in bytes: the size that every queue must accept.
 const MaxBody = 256 << 10
 
 var (
@@ -34,32 +34,32 @@ type Queue struct {
 
 	name       string
 	visibility time.Duration
-	deliveries int // 0: without limit
+	deliveries int // 0 means no limit
 	retention  time.Duration
-	dead       *Queue // nil for a queue of dead letters
+	dead       *Queue // nil if this is itself a queue of dead letters
 
 	mu       sync.Mutex
 	items    []*item                    // in the order sent; guarded by mu
 	receipts map[queue.Receipt]*item    // of the newest delivery of each item; guarded by mu
-	changed  chan struct{}              // closed and replaced when something became visible; guarded by mu
+	changed  chan struct{}              // closed and replaced when something becomes visible; guarded by mu
 	watchers map[chan struct{}]struct{} // guarded by mu
 	sequence int                        // numbers messages and receipts; guarded by mu
 	removed  bool                       // guarded by mu
 	disturb  Disturbance                // guarded by mu
 }
 
-// item is one message that was not deleted.
+// item is one message that has not been deleted.
 type item struct {
 	id         string
 	body       []byte
 	sentAt     time.Time
 	visibleAt  time.Time
 	deliveries int
-	receipt    queue.Receipt // of the newest delivery; empty while never received or handed back
-	reason     string        // why it is among the dead letters
+	receipt    queue.Receipt // of the newest delivery; empty if it was never received, or was released
+	reason     string        // why it is among the dead letters; empty elsewhere
 }
 
-// New returns an empty queue with its dead letters. Zero limits mean the port's defaults.
+// New returns an empty queue with its own dead letters. Zero limits mean the port's defaults.
 func New(name string, limits queue.Limits) *Queue {
 	dead := &Queue{
 		name:       queue.DeadLetters(name),
@@ -84,11 +84,11 @@ func (q *Queue) Name() string { return q.name }
 // Visibility implements queue.Queue.
 func (q *Queue) Visibility() time.Duration { return q.visibility }
 
-// Dead returns the queue of the dead letters; nil if q is one itself.
+// Dead returns the queue of the dead letters; nil if q is itself one.
 func (q *Queue) Dead() *Queue { return q.dead }
 
-// Remove makes the queue vanish, as if an operator had deleted it: every call
-// answers queue.ErrNotFound from now on, and those that wait return.
+// Remove makes the queue vanish as if an operator had deleted it: from now on every call returns
+// queue.ErrNotFound, and calls that wait return with it at once.
 func (q *Queue) Remove() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -100,7 +100,8 @@ func (q *Queue) Remove() {
 func (q *Queue) Send(ctx context.Context, bodies ...[]byte) error {
 	for i, body := range bodies {
 		if len(body) > MaxBody {
-			return fmt.Errorf("send to %s: message %d has %d bytes, the limit is %d: %w", q.name, i, len(body), MaxBody, queue.ErrTooLarge)
+			return fmt.Errorf("send to %s: message %d has %d bytes, the limit is %d: %w",
+				q.name, i, len(body), MaxBody, queue.ErrTooLarge)
 		}
 	}
 	return q.call(ctx, OpSend, func() error {
@@ -172,7 +173,8 @@ func (q *Queue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
 // Bury implements queue.Queue.
 func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error {
 	if q.dead == nil {
-		return fmt.Errorf("bury in %s: a queue of dead letters has none itself: %w", q.name, queue.ErrNotFound)
+		return fmt.Errorf("bury in %s: a queue of dead letters has no dead letters of its own: %w",
+			q.name, queue.ErrNotFound)
 	}
 	return q.call(ctx, OpBury, func() error {
 		it, ok := q.receipts[m.Receipt]
@@ -225,7 +227,8 @@ func (q *Queue) Watch(ctx context.Context) (<-chan struct{}, error) {
 	return c, nil
 }
 
-// call runs f under the lock, between the faults that are set for op.
+// call runs f under the lock. It injects the faults that tests asked for: an error before f, or one
+// after it, as if the answer had been lost.
 func (q *Queue) call(ctx context.Context, op faults.Op, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s %s: %w", op, q.name, context.Cause(ctx))
@@ -249,7 +252,7 @@ func (q *Queue) call(ctx context.Context, op faults.Op, f func() error) error {
 	return nil
 }
 
-// each runs f on the items whose newest, unexpired delivery has one of the receipts.
+// each runs f on every item whose newest delivery has one of the receipts and has not timed out.
 func (q *Queue) each(ctx context.Context, op faults.Op, receipts []queue.Receipt, f func(*item)) error {
 	return q.call(ctx, op, func() error {
 		for _, r := range receipts {

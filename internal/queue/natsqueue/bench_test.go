@@ -10,7 +10,7 @@ import (
 
 const batch = 1000
 
-// statusBodies are as long as a status message usually is.
+// statusBodies returns n bodies of the usual length of a status message.
 func statusBodies(n int) [][]byte {
 	out := make([][]byte, n)
 	for i := range out {
@@ -34,7 +34,8 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// BenchmarkReceiveDelete takes in what was sent before: batches of up to 1000, each deleted with confirmation.
+// BenchmarkReceiveDelete receives messages that were sent beforehand, in batches of up to 1000, and
+// deletes each batch with confirmation.
 func BenchmarkReceiveDelete(b *testing.B) {
 	q := ensure(b, startBroker(b).connect(b), "bench", queue.Limits{})
 	bodies := statusBodies(batch)
@@ -62,7 +63,7 @@ func BenchmarkReceiveDelete(b *testing.B) {
 	b.ReportMetric(float64(batch*b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// BenchmarkWatchLatency is the time from Send to the watcher's signal on another connection.
+// BenchmarkWatchLatency measures the time from Send to the watcher's signal on another connection.
 func BenchmarkWatchLatency(b *testing.B) {
 	server := startBroker(b)
 	q := ensure(b, server.connect(b), "bench", queue.Limits{})

@@ -17,7 +17,8 @@ import (
 	"cloudmaster/internal/queue/queuetest"
 )
 
-// TestConformanceOfACluster runs the suite on three brokers that each keep every queue.
+// TestConformanceOfACluster runs the suite on a cluster of three brokers, each of which keeps a
+// replica of every queue.
 func TestConformanceOfACluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a cluster takes its time")

@@ -13,9 +13,11 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// Ensure opens a queue, creating it and its dead letters where they are missing, and
-// brings existing limits to those given.
-func Ensure(ctx context.Context, js jetstream.JetStream, name string, limits queue.Limits, opts Options) (*Queue, error) {
+// Ensure opens a queue. It creates the queue and its dead letters where they are missing, and
+// changes the limits of existing ones to those given.
+func Ensure(
+	ctx context.Context, js jetstream.JetStream, name string, limits queue.Limits, opts Options,
+) (*Queue, error) {
 	q, err := newQueue(js, name, opts)
 	if err != nil {
 		return nil, err
@@ -26,7 +28,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, name string, limits que
 		return nil, fmt.Errorf("ensure queue %s: negative limit in %+v", name, limits)
 	}
 	dead := queue.Limits{Visibility: limits.Visibility}
-	// The dead letters first: a queue must never be without them.
+	// The dead letters come first, so that a queue never exists without them.
 	if err := q.create(ctx, queue.DeadLetters(name), dead); err != nil {
 		return nil, fmt.Errorf("ensure dead letters of queue %s: %w", name, err)
 	}
@@ -39,10 +41,10 @@ func Ensure(ctx context.Context, js jetstream.JetStream, name string, limits que
 	return q, nil
 }
 
-// createTime is what a busy cluster may need to agree on a new queue.
+// createTime bounds one attempt at creating a queue. A busy cluster may need this long to agree on a new one.
 const createTime = 10 * time.Second
 
-// create makes or updates one stream and its consumer.
+// create creates or updates one stream and its consumer.
 func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) error {
 	return q.callFor(ctx, "create_queue", createTime, func(ctx context.Context) error {
 		replicas, err := q.replicas(ctx, name)
@@ -59,7 +61,8 @@ func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) er
 	})
 }
 
-// replicas is what the options ask for, or else what the stream has.
+// replicas returns the number of replicas that the options ask for, or that of the existing stream
+// if they ask for none.
 func (q *Queue) replicas(ctx context.Context, name string) (int, error) {
 	if q.opts.Replicas > 0 {
 		return q.opts.Replicas, nil
@@ -77,7 +80,7 @@ func (q *Queue) replicas(ctx context.Context, name string) (int, error) {
 func streamConfig(name string, limits queue.Limits, replicas int) jetstream.StreamConfig {
 	duplicates := duplicateWindow
 	if limits.Retention > 0 {
-		duplicates = min(duplicates, limits.Retention) // the server refuses a longer one
+		duplicates = min(duplicates, limits.Retention) // the server refuses a window that is longer than MaxAge
 	}
 	return jetstream.StreamConfig{
 		Name:        streamName(name),
@@ -85,7 +88,7 @@ func streamConfig(name string, limits queue.Limits, replicas int) jetstream.Stre
 		Subjects:    []string{subjectName(name)},
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
-		MaxAge:      limits.Retention, // 0: for ever, as is ours
+		MaxAge:      limits.Retention, // 0 means for ever, both here and in limits
 		Duplicates:  duplicates,
 		Replicas:    replicas,
 		RePublish:   &jetstream.RePublish{Source: subjectName(name), Destination: hintName(name), HeadersOnly: true},
@@ -97,7 +100,7 @@ func consumerConfig(limits queue.Limits) jetstream.ConsumerConfig {
 		Durable:       consumerName,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       limits.Visibility,
-		MaxDeliver:    -1, // see condemn: the broker would only stop delivering, and tell nobody
+		MaxDeliver:    -1, // condemn does it: the broker would only stop delivering, without moving the message
 		MaxAckPending: -1,
 		MaxWaiting:    maxWaiting,
 	}

@@ -19,13 +19,15 @@ const (
 	codeStreamStoreFailed     = 10077
 )
 
-// errNoAnswer: the broker did not answer in time; it may have done what we asked.
+// errNoAnswer means that the broker did not answer in time. It may have done what we asked
+// nevertheless.
 var errNoAnswer = errors.New("the broker does not answer")
 
-// errInterrupted: the connection was lost, or the broker gave a request up, before the answer.
+// errInterrupted means that there was no answer because the connection was lost, or because the
+// broker abandoned the request.
 var errInterrupted = errors.New("the broker went away before it answered")
 
-// classify wraps err in the port's error that it means, if it means one.
+// classify wraps err in the port's error of the same meaning, if there is one.
 func classify(err error) error {
 	switch {
 	case err == nil:
@@ -63,7 +65,8 @@ func throttled(err error) bool {
 // transient reports whether the same call may succeed a moment later.
 func transient(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		// 503: no leader, or JetStream is starting. A full disk is reported so, too, and is not worth waiting for.
+		// 503 means that there is no leader, or that JetStream is starting. A full disk is also reported
+		// as 503, but waiting does not help there.
 		return api.Code == 429 || api.Code == 503 && !full(api.ErrorCode)
 	}
 	for _, e := range []error{

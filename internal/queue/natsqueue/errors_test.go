@@ -17,7 +17,7 @@ func TestClassify(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		err       error
-		want      error // nil: as it is
+		want      error // nil means that the error stays as it is
 		transient bool
 	}{
 		"missing stream":    {jetstream.ErrStreamNotFound, queue.ErrNotFound, false},
@@ -48,7 +48,7 @@ func TestClassify(t *testing.T) {
 			if !errors.Is(got, tc.err) || tc.want != nil && !errors.Is(got, tc.want) {
 				t.Errorf("got %v, want it to be %v and %v", got, tc.want, tc.err)
 			}
-			if tc.want == nil && got != err { //nolint:errorlint // the very same is meant
+			if tc.want == nil && got != err { //nolint:errorlint // the test wants the identical error
 				t.Errorf("got %v, want it as it is", got)
 			}
 			if got := transient(err); got != tc.transient {
@@ -64,17 +64,17 @@ func TestClassify(t *testing.T) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]error{
-		"404 No Messages":                      nil,
-		"408 Request Timeout":                  nil,
-		"408 Interest Expired":                 nil,
-		"408 Requests Pending":                 errOthersFirst,
-		"409 Message Size Exceeds MaxBytes":    errTooBig,
-		"409 Consumer Deleted":                 jetstream.ErrConsumerDeleted,
-		"409 Leadership Change":                errInterrupted,
-		"409 Server Shutdown":                  errInterrupted,
-		"409 Exceeded MaxWaiting":              errInterrupted,
-		"503 ":                                 nats.ErrNoResponders,
-		"299 something that we have not heard": errInterrupted,
+		"404 No Messages":                   nil,
+		"408 Request Timeout":               nil,
+		"408 Interest Expired":              nil,
+		"408 Requests Pending":              errOthersFirst,
+		"409 Message Size Exceeds MaxBytes": errTooBig,
+		"409 Consumer Deleted":              jetstream.ErrConsumerDeleted,
+		"409 Leadership Change":             errInterrupted,
+		"409 Server Shutdown":               errInterrupted,
+		"409 Exceeded MaxWaiting":           errInterrupted,
+		"503 ":                              nats.ErrNoResponders,
+		"299 a status that we do not know":  errInterrupted,
 	} {
 		code, description, _ := strings.Cut(text, " ")
 		m := &nats.Msg{Header: nats.Header{"Status": {code}, "Description": {description}}}

@@ -17,11 +17,11 @@ import (
 	"cloudmaster/internal/queue/natsqueue"
 )
 
-// proxy stands between a client and its broker and can swallow the broker's answers.
+// proxy stands between a client and its broker, and can swallow or delay the broker's answers.
 type proxy struct {
 	listener net.Listener
 	deaf     atomic.Bool  // answers are swallowed
-	gate     sync.RWMutex // held for writing while answers are held up
+	gate     sync.RWMutex // locked for writing while answers are delayed
 	work     sync.WaitGroup
 
 	mu    sync.Mutex
@@ -75,13 +75,13 @@ func (a answers) Write(b []byte) (int, error) {
 	return a.to.Write(b)
 }
 
-// hold holds all answers up until the function that it returns is called.
+// hold blocks all answers until the function that it returns is called.
 func (p *proxy) hold() (goOn func()) {
 	p.gate.Lock()
 	return p.gate.Unlock
 }
 
-// cut ends all connections; new ones are heard again.
+// cut ends all connections. Answers on later connections get through again.
 func (p *proxy) cut() {
 	p.deaf.Store(false)
 	p.mu.Lock()
@@ -92,7 +92,7 @@ func (p *proxy) cut() {
 	p.conns = nil
 }
 
-// throughProxy opens a queue on a connection whose answers can get lost.
+// throughProxy opens a queue on a connection whose answers can be lost.
 func throughProxy(t *testing.T, b *broker, name string) (*natsqueue.Queue, *proxy) {
 	t.Helper()
 	p := startProxy(t, b.srv.Addr().String())
@@ -111,7 +111,7 @@ func throughProxy(t *testing.T, b *broker, name string) (*natsqueue.Queue, *prox
 	return ensure(t, js, name, queue.Limits{Visibility: time.Minute}), p
 }
 
-// eventually waits for a backlog.
+// eventually waits until the backlog has these counts.
 func eventually(t *testing.T, q queue.Queue, visible, inFlight int) {
 	t.Helper()
 	for deadline := time.Now().Add(soon); ; <-time.After(5 * time.Millisecond) {
@@ -128,7 +128,7 @@ func eventually(t *testing.T, q queue.Queue, visible, inFlight int) {
 	}
 }
 
-// TestLostConfirmations: the broker does what we ask, but its answers do not reach us.
+// TestLostConfirmations: the broker does what we ask, but its answers do not reach us, so calls are repeated.
 func TestLostConfirmations(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t)
@@ -175,12 +175,13 @@ func TestLostConfirmations(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatalf("delete: %v", err)
 	}
-	if took := time.Since(start); took > 2*time.Second { // the time limit of one try is 2.5 s
+	if took := time.Since(start); took > 2*time.Second { // one try may take 2.5 s
 		t.Errorf("delete noticed the lost connection after %v", took)
 	}
 }
 
-// TestLateMessageIsHandedBack: a message is on its way while its receiver gives up.
+// TestLateMessageIsHandedBack: a receiver gives up while a message is on its way to it. Another
+// receiver gets the message at once, without waiting for the visibility timeout.
 func TestLateMessageIsHandedBack(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t)
@@ -203,6 +204,6 @@ func TestLateMessageIsHandedBack(t *testing.T) {
 	}
 	goOn()
 	if got := take(t, observer); string(got.Body) != "late" {
-		t.Errorf("got %q, want the message that came too late for the other", got.Body)
+		t.Errorf("got %q, want the message that reached the first receiver too late", got.Body)
 	}
 }

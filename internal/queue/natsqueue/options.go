@@ -11,14 +11,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Options tune a queue; the zero value works.
+// Options are the settings of a queue; the zero value works.
 type Options struct {
-	// Replicas is how many brokers of a cluster keep the queue; 0 means 1 for a new one and leaves
-	// an existing one as it is.
+	// Replicas is how many brokers of a cluster keep the queue. 0 means 1 for a new queue, and the
+	// present number for an existing one.
 	Replicas int
 	// Patience is how long a call waits for a broker that does not answer; 0 means 10 s.
 	Patience time.Duration
-	// Count is called once for each call of the broker; may be nil.
+	// Count is called after each call to the broker, with its outcome; nil counts nothing.
 	Count func(operation string, err error)
 	Log   *slog.Logger // nil discards
 }
@@ -33,27 +33,27 @@ func (o Options) withDefaults() Options {
 }
 
 const (
-	tries      = 4 // how many full tries, at least, fit into Patience
+	tries      = 4 // at least so many full tries fit into Patience
 	firstPause = 10 * time.Millisecond
 	lastPause  = 500 * time.Millisecond
 
-	// duplicateWindow is how long the broker remembers message ids. It must be longer than any
-	// Patience, and costs the broker about 150 bytes for each message sent within it.
+	// duplicateWindow is how long the broker remembers message ids in order to drop repetitions. It
+	// must be longer than any Patience, and costs the broker about 150 bytes for each message sent within it.
 	duplicateWindow = time.Minute
 
 	maxWaiting     = 8192 // receivers that may wait at the same time
 	prefix         = "cloudmaster-"
 	consumerName   = "workers"
 	deliveriesKey  = "cloudmaster.deliveries" // metadata of the consumer: the delivery limit
-	headerReason   = "Cloudmaster-Reason"     // of a dead letter: why it is one
-	headerOrigin   = "Cloudmaster-Origin"     // of a dead letter: the queue that it was in
-	headerOriginID = "Cloudmaster-Origin-Id"  // of a dead letter: its message id there
-	headerReceipts = "Cloudmaster-Deliveries" // of a dead letter: how often it was received there
+	headerReason   = "Cloudmaster-Reason"     // of a dead letter: why it was moved there
+	headerOrigin   = "Cloudmaster-Origin"     // of a dead letter: the queue from which it came
+	headerOriginID = "Cloudmaster-Origin-Id"  // of a dead letter: its message id in that queue
+	headerReceipts = "Cloudmaster-Deliveries" // of a dead letter: how often it was received from that queue
 )
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
 
-// checkName refuses what would not be one token of a subject.
+// checkName refuses names that are not a single token of a NATS subject.
 func checkName(name string) error {
 	if !validName.MatchString(name) {
 		return fmt.Errorf("queue name %q: use 1 to 200 of the characters A-Z a-z 0-9 _ and -", name)
@@ -64,10 +64,10 @@ func checkName(name string) error {
 func streamName(queue string) string  { return prefix + queue }
 func subjectName(queue string) string { return "cloudmaster.queue." + queue }
 
-// hintName is where the broker announces stored messages.
+// hintName returns the subject on which the broker announces messages that it has stored in the queue.
 func hintName(queue string) string { return "cloudmaster.hint." + queue }
 
-// JetStream returns a JetStream context with what queues need of one. All queues of a
+// JetStream returns a JetStream context with the settings that queues need. All queues on one
 // connection should share it.
 func JetStream(nc *nats.Conn) (jetstream.JetStream, error) {
 	js, err := jetstream.New(

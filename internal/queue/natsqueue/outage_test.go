@@ -63,7 +63,8 @@ func TestReceiptsOutliveTheConnection(t *testing.T) {
 	}
 }
 
-// TestCallsWaitForTheBroker starts calls while the broker is away.
+// TestCallsWaitForTheBroker starts calls while the broker is down, and wants all of them to succeed
+// once it is back.
 func TestCallsWaitForTheBroker(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t)
@@ -129,12 +130,13 @@ func TestReceiveSurvivesAnOutage(t *testing.T) {
 	if len(msgs) != 1 || string(msgs[0].Body) != "after" {
 		t.Errorf("got %d messages, want the one sent after the outage", len(msgs))
 	}
-	if took := time.Since(start); took > 3*time.Second { // a request that was forgotten with the connection ends after 6 s
+	// A request whose end got lost with the connection would end only after 6 s.
+	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("the message came after %v", took)
 	}
 }
 
-// awaitReceiver waits until somebody's request for messages has reached the broker.
+// awaitReceiver waits until a receiver's request for messages has reached the broker.
 func awaitReceiver(t *testing.T, js jetstream.JetStream, name string) {
 	t.Helper()
 	for deadline := time.Now().Add(soon); time.Now().Before(deadline); {
@@ -213,7 +215,7 @@ func TestClosedConnection(t *testing.T) {
 		t.Errorf("receive: got %v, want %v", err, queue.ErrClosed)
 	}
 	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("that took %v", took)
+		t.Errorf("the call took %v", took)
 	}
 }
 
@@ -240,7 +242,7 @@ func TestTwoConnectionsShareTheWork(t *testing.T) {
 	}
 }
 
-// TestLargeBatches: more than a connection may have waiting at the broker.
+// TestLargeBatches receives more bytes than the broker lets wait for one connection (64 MiB).
 func TestLargeBatches(t *testing.T) {
 	t.Parallel()
 	q := ensure(t, startBroker(t).connect(t), "jobs", queue.Limits{Visibility: time.Minute})
@@ -333,7 +335,7 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
-// TestMissingConsumer: a stream without its consumer is no empty queue.
+// TestMissingConsumer: a stream whose consumer is missing must be an error, not an empty queue.
 func TestMissingConsumer(t *testing.T) {
 	t.Parallel()
 	js := startBroker(t).connect(t)

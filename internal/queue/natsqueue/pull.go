@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// request asks the consumer for messages. nats.go's own Fetch either does not wait or waits for a
-// full batch; the broker can also wait for the first message and then give what there is, which is
-// no_wait together with expires.
+// request asks the consumer for messages. The Fetch of nats.go either does not wait at all or waits
+// until the batch is full. The broker itself can also wait for the first message and then return
+// what is there: no_wait together with expires asks for this.
 type request struct {
 	batch    int
-	wait     time.Duration // ≤ 0: what is there now
-	maxBytes int           // 0: no limit
+	wait     time.Duration // 0 or less: return what is there now, without waiting
+	maxBytes int           // 0 means no limit
 }
 
 func (r request) encode() ([]byte, error) {
@@ -30,13 +30,14 @@ func (r request) encode() ([]byte, error) {
 }
 
 const (
-	// How long after its time a request may stay unanswered, and how long a batch that has begun may
-	// stop coming before we take it as it is. Its end is told at once, so this is for emergencies;
-	// too short, it would on a slow machine hand back what is just coming in, and that counts as deliveries.
+	// grace is how long we wait for an answer after the request's own time is over, and how long a
+	// batch that has begun may pause before we return what has come so far. Normally the broker
+	// reports the end of a request at once, so this is for emergencies only. A shorter time would, on
+	// a slow machine, hand back messages that are just arriving, and each of these counts as a delivery.
 	grace = time.Second
 )
 
-// pull sends one request and returns what it brings. Nothing within r.wait is no error.
+// pull sends one request and returns the messages that it brings. No message within r.wait is not an error.
 func (q *Queue) pull(ctx context.Context, r request) ([]*nats.Msg, error) {
 	interrupted := q.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer q.nc.RemoveStatusListener(interrupted)
@@ -44,7 +45,7 @@ func (q *Queue) pull(ctx context.Context, r request) ([]*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The broker may have sent messages that we shall not wait for; in hands them back.
+	// When we return early the broker may already have sent messages; leave hands these back.
 	defer in.leave()
 
 	patience := min(grace, q.opts.Patience/tries)
@@ -67,7 +68,7 @@ func (q *Queue) pull(ctx context.Context, r request) ([]*nats.Msg, error) {
 	}
 }
 
-// ask sends the request with an inbox for the answers.
+// ask sends the request and returns the inbox that receives the answers.
 func (q *Queue) ask(r request) (*inbox, error) {
 	body, err := r.encode()
 	if err != nil {
@@ -86,16 +87,16 @@ func (q *Queue) ask(r request) (*inbox, error) {
 	return in, nil
 }
 
-// redeliverable reports whether a message waits to be delivered again. The broker does not
-// count those, but a request with room for one byte finds out without taking any: it is
-// refused because of the size if there is something to deliver, and ends empty if not.
+// redeliverable reports whether a message waits to be delivered again. The broker does not count
+// such messages. A request with room for one byte finds out without receiving any: the broker
+// refuses it because of its size if there is something to deliver, and otherwise ends it without a message.
 func (q *Queue) redeliverable(ctx context.Context) (bool, error) {
 	found := false
 	err := q.call(ctx, "pull", func(ctx context.Context) error {
 		_, err := q.pull(ctx, request{batch: 1, maxBytes: 1})
 		found = errors.Is(err, errTooBig)
 		if found || errors.Is(err, errOthersFirst) {
-			return nil // what others wait for is as good as taken
+			return nil // other receivers wait already, and will get whatever there is
 		}
 		return err
 	})
@@ -106,17 +107,17 @@ func (q *Queue) redeliverable(ctx context.Context) (bool, error) {
 type inbox struct {
 	queue   *Queue
 	sub     *nats.Subscription
-	arrived chan struct{} // cap 1: something is new since the last look
+	arrived chan struct{} // capacity 1: something has arrived since the last look
 
 	mu    sync.Mutex
 	msgs  []*nats.Msg // guarded by mu
-	want  int         // how many there will be; guarded by mu
-	ended bool        // the broker will send no more; guarded by mu
-	err   error       // why it ended early; guarded by mu
-	left  bool        // nobody waits any more; guarded by mu
+	want  int         // how many messages will come; guarded by mu
+	ended bool        // the broker will send nothing more; guarded by mu
+	err   error       // why the request ended early; guarded by mu
+	left  bool        // the caller no longer waits; guarded by mu
 }
 
-// receive is called by the connection for each answer, in order.
+// receive is called by the connection for each answer, in the order of arrival.
 func (in *inbox) receive(m *nats.Msg) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -137,7 +138,7 @@ func (in *inbox) receive(m *nats.Msg) {
 	}
 }
 
-// look returns the batch if it is complete.
+// look returns the batch if it is complete or has failed.
 func (in *inbox) look() (msgs []*nats.Msg, done bool, err error) {
 	in.mu.Lock()
 	ended, err := in.ended, in.err
@@ -149,7 +150,7 @@ func (in *inbox) look() (msgs []*nats.Msg, done bool, err error) {
 	return msgs, true, err
 }
 
-// take returns the batch as it is, and err only if that is nothing.
+// take returns the messages that have come so far, and err only if there are none.
 func (in *inbox) take(err error) ([]*nats.Msg, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -161,9 +162,9 @@ func (in *inbox) take(err error) ([]*nats.Msg, error) {
 	return nil, err
 }
 
-// leave ends the request. What was not taken, or still arrives, is handed back at once, so that it
-// need not wait for its visibility timeout: when the broker has seen the subscription end it
-// delivers elsewhere what it can no longer deliver here.
+// leave ends the request. Messages that were not taken, or that still arrive, are handed back at
+// once, so that nobody has to wait for their visibility timeout. When the broker has processed the
+// end of the subscription, it delivers to other receivers what it can no longer deliver here.
 func (in *inbox) leave() {
 	in.mu.Lock()
 	in.left = true
@@ -183,7 +184,8 @@ func (in *inbox) leave() {
 	}
 }
 
-// handBack releases a message that nobody waits for. If that fails its visibility timeout does it.
+// handBack releases a message for which nobody waits. If that fails, it becomes visible again when
+// its visibility timeout is over.
 func (q *Queue) handBack(m *nats.Msg) {
 	err := q.nc.Publish(m.Reply, []byte(ackRelease))
 	q.opts.Count("release", err)
@@ -192,5 +194,6 @@ func (q *Queue) handBack(m *nats.Msg) {
 	}
 }
 
-// isStatus tells the broker's word about a request from a message, which wants an acknowledgement.
+// isStatus reports whether m is the broker's report on a request instead of a message. Only a message
+// wants an acknowledgement.
 func isStatus(m *nats.Msg) bool { return m.Reply == "" }

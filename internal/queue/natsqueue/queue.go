@@ -1,24 +1,24 @@
-// Package natsqueue keeps queues in NATS JetStream: a work-queue stream for each,
-// with one durable pull consumer that all receivers share.
+// Package natsqueue keeps queues in NATS JetStream: each queue is a work-queue stream with one
+// durable pull consumer, which all receivers share.
 //
-// # What is different from other queues
+// # Differences from other queues
 //
-//   - Receipts are the subjects that the broker wants acknowledgements on, so they
-//     outlive connections. The broker does not tell deliveries of one message
-//     apart by them: a stale Delete ends the message, a stale Release hands it to one more receiver.
-//   - Backlog: the broker counts messages whose visibility timeout is over, or which were
-//     released, as in flight until somebody receives them. When nothing new waits, Backlog asks
-//     whether there is such a message and then counts one as visible, whatever
-//     their number. When new messages wait they alone are visible. So Visible is 0 only if there
-//     is nothing to receive; it may be too small by what InFlight is too large; the sum is exact.
-//   - The delivery limit is applied by the receivers: one that meets a
-//     message delivered too often moves it to the dead letters and never returns it.
+//   - Receipts are the subjects on which the broker wants acknowledgements, so they outlive
+//     connections. The broker does not tell the deliveries of one message apart by them: a Delete
+//     with an old receipt ends the message, a Release with an old one gives it to another receiver.
+//   - Backlog: messages that were released, or whose visibility timeout is over, are counted by the
+//     broker as in flight until somebody receives them. Therefore, when no new messages wait,
+//     Backlog asks whether there is such a message, and if so counts one as visible, however many
+//     there are. When new messages wait, only these count as visible. So Visible is 0 only if there
+//     is nothing to receive; by as much as it is too small, InFlight is too large; the sum is exact.
+//   - The receivers apply the delivery limit: a receiver that gets a message that was delivered too
+//     often moves it to the dead letters and does not return it.
 //
 // # Outages
 //
-// While the broker is away calls wait for it, at most for Options.Patience, and
-// repeat what was not confirmed. Messages carry ids by which the
-// broker drops repetitions within duplicateWindow.
+// While the broker is unreachable, calls wait for it, at most for Options.Patience, and repeat what
+// it has not confirmed. Messages carry ids, by which the broker drops repetitions within
+// duplicateWindow.
 package natsqueue
 
 import (
@@ -46,15 +46,15 @@ var (
 type Queue struct {
 	name       string
 	js         jetstream.JetStream
-	nc         *nats.Conn // js's connection
+	nc         *nats.Conn // the connection of js
 	opts       Options
 	log        *slog.Logger
 	visibility time.Duration
-	deliveries int // receipts before a message is dead; 0: without limit
+	deliveries int // receipts before a message is moved to the dead letters; 0 means no limit
 }
 
-// Open opens an existing queue; queue.ErrNotFound if its stream or consumer is missing.
-// js should come from JetStream.
+// Open opens an existing queue. It returns queue.ErrNotFound if the stream or its consumer is
+// missing. js should be the result of the function JetStream.
 func Open(ctx context.Context, js jetstream.JetStream, name string, opts Options) (*Queue, error) {
 	q, err := newQueue(js, name, opts)
 	if err != nil {
@@ -74,7 +74,7 @@ func newQueue(js jetstream.JetStream, name string, opts Options) (*Queue, error)
 	return &Queue{name: name, js: js, nc: js.Conn(), opts: opts, log: opts.Log.With("queue", name)}, nil
 }
 
-// bind learns the queue's limits from its consumer.
+// bind reads the queue's limits from its consumer.
 func (q *Queue) bind(ctx context.Context) error {
 	consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
 	if err != nil {
@@ -85,7 +85,8 @@ func (q *Queue) bind(ctx context.Context) error {
 	q.deliveries = 0
 	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
 		if q.deliveries, err = strconv.Atoi(limit); err != nil {
-			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w", consumerName, streamName(q.name), deliveriesKey, err)
+			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
+				consumerName, streamName(q.name), deliveriesKey, err)
 		}
 	}
 	return nil
@@ -97,7 +98,7 @@ func (q *Queue) Name() string { return q.name }
 // Visibility implements queue.Queue.
 func (q *Queue) Visibility() time.Duration { return q.visibility }
 
-// Backlog implements queue.Queue; the package comment says what it counts.
+// Backlog implements queue.Queue. The package comment says what it counts as visible.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
 	var info *jetstream.ConsumerInfo
 	err := q.call(ctx, "consumer_info", func(ctx context.Context) error {
@@ -125,14 +126,16 @@ func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
 	return backlog, nil
 }
 
-// call runs f, one or more calls of the broker, until it succeeds, fails for good
+// call runs f, which makes one or more calls to the broker, until it succeeds, fails permanently,
 // or Patience is over. Each try is counted as operation.
 func (q *Queue) call(ctx context.Context, operation string, f func(context.Context) error) error {
 	return q.callFor(ctx, operation, 0, f)
 }
 
-// callFor is call for an f that may take its time before it succeeds.
-func (q *Queue) callFor(ctx context.Context, operation string, wait time.Duration, f func(context.Context) error) error {
+// callFor is call for an f that may itself wait for so long before it succeeds.
+func (q *Queue) callFor(
+	ctx context.Context, operation string, wait time.Duration, f func(context.Context) error,
+) error {
 	limited, cancel := context.WithTimeout(ctx, q.opts.Patience+wait)
 	defer cancel()
 	if ctx.Err() != nil {
@@ -158,8 +161,8 @@ func (q *Queue) callFor(ctx context.Context, operation string, wait time.Duratio
 	}
 }
 
-// try runs f once. An answer that says nobody listens can mean a broker that is
-// still starting or a queue that is gone; only the broker's directory knows.
+// try runs f once. "No responders" can mean that the broker is still starting or that the queue is
+// gone. Only JetStream's list of streams tells which, so try looks there.
 func (q *Queue) try(ctx context.Context, operation string, limit time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -175,8 +178,8 @@ func (q *Queue) try(ctx context.Context, operation string, limit time.Duration, 
 	return err
 }
 
-// whileConnected runs f with a ctx that also ends when the connection is lost: nats.go
-// leaves requests that are under way then to their time limit.
+// whileConnected runs f with a ctx that also ends when the connection is lost. Without it, nats.go
+// would let requests that are under way wait until their time limit.
 func (q *Queue) whileConnected(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lost := q.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
@@ -187,7 +190,7 @@ func (q *Queue) whileConnected(ctx context.Context, f func(context.Context) erro
 		}
 	})
 	err := f(ctx)
-	q.nc.RemoveStatusListener(lost) // closes it
+	q.nc.RemoveStatusListener(lost) // also closes the channel
 	watcher.Wait()
 	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		err = fmt.Errorf("%w: %w", errInterrupted, err)
@@ -196,7 +199,7 @@ func (q *Queue) whileConnected(ctx context.Context, f func(context.Context) erro
 	return err
 }
 
-// settle waits until we are connected, and for a pause, before another try.
+// settle pauses and then waits until we are connected, before another try.
 func (q *Queue) settle(ctx context.Context, pause time.Duration) error {
 	if err := q.awaitConnection(ctx); err != nil {
 		return err

@@ -87,7 +87,7 @@ func (b *broker) stop() {
 	b.srv.WaitForShutdown()
 }
 
-// connect makes a connection that does not give up, as natsbackend does.
+// connect makes a connection that never gives up reconnecting, like those of natsbackend.
 func (b *broker) connect(t testing.TB) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(

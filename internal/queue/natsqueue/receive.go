@@ -15,12 +15,12 @@ import (
 const (
 	mostPerPull  = 1000
 	bytesPerPull = 16 << 20
-	// longestPull bounds one request, and so how long a Receive may wait in vain when
-	// the broker's node that held its request died without a word.
+	// longestPull bounds one request. It is therefore also how long a Receive may wait in vain after
+	// the broker's node that had its request has died silently.
 	longestPull = 5 * time.Second
 )
 
-// mostBytes bounds one delivery. The broker closes connections that more than 64 MiB wait for.
+// mostBytes bounds what one delivery may bring. The broker closes connections for which more than 64 MiB wait.
 func (q *Queue) mostBytes() int { return max(bytesPerPull, 2*int(q.nc.MaxPayload())) }
 
 // Receive implements queue.Queue. It returns at most 1000 messages.
@@ -41,11 +41,11 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 	}
 }
 
-// pullOnce makes one request to the broker, repeated while it cannot answer.
+// pullOnce makes one request to the broker, and repeats it while the broker cannot answer.
 func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]queue.Message, error) {
 	var got []*nats.Msg
 	limit := min(time.Until(deadline), longestPull)
-	// The request keeps its own time, not that of a try: a batch that is coming in may take longer.
+	// f ignores the time limit of a try, because the request has its own: a batch that is arriving may take longer.
 	err := q.callFor(ctx, "pull", max(limit, 0), func(context.Context) error {
 		wait := min(time.Until(deadline), limit)
 		var err error
@@ -66,7 +66,8 @@ func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]q
 	return msgs, nil
 }
 
-// living moves messages that were delivered too often to the dead letters, and returns the others.
+// living returns the messages, except those that were delivered too often, which it moves to the
+// dead letters.
 func (q *Queue) living(ctx context.Context, msgs []queue.Message) []queue.Message {
 	if q.deliveries == 0 {
 		return msgs
@@ -82,11 +83,11 @@ func (q *Queue) living(ctx context.Context, msgs []queue.Message) []queue.Messag
 	return alive
 }
 
-// condemn buries a message that was received too often. If it cannot, the message stays in
-// flight and meets its next receiver when its visibility timeout is over.
+// condemn buries a message that was received too often. If that fails, the message stays in flight,
+// and the receiver that gets it after its visibility timeout tries again.
 //
-// The broker's own limit (MaxDeliver) is no help: it stops delivering and leaves the message in the
-// stream, told only in an advisory that nobody may hear.
+// The broker's own limit (MaxDeliver) is no substitute: the broker would stop delivering the
+// message but leave it in the stream, and report it only in an advisory, which may have no listener.
 func (q *Queue) condemn(ctx context.Context, m queue.Message) {
 	m.Deliveries--
 	reason := fmt.Sprintf("received %d times without being deleted", m.Deliveries)
@@ -106,7 +107,8 @@ func (q *Queue) owns(r queue.Receipt) bool {
 	return tokens[2] == stream && tokens[3] == consumerName || tokens[4] == stream && tokens[5] == consumerName
 }
 
-// message reads a delivery; what is not in the body is in the subject for its acknowledgement.
+// message converts a delivery. All that is not in the body is in the subject for its
+// acknowledgement.
 func message(m *nats.Msg) (queue.Message, error) {
 	meta, err := m.Metadata()
 	if err != nil {

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// What is sent before the broker must have confirmed all of it. A broker drops what exceeds
-	// its ingest queue (10,000 messages, 128 MiB by default).
+	// windowMessages is how many messages are sent before the broker must have confirmed all of them.
+	// A broker drops what exceeds its ingest queue (10,000 messages, 128 MiB by default).
 	windowMessages = 500
 	windowBytes    = 2 << 20
 
-	headerRoom = 4 << 10 // of the broker's limit, kept for subject and headers
+	headerRoom = 4 << 10 // of the broker's limit for one message, reserved for its subject and headers
 	ackTimeout = 5 * time.Second
 )
 
@@ -30,7 +30,8 @@ func (q *Queue) Send(ctx context.Context, bodies ...[]byte) error {
 	batch := nuid.Next()
 	for i, body := range bodies {
 		if len(body) > limit {
-			return fmt.Errorf("send to %s: message %d has %d bytes, the broker takes %d: %w", q.name, i, len(body), limit, queue.ErrTooLarge)
+			return fmt.Errorf("send to %s: message %d has %d bytes, the broker takes %d: %w",
+				q.name, i, len(body), limit, queue.ErrTooLarge)
 		}
 		msgs[i] = &nats.Msg{
 			Subject: subjectName(q.name),
@@ -48,7 +49,7 @@ func (q *Queue) Send(ctx context.Context, bodies ...[]byte) error {
 	return nil
 }
 
-// window returns how many of the messages may be under way together: at least one.
+// window returns how many of the messages may be under way at the same time: at least one.
 func window(msgs []*nats.Msg) int {
 	size := 0
 	for i, m := range msgs[:min(len(msgs), windowMessages)] {
@@ -59,8 +60,8 @@ func window(msgs []*nats.Msg) int {
 	return min(len(msgs), windowMessages)
 }
 
-// store publishes messages, in order, until the broker has confirmed all. What it has not
-// confirmed is sent again; the broker knows by the ids what it has already.
+// store publishes messages, in order, until the broker has confirmed all. Those that it has not
+// confirmed are sent again; the broker recognises by their ids those that it has stored already.
 func (q *Queue) store(ctx context.Context, msgs []*nats.Msg) error {
 	return q.call(ctx, "publish", func(ctx context.Context) error {
 		var err error
@@ -69,7 +70,7 @@ func (q *Queue) store(ctx context.Context, msgs []*nats.Msg) error {
 	})
 }
 
-// publish sends messages once and returns those that were not confirmed, with the first reason.
+// publish sends the messages once. It returns those that were not confirmed, and the first error.
 func (q *Queue) publish(ctx context.Context, msgs []*nats.Msg) ([]*nats.Msg, error) {
 	futures := make([]jetstream.PubAckFuture, 0, len(msgs))
 	var first error
@@ -103,7 +104,7 @@ func confirmed(ctx context.Context, f jetstream.PubAckFuture) error {
 	case <-ctx.Done():
 	}
 	select {
-	case <-f.Ok(): // it came together with the end of ctx
+	case <-f.Ok(): // the confirmation came at the same time as the end of ctx
 		return nil
 	default:
 		return ctx.Err()

@@ -12,7 +12,7 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// What the broker understands on the subject of a receipt.
+// The acknowledgements that the broker understands on the subject of a receipt.
 const (
 	ackDone     = "+ACK"
 	ackProgress = "+WPI"
@@ -43,17 +43,17 @@ func (q *Queue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
 	return nil
 }
 
-// acknowledge sends verb for all receipts and waits until the broker has confirmed the last.
-// That confirms all: they travel on one connection, and the broker puts the acknowledgements for a
-// consumer into one queue that one goroutine works off (in a cluster, one log), in order.
-// Repeating is harmless.
+// acknowledge sends verb for all receipts and waits only until the broker has confirmed the last
+// one. That confirms all of them: they travel on one connection, and the broker puts the
+// acknowledgements for a consumer into one queue, which one goroutine works off in order (in a
+// cluster, into one log). Repeating an acknowledgement is harmless.
 func (q *Queue) acknowledge(ctx context.Context, operation, verb string, receipts []queue.Receipt) error {
 	if len(receipts) == 0 {
 		return nil
 	}
 	for _, r := range receipts {
 		if !q.owns(r) {
-			return fmt.Errorf("receipt %q is not of this queue", r)
+			return fmt.Errorf("receipt %q was not given by this queue", r)
 		}
 	}
 	body := []byte(verb)
@@ -72,7 +72,7 @@ func (q *Queue) acknowledge(ctx context.Context, operation, verb string, receipt
 // Bury implements queue.Queue.
 func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error {
 	if !q.owns(m.Receipt) {
-		return fmt.Errorf("bury message %s of %s: receipt %q is not of this queue", m.ID, q.name, m.Receipt)
+		return fmt.Errorf("bury message %s of %s: receipt %q was not given by this queue", m.ID, q.name, m.Receipt)
 	}
 	if err := q.addLetter(ctx, m, reason); err != nil {
 		return fmt.Errorf("bury message %s of %s: %w", m.ID, q.name, err)
@@ -83,7 +83,8 @@ func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error 
 	return nil
 }
 
-// addLetter stores a copy of m among the dead letters. The id makes repetitions, also by others, one letter.
+// addLetter stores a copy of m among the dead letters. Its id is made from m's, so that
+// repetitions, also by other receivers, result in one letter only.
 func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) error {
 	dead := queue.DeadLetters(q.name)
 	letter := &nats.Msg{
@@ -108,7 +109,7 @@ func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) e
 	})
 }
 
-// oneLine makes text fit for a header: control characters become spaces, and it is bounded.
+// oneLine makes text fit for a header: it replaces control characters by spaces and limits the length.
 func oneLine(text string) string {
 	const most = 1000
 	out := make([]rune, 0, min(len(text), most))

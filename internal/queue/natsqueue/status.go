@@ -9,15 +9,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// errOthersFirst: others wait for more messages than there are; those are theirs.
+// errOthersFirst means that other receivers already wait for at least as many messages as there are.
 var errOthersFirst = errors.New("other receivers are served first")
 
-// errTooBig: there is a message, but it does not fit into the request.
+// errTooBig means that there is a message, but that it does not fit into the request.
 var errTooBig = errors.New("message exceeds the request's size")
 
-// missing is how many messages of a request will never come. In a cluster the word
-// that a request is over can overtake its messages, which wait until they are marked as delivered by most nodes; but it says
-// how many there were. Without that it comes last, and open are missing.
+// missing returns how many messages of a request will never come. In a cluster, the report that a
+// request has ended can overtake the request's messages, because these wait until most nodes have
+// marked them as delivered. Such a report says how many messages the request still lacked. A report
+// without that number comes after all messages, so that all of the open ones are missing.
 func missing(m *nats.Msg, open int) int {
 	n, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
 	if err != nil {
@@ -26,8 +27,8 @@ func missing(m *nats.Msg, open int) int {
 	return n
 }
 
-// statusError is what the broker's word about a request means; nil when it only
-// says that there are no (more) messages.
+// statusError returns the error that the broker's report on a request means: nil when it only says
+// that there are no (more) messages.
 func statusError(m *nats.Msg) error {
 	code, text := m.Header.Get("Status"), m.Header.Get("Description")
 	switch {
@@ -42,6 +43,6 @@ func statusError(m *nats.Msg) error {
 	case text == "Consumer Deleted":
 		return jetstream.ErrConsumerDeleted
 	}
-	// Leadership changes and shutdowns, too many requests: another try will tell.
+	// Changes of leader, shutdowns, too many requests: another try will show whether they are over.
 	return fmt.Errorf("%w: %s %s", errInterrupted, code, text)
 }

@@ -7,22 +7,23 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Watch implements queue.Watcher. The broker announces each stored message on a subject of its
-// own, headers only; nobody need be there to hear it. Messages that become visible
-// again are not announced. After a lost connection it signals once: announcements may have been missed.
+// Watch implements queue.Watcher. The broker announces each stored message, with headers only, on a
+// subject of its own, whether or not anybody listens. Messages that become visible again are not
+// announced. After a lost connection Watch signals once, because announcements may have been missed.
 func (q *Queue) Watch(ctx context.Context) (<-chan struct{}, error) {
 	c := make(chan struct{}, 1)
 	signal := func() {
 		select {
 		case c <- struct{}{}:
-		default: // the last one has not been taken yet: it stands for this one as well
+		default: // the last signal has not been read yet: it stands for this one as well
 		}
 	}
 	sub, err := q.nc.Subscribe(hintName(q.name), func(*nats.Msg) { signal() })
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", q.name, classify(err))
 	}
-	// The round trip: what is stored from now on is announced to us.
+	// After this round trip the broker knows our subscription: whatever is stored from now on is
+	// announced to us.
 	if err := q.call(ctx, "subscribe", q.nc.FlushWithContext); err != nil {
 		q.unsubscribe(sub)
 		return nil, fmt.Errorf("watch %s: %w", q.name, err)
@@ -31,7 +32,7 @@ func (q *Queue) Watch(ctx context.Context) (<-chan struct{}, error) {
 	go q.relay(connected, signal)
 	context.AfterFunc(ctx, func() {
 		q.unsubscribe(sub)
-		q.nc.RemoveStatusListener(connected) // closes it, which ends relay
+		q.nc.RemoveStatusListener(connected) // also closes the channel, which ends relay
 	})
 	return c, nil
 }
@@ -43,7 +44,7 @@ func (q *Queue) relay(connected <-chan nats.Status, signal func()) {
 	}
 }
 
-// unsubscribe ends a subscription. An error means that it has ended already.
+// unsubscribe ends a subscription. It ignores errors, which mean that the subscription has already ended.
 func (q *Queue) unsubscribe(sub *nats.Subscription) {
 	if err := sub.Unsubscribe(); err != nil {
 		q.log.Debug("unsubscribe", "subject", sub.Subject, "error", err)

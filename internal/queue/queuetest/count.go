@@ -36,13 +36,14 @@ func testBacklog(t *testing.T, h Harness) {
 	check(0, 10)
 }
 
-// comesBack accepts what the contract leaves open about n messages that can be received again.
-func comesBack(h Harness, n, held int) (what string, want func(pool.Backlog) bool) {
+// comesBack returns the condition for the backlog of n messages that can be received again, beside
+// others in flight. It accepts whatever the contract allows.
+func comesBack(h Harness, n, inFlight int) (what string, want func(pool.Backlog) bool) {
 	if h.ExactBacklog {
-		return exactly(n, held)
+		return exactly(n, inFlight)
 	}
 	return "all messages, at least one of them visible", func(b pool.Backlog) bool {
-		return b.Known && b.Visible >= 1 && b.Visible <= n && b.Visible+b.InFlight == n+held
+		return b.Known && b.Visible >= 1 && b.Visible <= n && b.Visible+b.InFlight == n+inFlight
 	}
 }
 
@@ -55,7 +56,7 @@ func testBacklogAfterRelease(t *testing.T, h Harness) {
 	}
 	what, want := comesBack(h, 3, 2)
 	backlog(t, h, q, what, want)
-	for _, m := range receive(t, q, 3, soon) { // counting must not have been a delivery
+	for _, m := range receive(t, q, 3, soon) { // 2 deliveries: counting did not add one
 		if m.Deliveries != 2 {
 			t.Errorf("got delivery %d, want 2", m.Deliveries)
 		}
@@ -67,7 +68,7 @@ func testBacklogAfterRelease(t *testing.T, h Harness) {
 func testBacklogAfterExpiry(t *testing.T, h Harness) {
 	q := h.Make(t, queue.Limits{Visibility: 2 * h.Unit})
 	send(t, q, numbered(4)...)
-	receive(t, q, 4, soon) // by a worker that is killed now
+	receive(t, q, 4, soon) // by a worker that is killed now: it never deletes them
 	what, want := exactly(0, 4)
 	backlog(t, h, q, what, want)
 	pause(t, 2*h.Unit)

@@ -26,7 +26,7 @@ func deliveryTests() map[string]func(*testing.T, Harness) {
 		"it comes again after the timeout":       testVisibility,
 		"a second handle sees the same":          testSecondHandle,
 		"a cancelled receive takes nothing away": testCancelledReceive,
-		"watch tells of arrivals":                testWatch,
+		"watch reports arrivals":                 testWatch,
 	}
 }
 
@@ -58,12 +58,14 @@ func testBytes(t *testing.T, h Harness) {
 	for i := range all {
 		all[i] = byte(i)
 	}
-	for _, want := range [][]byte{all, []byte("\n"), []byte("\xff\xfe not UTF-8"), []byte("NATS/1.0 404 No Messages\r\n\r\n"), {}} {
+	for _, want := range [][]byte{
+		all, []byte("\n"), []byte("\xff\xfe not UTF-8"), []byte("NATS/1.0 404 No Messages\r\n\r\n"), {},
+	} {
 		sent := slices.Clone(want)
 		if err := q.Send(t.Context(), sent); err != nil {
 			t.Fatalf("send %q: %v", want, err)
 		}
-		clear(sent) // the queue must not have kept it
+		clear(sent) // would show if the queue had kept the sender's bytes instead of a copy
 		got := receive(t, q, 1, soon)[0]
 		if !bytes.Equal(got.Body, want) {
 			t.Errorf("got %q, want %q", got.Body, want)
@@ -132,7 +134,7 @@ func testWaitEnds(t *testing.T, h Harness) {
 	sent := make(chan error, 1)
 	time.AfterFunc(moment, func() { sent <- q.Send(t.Context(), []byte("late")) })
 	msgs, err := q.Receive(t.Context(), 1, 4*soon)
-	if err := <-sent; err != nil { // its answer may come after the message
+	if err := <-sent; err != nil { // the answer to the send may come after the message
 		t.Errorf("send: %v", err)
 	}
 	if err != nil || len(msgs) != 1 {
@@ -147,7 +149,7 @@ func testBatchIsPrompt(t *testing.T, h Harness) {
 	q := h.Make(t, queue.Limits{})
 	const prompt = 700 * time.Millisecond
 	took := time.Duration(math.MaxInt64)
-	for range 4 { // the machine may be busy once, not four times
+	for range 4 { // a busy machine may be slow once, but not four times
 		send(t, q, "one", "two")
 		start := time.Now()
 		msgs, err := q.Receive(t.Context(), 10, 4*soon)
@@ -225,9 +227,9 @@ func testSecondHandle(t *testing.T, h Harness) {
 }
 
 func testCancelledReceive(t *testing.T, h Harness) {
-	visibility, back := time.Minute, soon // back is much less than the visibility timeout
+	visibility, back := time.Minute, soon // back must be much less than the visibility timeout
 	if h.CancelTakes {
-		visibility, back = h.Unit, h.Unit+4*soon // the longest that SQS waits for nobody is 20 s
+		visibility, back = h.Unit, h.Unit+4*soon // SQS may go on waiting, for a receiver that is gone, up to 20 s
 	}
 	q := h.Make(t, queue.Limits{Visibility: visibility, Deliveries: 1000})
 	for range 20 {
@@ -245,7 +247,7 @@ func testCancelledReceive(t *testing.T, h Harness) {
 			defer close(sent)
 			send(t, q, "x")
 		}()
-		cancel() // while the message is on its way
+		cancel() // while the message is on its way to the receiver
 		got := <-done
 		<-sent
 		if len(got) == 0 {
@@ -276,7 +278,7 @@ func testWatch(t *testing.T, h Harness) {
 		case <-time.After(soon):
 			t.Fatal("no signal")
 		}
-		// The three may have been told one by one.
+		// Each of the three messages may have been signalled separately.
 		for quiet := false; !quiet; {
 			select {
 			case <-arrivals:
@@ -288,7 +290,7 @@ func testWatch(t *testing.T, h Harness) {
 	cancel()
 	send(t, q, "unheard")
 	select {
-	case <-arrivals: // one that was on its way
+	case <-arrivals: // a signal that was still on its way
 	case <-time.After(moment):
 	}
 }

@@ -29,7 +29,7 @@ func testTooLarge(t *testing.T, h Harness) {
 	}
 }
 
-// calls returns every method as a call with ctx that needs no real message.
+// calls returns each method that takes a ctx as a function. Those that take no message ignore it.
 func calls(q queue.Queue) map[string]func(context.Context, queue.Message) error {
 	return map[string]func(context.Context, queue.Message) error{
 		"send":    func(ctx context.Context, _ queue.Message) error { return q.Send(ctx, []byte("x")) },
@@ -105,6 +105,6 @@ func testDeletedWhileWaiting(t *testing.T, h Harness) {
 		t.Errorf("got %v, want %v", err, queue.ErrNotFound)
 	}
 	if took := time.Since(start); took > h.Lag+2*soon {
-		t.Errorf("the end of the queue was told after %v", took)
+		t.Errorf("the receive that waited returned only %v after the queue was deleted", took)
 	}
 }

@@ -1,8 +1,8 @@
-// Package queuetest checks that an implementation of queue.Queue keeps the
-// contract of that package: Run is called by the tests of each.
+// Package queuetest checks that an implementation of queue.Queue keeps the contract of that
+// package. The tests of each implementation call Run.
 //
-// The suite uses real time, and only such limits as every broker can do:
-// visibility in multiples of the harness's unit, receives that may return less than asked.
+// The suite uses real time, and only limits that every broker supports: visibility timeouts are
+// multiples of the harness's unit, and a receive may return fewer messages than were asked for.
 package queuetest
 
 import (
@@ -17,39 +17,41 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// Harness makes queues and says what the broker behind them can do. The fields without
-// "may be" are required.
+// Harness makes queues and describes what the broker behind them can do. All fields are required
+// except those that say "may be nil" or give a default.
 type Harness struct {
-	// Make creates an empty queue with these limits, and opens it. It is gone when the test ends.
+	// Make creates an empty queue with these limits and opens it. The queue is removed when the test ends.
 	Make func(t *testing.T, limits queue.Limits) queue.Queue
 	// Open opens an existing queue, as another process would.
 	Open func(ctx context.Context, name string) (queue.Queue, error)
-	// Remove deletes a queue behind the back of those who have it open. May be nil: not tested.
+	// Remove deletes a queue while others have it open. May be nil: then this is not tested.
 	Remove func(t *testing.T, name string)
-	// Unit is the shortest visibility timeout that the broker can do and the suite can trust
-	// not to be over while a test looks once; 0 means 1 s.
+	// Unit is the shortest visibility timeout that the broker supports and that is surely longer than
+	// one look of a test. 0 means 1 s.
 	Unit time.Duration
-	// Lag is how long Backlog, and the disappearance of a queue, may take to show.
+	// Lag is how long it may take until Backlog shows a change, and until a deleted queue is gone.
 	Lag time.Duration
 	// TooLarge is the size of a body that must be refused.
 	TooLarge int
-	// Ordered: messages come in the order sent when nothing is returned or lost.
+	// Ordered says that messages come in the order in which they were sent, as long as none is
+	// released or times out.
 	Ordered bool
-	// ExactBacklog: messages that were released or whose visibility timeout is over all count as visible.
-	// Without it at least one does.
+	// ExactBacklog says that all messages that were released, or whose visibility timeout is over,
+	// count as visible. Without it at least one of them does.
 	ExactBacklog bool
-	// CancelTakes: a receive that is cancelled while it waits may take a message away, until
-	// the visibility timeout is over: the broker does not notice that nobody listens any more.
+	// CancelTakes says that a receive that is cancelled while it waits may take a message away until
+	// the visibility timeout is over, because the broker does not notice that nobody listens any more.
 	CancelTakes bool
-	// InertReceipts: a receipt of an earlier delivery has no effect. Without it one may act
-	// on the message's newest delivery.
+	// InertReceipts says that the receipt of an earlier delivery has no effect. Without it such a
+	// receipt may act on the newest delivery of the message.
 	InertReceipts bool
 }
 
-// Run runs the suite.
+// Run runs the suite on the harness's queues.
 func Run(t *testing.T, h Harness) {
 	h.Unit = cmp.Or(h.Unit, time.Second)
-	for _, group := range []map[string]func(*testing.T, Harness){deliveryTests(), settleTests(), countTests(), faultTests()} {
+	groups := []map[string]func(*testing.T, Harness){deliveryTests(), settleTests(), countTests(), faultTests()}
+	for _, group := range groups {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -60,11 +62,10 @@ func Run(t *testing.T, h Harness) {
 }
 
 const (
-	soon   = 5 * time.Second        // what should happen at once, on a busy machine
-	moment = 150 * time.Millisecond // long enough that what is forbidden would mostly have happened
+	soon   = 5 * time.Second        // limit for what should happen at once, also on a busy machine
+	moment = 150 * time.Millisecond // long enough that something forbidden would probably have happened
 )
 
-// send sends the bodies.
 func send(t *testing.T, q queue.Queue, bodies ...string) {
 	t.Helper()
 	raw := make([][]byte, len(bodies))
@@ -76,7 +77,7 @@ func send(t *testing.T, q queue.Queue, bodies ...string) {
 	}
 }
 
-// receive takes exactly n messages, in as many calls as it needs, within limit.
+// receive receives exactly n messages, in as many calls as it needs, and fails if limit is over before.
 func receive(t *testing.T, q queue.Queue, n int, limit time.Duration) []queue.Message {
 	t.Helper()
 	var got []queue.Message
@@ -97,7 +98,7 @@ func receive(t *testing.T, q queue.Queue, n int, limit time.Duration) []queue.Me
 	return got
 }
 
-// nothing fails if a message is there, or comes within wait.
+// nothing fails the test if a message is there, or comes within wait.
 func nothing(t *testing.T, q queue.Queue, wait time.Duration) {
 	t.Helper()
 	msgs, err := q.Receive(t.Context(), 1, wait)
@@ -109,7 +110,7 @@ func nothing(t *testing.T, q queue.Queue, wait time.Duration) {
 	}
 }
 
-// backlog waits until the backlog is as wanted, for as long as it may lag.
+// backlog waits until the backlog meets the condition want, at most for the harness's Lag and then some.
 func backlog(t *testing.T, h Harness, q queue.Queue, what string, want func(pool.Backlog) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(h.Lag + soon); ; pause(t, 20*time.Millisecond) {
@@ -126,7 +127,7 @@ func backlog(t *testing.T, h Harness, q queue.Queue, what string, want func(pool
 	}
 }
 
-// exactly is the want of backlog for these numbers.
+// exactly returns the arguments of backlog that want exactly these counts.
 func exactly(visible, inFlight int) (what string, want func(pool.Backlog) bool) {
 	b := pool.Backlog{Known: true, Visible: visible, InFlight: inFlight}
 	return fmt.Sprintf("%+v", b), func(got pool.Backlog) bool { return got == b }
@@ -166,7 +167,7 @@ func numbered(n int) []string {
 	return out
 }
 
-// same fails unless got has the bodies wanted, in their order if the broker keeps it.
+// same fails the test unless got has exactly the bodies wanted, in the same order if the broker keeps it.
 func same(t *testing.T, h Harness, got []queue.Message, want []string) {
 	t.Helper()
 	have := bodies(got)
@@ -178,7 +179,7 @@ func same(t *testing.T, h Harness, got []queue.Message, want []string) {
 	}
 }
 
-// dead opens the dead letters of q.
+// dead opens the queue of q's dead letters.
 func dead(t *testing.T, h Harness, q queue.Queue) queue.Queue {
 	t.Helper()
 	d, err := h.Open(t.Context(), queue.DeadLetters(q.Name()))

@@ -25,7 +25,7 @@ func testExtend(t *testing.T, h Harness) {
 	q := h.Make(t, queue.Limits{Visibility: 2 * h.Unit})
 	send(t, q, "long job")
 	got := receive(t, q, 1, soon)
-	for range 4 { // twice the timeout
+	for range 4 { // together twice the visibility timeout
 		nothing(t, q, h.Unit)
 		if err := q.Extend(t.Context(), got[0].Receipt); err != nil {
 			t.Fatalf("extend: %v", err)
@@ -153,7 +153,7 @@ func testBury(t *testing.T, h Harness) {
 	send(t, q, "1|", "1|10")
 	got := receive(t, q, 2, soon)
 	slices.SortFunc(got, func(a, b queue.Message) int { return len(a.Body) - len(b.Body) })
-	for range 2 { // twice: the first answer may have been lost
+	for range 2 { // twice, as a caller would whose first answer was lost
 		if err := q.Bury(t.Context(), got[0], "N is missing\r\nand more"); err != nil {
 			t.Fatalf("bury: %v", err)
 		}
@@ -171,7 +171,7 @@ func testDeadLettersLive(t *testing.T, h Harness) {
 		t.Fatalf("bury: %v", err)
 	}
 	d := dead(t, h, q)
-	for range 4 { // more often than the queue's limit
+	for range 4 { // more often than q's delivery limit
 		got := receive(t, d, 1, soon)
 		if err := d.Release(t.Context(), got[0].Receipt); err != nil {
 			t.Fatalf("release: %v", err)

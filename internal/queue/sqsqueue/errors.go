@@ -9,8 +9,8 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// codes are SQS's error codes that mean one of the port's errors. Those that all
-// services share (denied, throttled) are in awsconf.
+// codes maps SQS's error codes to the port's errors. Codes that all AWS services share (denied,
+// throttled) are in awsconf.
 var codes = map[string]error{
 	"AWS.SimpleQueueService.NonExistentQueue":    queue.ErrNotFound,
 	"QueueDoesNotExist":                          queue.ErrNotFound,
@@ -21,16 +21,16 @@ var codes = map[string]error{
 	"OverLimit":                                  queue.ErrThrottled,
 }
 
-// advice is the next step where the code alone does not tell it.
+// advice says what to do next, for codes that do not make it obvious.
 var advice = map[string]string{
 	"QueueDeletedRecently":                        "a queue of this name was deleted less than 60 s ago, wait a minute",
 	"AWS.SimpleQueueService.QueueDeletedRecently": "a queue of this name was deleted less than 60 s ago, wait a minute",
 }
 
-// notThere is the next step where there is no queue.
+// notThere says what to do next when a queue does not exist.
 const notThere = "controller setup makes the queues of a deployment"
 
-// classify wraps an error in the port's, if it is one of them.
+// classify wraps an error in the port's error of the same meaning, if there is one.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -51,12 +51,14 @@ func classify(err error) error {
 	return err
 }
 
-// stale reports whether a batch entry failed because its receipt holds no message any
-// more: it was deleted, or delivered again. The port calls that no error.
+// stale reports whether an entry of a batch failed because its receipt is out of date: the message
+// was deleted, or delivered again. For the port this is not an error.
 func stale(code, text string) bool {
 	switch code {
-	case "ReceiptHandleIsInvalid", "InvalidReceiptHandle", "MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight":
+	case "ReceiptHandleIsInvalid", "InvalidReceiptHandle",
+		"MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight":
 		return true
 	}
-	return strings.HasPrefix(code, "InvalidParameterValue") && (strings.Contains(text, "ReceiptHandle") || strings.Contains(text, "not available for visibility"))
+	return strings.HasPrefix(code, "InvalidParameterValue") &&
+		(strings.Contains(text, "ReceiptHandle") || strings.Contains(text, "not available for visibility"))
 }

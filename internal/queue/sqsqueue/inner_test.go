@@ -34,7 +34,10 @@ func FuzzBody(f *testing.F) {
 
 func TestPlainTextGoesAsItIs(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]bool{"1|6573": true, `{"type":"status"}`: true, "ä\n\t😀": true, "": false, "\x01": false, "\xff": false, "a\rb": false, "\uFFFF": false} {
+	for body, want := range map[string]bool{
+		"1|6573": true, `{"type":"status"}`: true, "ä\n\t😀": true,
+		"": false, "\x01": false, "\xff": false, "a\rb": false, "\uFFFF": false,
+	} {
 		if text, attrs := encode([]byte(body)); (text == body && attrs == nil) != want {
 			t.Errorf("%q goes as %q with %v; as it is: want %t", body, text, attrs, want)
 		}
@@ -46,7 +49,8 @@ func TestDecodeRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ text, encoding string }{
 		"an encoding of tomorrow": {"x", "zstd"}, "no base64": {"!!!", encodingBase64}, "nothing": {"", encodingBase64},
 	} {
-		if got, err := decode(tc.text, map[string]types.MessageAttributeValue{attrEncoding: attribute(tc.encoding)}); err == nil {
+		attrs := map[string]types.MessageAttributeValue{attrEncoding: attribute(tc.encoding)}
+		if got, err := decode(tc.text, attrs); err == nil {
 			t.Errorf("%s: got %q, want an error", name, got)
 		}
 	}
@@ -58,7 +62,8 @@ func TestAttributes(t *testing.T) {
 	if err != nil || got["VisibilityTimeout"] != "2" || got["MessageRetentionPeriod"] != "1209600" {
 		t.Errorf("got %v, %v, want 2 s and 14 days", got, err)
 	}
-	if got, err = attributes(queue.Limits{Retention: time.Hour}); err != nil || got["VisibilityTimeout"] != "30" || got["MessageRetentionPeriod"] != "3600" {
+	got, err = attributes(queue.Limits{Retention: time.Hour})
+	if err != nil || got["VisibilityTimeout"] != "30" || got["MessageRetentionPeriod"] != "3600" {
 		t.Errorf("got %v, %v, want 30 s and an hour", got, err)
 	}
 	_, err = attributes(queue.Limits{Visibility: 13 * time.Hour, Retention: time.Second, Deliveries: 1001})
@@ -73,7 +78,8 @@ func TestSameRedrivePolicy(t *testing.T) {
 	t.Parallel()
 	ours := `{"deadLetterTargetArn":"arn:x","maxReceiveCount":5}`
 	for theirs, want := range map[string]bool{
-		`{"maxReceiveCount":"5","deadLetterTargetArn":"arn:x"}`: true, `{"maxReceiveCount":6,"deadLetterTargetArn":"arn:x"}`: false, "": false,
+		`{"maxReceiveCount":"5","deadLetterTargetArn":"arn:x"}`: true,
+		`{"maxReceiveCount":6,"deadLetterTargetArn":"arn:x"}`:   false, "": false,
 	} {
 		if got := same("RedrivePolicy", theirs, ours); got != want {
 			t.Errorf("%s: got same %t, want %t", theirs, got, want)
@@ -97,17 +103,20 @@ func TestClassify(t *testing.T) {
 		t.Errorf("got %v, want the advice to wait", err)
 	}
 	if classify(nil) != nil {
-		t.Error("got an error of nothing")
+		t.Error("got an error for success")
 	}
 }
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	for name, opens := range map[string]bool{"a b": false, "": false, strings.Repeat("x", 81): false, strings.Repeat("x", 80): true} {
+	for name, opens := range map[string]bool{
+		"a b": false, "": false, strings.Repeat("x", 81): false, strings.Repeat("x", 80): true,
+	} {
 		if nameForm.MatchString(name) != opens {
 			t.Errorf("%q: got the opposite of %t", name, opens)
 		}
-		if _, err := Ensure(t.Context(), aws.Config{}, name, queue.Limits{}, Options{}); err == nil || !strings.Contains(err.Error(), "is not a name for SQS") {
+		_, err := Ensure(t.Context(), aws.Config{}, name, queue.Limits{}, Options{})
+		if err == nil || !strings.Contains(err.Error(), "is not a name for SQS") {
 			t.Errorf("ensure %q: got %v, want its name refused, or that of its dead letters", name, err)
 		}
 	}
@@ -117,14 +126,21 @@ func TestFailedEntries(t *testing.T) {
 	t.Parallel()
 	entries := []types.BatchResultErrorEntry{
 		{Code: aws.String("ReceiptHandleIsInvalid")},
-		{Code: aws.String("InvalidParameterValue"), Message: aws.String("Value x for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.")},
+		{
+			Code: aws.String("InvalidParameterValue"),
+			Message: aws.String("Value x for parameter ReceiptHandle is invalid. " +
+				"Reason: The receipt handle has expired."),
+		},
 	}
 	if err := failed(entries, stale); err != nil {
 		t.Errorf("receipts of what is gone: got %v, want no error", err)
 	}
-	entries = append(entries, types.BatchResultErrorEntry{Code: aws.String("InternalError"), Message: aws.String("broken")})
-	if err := failed(entries, stale); err == nil || !strings.Contains(err.Error(), "broken") || strings.Contains(err.Error(), "expired") {
-		t.Errorf("got %v, want the one that matters", err)
+	entries = append(entries, types.BatchResultErrorEntry{
+		Code: aws.String("InternalError"), Message: aws.String("broken"),
+	})
+	err := failed(entries, stale)
+	if err == nil || !strings.Contains(err.Error(), "broken") || strings.Contains(err.Error(), "expired") {
+		t.Errorf("got %v, want only the error that is not harmless", err)
 	}
 	entries = []types.BatchResultErrorEntry{{Code: aws.String("RequestThrottled")}, {Code: aws.String("AccessDenied")}}
 	if err := failed(entries, nil); !errors.Is(err, queue.ErrThrottled) || !errors.Is(err, queue.ErrDenied) {

@@ -15,7 +15,7 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// State is what is there under a queue's name, for who sets up and takes down.
+// State is what SQS has under a queue's name. Those who set up and take down deployments ask for it.
 type State struct {
 	Name    string
 	Exists  bool
@@ -23,8 +23,8 @@ type State struct {
 	Differs []string // what Ensure would change, sorted: "VisibilityTimeout is 30, not 120"
 }
 
-// Inspect looks at a queue and its dead letters and changes nothing. Errors are what makes
-// it impossible to know, or impossible to have such a queue.
+// Inspect looks at a queue and its dead letters, and changes nothing. It returns an error if the
+// state cannot be read, or if no such queue is possible.
 func Inspect(ctx context.Context, cfg aws.Config, name string, limits queue.Limits) (dead, main State, err error) {
 	want, err := wanted(name, limits)
 	if err != nil {
@@ -43,7 +43,7 @@ func Inspect(ctx context.Context, cfg aws.Config, name string, limits queue.Limi
 	if err != nil || !main.Exists {
 		return dead, main, err
 	}
-	if !dead.Exists { // made anew, they have the address that their name gives them
+	if !dead.Exists { // once created, they have the ARN that follows from their name
 		arn = queue.DeadLetters(have[string(types.QueueAttributeNameQueueArn)])
 	}
 	if want[attrRedrive], err = redrive(arn, limits); err != nil {
@@ -53,7 +53,8 @@ func Inspect(ctx context.Context, cfg aws.Config, name string, limits queue.Limi
 	return dead, main, nil
 }
 
-// Differs returns what Ensure would change on a queue, less its dead letters; queue.ErrNotFound if there is none.
+// Differs returns what Ensure would change on a queue, its dead letters excepted. It returns
+// queue.ErrNotFound if the queue does not exist.
 func Differs(ctx context.Context, cfg aws.Config, name string, limits queue.Limits) ([]string, error) {
 	want, err := attributes(limits)
 	if err != nil {
@@ -73,7 +74,7 @@ func Differs(ctx context.Context, cfg aws.Config, name string, limits queue.Limi
 	return differences(have.Attributes, want), nil
 }
 
-// inspect reads all that a queue says of itself.
+// inspect reads all attributes of one queue.
 func inspect(ctx context.Context, client *sqs.Client, name string) (State, map[string]string, error) {
 	s := State{Name: name}
 	url, err := find(ctx, client, name)
@@ -97,7 +98,7 @@ func inspect(ctx context.Context, client *sqs.Client, name string) (State, map[s
 	return s, attrs.Attributes, nil
 }
 
-// differences says what differs, in words.
+// differences describes each attribute that differs.
 func differences(have, want map[string]string) []string {
 	var out []string
 	differ := differing(have, want)
@@ -118,7 +119,7 @@ func orNone(value string) string {
 	return value
 }
 
-// Remove deletes the named queue with all that is in it. One that is not there is no error.
+// Remove deletes the named queue with all its messages. It is not an error if the queue does not exist.
 func Remove(ctx context.Context, cfg aws.Config, name string) error {
 	client := sqs.NewFromConfig(cfg)
 	url, err := find(ctx, client, name)

@@ -28,12 +28,12 @@ const (
 	maxMessageBytes = 1 << 20
 )
 
-// Options of Open and Ensure; the zero value works.
+// Options are the settings of Open and Ensure; the zero value works.
 type Options struct {
 	Deployment string // written as a tag on queues that Ensure creates
 }
 
-// Open opens an existing queue; queue.ErrNotFound if there is none.
+// Open opens an existing queue. It returns queue.ErrNotFound if there is none.
 func Open(ctx context.Context, cfg aws.Config, name string, _ Options) (*Queue, error) {
 	client := sqs.NewFromConfig(cfg)
 	url, err := find(ctx, client, name)
@@ -53,7 +53,7 @@ func Open(ctx context.Context, cfg aws.Config, name string, _ Options) (*Queue, 
 	return &Queue{client: client, name: name, url: url, visibility: time.Duration(seconds) * time.Second}, nil
 }
 
-// nameForm is what SQS takes as a name.
+// nameForm matches the names that SQS accepts.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
 
 func find(ctx context.Context, client *sqs.Client, name string) (string, error) {
@@ -67,9 +67,9 @@ func find(ctx context.Context, client *sqs.Client, name string) (string, error) 
 	return aws.ToString(out.QueueUrl), nil
 }
 
-// Ensure opens a queue, and creates it and its dead letters where they are missing. Of queues
-// that exist, only attributes that differ are written: whoever may not create or change
-// queues can open those that are as they should be.
+// Ensure opens a queue. It creates the queue and its dead letters where they are missing. On
+// existing queues it writes only attributes that differ, so that it also works without the
+// permission to create or change queues if they are already as they should be.
 func Ensure(ctx context.Context, cfg aws.Config, name string, limits queue.Limits, opts Options) (*Queue, error) {
 	want, err := wanted(name, limits)
 	if err != nil {
@@ -95,20 +95,23 @@ func Ensure(ctx context.Context, cfg aws.Config, name string, limits queue.Limit
 	return Open(ctx, cfg, name, opts)
 }
 
-// EnsureDeadLetters does Ensure's part for the dead letters of the named queue alone.
+// EnsureDeadLetters is the part of Ensure that concerns the dead letters of the named queue.
 func EnsureDeadLetters(ctx context.Context, cfg aws.Config, name string, opts Options) error {
 	_, err := ensure(ctx, sqs.NewFromConfig(cfg), queue.DeadLetters(name), common(maxRetention), opts)
 	return err
 }
 
-// attrRedrive names a queue's dead letters, and when a message is one of them.
+// attrRedrive is the attribute that names a queue's dead letters and says after how many deliveries
+// a message goes there.
 const attrRedrive = string(types.QueueAttributeNameRedrivePolicy)
 
-// wanted are the attributes of a queue, less what names its dead letters.
+// wanted returns the attributes that a queue should have, except the one that names its dead letters.
 func wanted(name string, limits queue.Limits) (map[string]string, error) {
 	want, err := attributes(limits)
 	if !nameForm.MatchString(queue.DeadLetters(name)) || name == "" {
-		err = errors.Join(err, fmt.Errorf("%q is not a name for SQS: with the dead letters' %q, 1 to 80 of A-Z a-z 0-9 _ and -", name, queue.DeadLetters(name)))
+		err = errors.Join(err, fmt.Errorf(
+			"%q is not a name for SQS: with the dead letters' %q, 1 to 80 of A-Z a-z 0-9 _ and -",
+			name, queue.DeadLetters(name)))
 	}
 	return want, err
 }
@@ -125,13 +128,14 @@ func deliveries(l queue.Limits) int {
 	return l.Deliveries
 }
 
-// CheckLimits returns what SQS cannot do of a queue's limits.
+// CheckLimits returns an error that names all limits that SQS does not support.
 func CheckLimits(l queue.Limits) error {
 	_, err := attributes(l)
 	return err
 }
 
-// attributes are those of a queue with the limits, or what SQS cannot do of them.
+// attributes returns the attributes of a queue with these limits, or an error that names all limits
+// that SQS does not support.
 func attributes(l queue.Limits) (map[string]string, error) {
 	visibility, retention := l.Visibility, l.Retention
 	if visibility == 0 {
@@ -163,11 +167,13 @@ func common(retention time.Duration) map[string]string {
 	}
 }
 
-// seconds rounds up: SQS knows whole ones only.
+// seconds rounds up, because SQS has whole seconds only.
 func seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
 
-// ensure creates a queue or brings its attributes to those wanted, and returns its URL.
-func ensure(ctx context.Context, client *sqs.Client, name string, want map[string]string, opts Options) (string, error) {
+// ensure creates a queue, or changes the attributes of an existing one to those wanted, and returns its URL.
+func ensure(
+	ctx context.Context, client *sqs.Client, name string, want map[string]string, opts Options,
+) (string, error) {
 	url, err := find(ctx, client, name)
 	if errors.Is(err, queue.ErrNotFound) {
 		return create(ctx, client, name, want, opts)
@@ -192,8 +198,8 @@ func ensure(ctx context.Context, client *sqs.Client, name string, want map[strin
 	return url, nil
 }
 
-// differing are the wanted attributes that a queue does not have. One that is encrypted with a
-// key of its owner's is left so.
+// differing returns the wanted attributes that a queue does not have. If its owner encrypts it with
+// a key of their own, the attributes of encryption are left alone.
 func differing(have, want map[string]string) map[string]string {
 	differ := maps.Clone(want)
 	if have[string(types.QueueAttributeNameKmsMasterKeyId)] != "" {
@@ -203,8 +209,8 @@ func differing(have, want map[string]string) map[string]string {
 	return differ
 }
 
-// same compares values of an attribute. A redrive policy is JSON, whose numbers SQS may
-// write as text.
+// same compares two values of an attribute. A redrive policy is JSON, in which SQS may write
+// numbers as text.
 func same(key, a, b string) bool {
 	if key != attrRedrive {
 		return a == b
@@ -220,7 +226,9 @@ func policy(doc string) string {
 	return fmt.Sprint(p["deadLetterTargetArn"], " ", p["maxReceiveCount"])
 }
 
-func create(ctx context.Context, client *sqs.Client, name string, attrs map[string]string, opts Options) (string, error) {
+func create(
+	ctx context.Context, client *sqs.Client, name string, attrs map[string]string, opts Options,
+) (string, error) {
 	out, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{
 		QueueName: aws.String(name), Attributes: attrs, Tags: awsconf.SetupTags(opts.Deployment),
 	})

@@ -1,10 +1,10 @@
-// Package sqsqueue is the SQS adapter of the queue port, on standard queues.
+// Package sqsqueue is the SQS adapter of the queue port. It uses standard queues.
 //
-// A standard queue delivers at least once and may store twice what was sent once,
-// if the answer to a send was lost and the SDK sent again; the port's promise
-// about retries is as good as that. Counts are SQS's approximations and may lag by
-// some seconds. Receipts outlive connections and processes. A Receive that is cancelled may
-// have taken a message whose answer it does not see; that comes again after the visibility timeout.
+// A standard queue delivers each message at least once. If the answer to a send is lost and the SDK
+// sends again, the message may be stored twice: here the adapter cannot keep the port's promise
+// about retries. Counts are SQS's approximations and may lag by some seconds. Receipts stay valid
+// across connections and processes. A Receive that is cancelled may have taken a message whose
+// delivery it never sees; the message becomes visible again after its visibility timeout.
 package sqsqueue
 
 import (
@@ -28,11 +28,11 @@ import (
 var _ queue.Queue = (*Queue)(nil)
 
 const (
-	batchEntries = 10 // what one call takes
-	// batchBytes keeps a batch below what any queue takes, with room for attributes.
+	batchEntries = 10 // the most that one call accepts
+	// batchBytes keeps a batch below what every queue accepts, with room for attributes.
 	batchBytes  = 240 << 10
 	longestPoll = 20 * time.Second
-	calls       = 4 // of one method at the same time
+	calls       = 4 // how many calls of one method run at the same time
 )
 
 // Queue is one SQS queue, opened. Make it with Open or Ensure.
@@ -105,15 +105,15 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 		case len(got) > 0, time.Until(until) < time.Second/2:
 			return got, nil
 		}
-		// What answers a long poll at once must not be asked without a pause.
+		// SQS was asked to wait but answered at once. Asking again without a pause would be a busy loop.
 		if !backoff.Wait(ctx, time.Second-time.Since(asked)) {
 			return nil, fmt.Errorf("receive from %s: %w", q.name, context.Cause(ctx))
 		}
 	}
 }
 
-// more receives what can be had without waiting, after a call that came back full.
-// Its errors are the next call's.
+// more receives what can be had without waiting, after a call that returned as many as it could. It
+// ignores errors: the next Receive will meet and report them.
 func (q *Queue) more(ctx context.Context, most int) []queue.Message {
 	var got []queue.Message
 	for most > 0 {
@@ -140,10 +140,12 @@ func (q *Queue) more(ctx context.Context, most int) []queue.Message {
 	return got
 }
 
-// receive makes one call. SQS waits whole seconds; less than one is waited as one.
+// receive makes one call. SQS can only wait whole seconds, so that a wait is rounded up to them.
 func (q *Queue) receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error) {
 	out, err := q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-		QueueUrl: aws.String(q.url), MaxNumberOfMessages: int32(most), WaitTimeSeconds: int32((wait + time.Second - 1).Truncate(time.Second) / time.Second),
+		QueueUrl:            aws.String(q.url),
+		MaxNumberOfMessages: int32(most),
+		WaitTimeSeconds:     int32((wait + time.Second - 1).Truncate(time.Second) / time.Second),
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{
 			types.MessageSystemAttributeNameApproximateReceiveCount, types.MessageSystemAttributeNameSentTimestamp,
 		},
@@ -159,14 +161,14 @@ func (q *Queue) receive(ctx context.Context, most int, wait time.Duration) ([]qu
 	return msgs, nil
 }
 
-// message makes the port's message. One that cannot be decoded is passed on as it
-// is: whoever reads it refuses it.
+// message converts a delivery. A body that cannot be decoded is passed on unchanged, and its reader
+// will refuse it.
 func message(m *types.Message) queue.Message {
 	body, err := decode(aws.ToString(m.Body), m.MessageAttributes)
 	if err != nil {
 		body = []byte(aws.ToString(m.Body))
 	}
-	// Absent counts as the first, at the epoch.
+	// If the attributes are missing, this counts as the first delivery, and the time of sending is 1970.
 	received, _ := strconv.Atoi(m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
 	sent, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
 	return queue.Message{
@@ -186,14 +188,18 @@ func (q *Queue) Release(ctx context.Context, receipts ...queue.Receipt) error {
 }
 
 func (q *Queue) change(ctx context.Context, doing string, receipts []queue.Receipt, timeout int32) error {
-	return q.inBatches(ctx, doing, receipts, func(ctx context.Context, batch []queue.Receipt) ([]types.BatchResultErrorEntry, error) {
+	return q.inBatches(ctx, doing, receipts, func(
+		ctx context.Context, batch []queue.Receipt,
+	) ([]types.BatchResultErrorEntry, error) {
 		entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(batch))
 		for i, r := range batch {
 			entries[i] = types.ChangeMessageVisibilityBatchRequestEntry{
 				Id: aws.String(strconv.Itoa(i)), ReceiptHandle: aws.String(string(r)), VisibilityTimeout: timeout,
 			}
 		}
-		out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+		out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{
+			QueueUrl: aws.String(q.url), Entries: entries,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -203,12 +209,18 @@ func (q *Queue) change(ctx context.Context, doing string, receipts []queue.Recei
 
 // Delete implements queue.Queue.
 func (q *Queue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.inBatches(ctx, "delete messages of", receipts, func(ctx context.Context, batch []queue.Receipt) ([]types.BatchResultErrorEntry, error) {
+	return q.inBatches(ctx, "delete messages of", receipts, func(
+		ctx context.Context, batch []queue.Receipt,
+	) ([]types.BatchResultErrorEntry, error) {
 		entries := make([]types.DeleteMessageBatchRequestEntry, len(batch))
 		for i, r := range batch {
-			entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: aws.String(string(r))}
+			entries[i] = types.DeleteMessageBatchRequestEntry{
+				Id: aws.String(strconv.Itoa(i)), ReceiptHandle: aws.String(string(r)),
+			}
 		}
-		out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+		out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{
+			QueueUrl: aws.String(q.url), Entries: entries,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -216,7 +228,7 @@ func (q *Queue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
 	})
 }
 
-// inBatches calls a batch operation for all receipts, several calls at once.
+// inBatches makes calls of a batch operation until all receipts are done, several at the same time.
 func (q *Queue) inBatches(ctx context.Context, doing string, receipts []queue.Receipt,
 	call func(context.Context, []queue.Receipt) ([]types.BatchResultErrorEntry, error),
 ) error {
@@ -241,7 +253,7 @@ func (q *Queue) inBatches(ctx context.Context, doing string, receipts []queue.Re
 	return nil
 }
 
-// failed returns what went wrong with entries of a batch, but for what is harmless.
+// failed returns the errors of a batch's entries, except those that are harmless.
 func failed(entries []types.BatchResultErrorEntry, harmless func(code, text string) bool) error {
 	var errs []error
 	for i := range entries {
@@ -265,10 +277,13 @@ func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error 
 	if attrs == nil {
 		attrs = make(map[string]types.MessageAttributeValue)
 	}
-	if why := fit(reason, maxMessageBytes-len(text)-attrsBytes); why != "" { // SQS refuses an attribute without text
+	// SQS refuses an attribute without text.
+	if why := fit(reason, maxMessageBytes-len(text)-attrsBytes); why != "" {
 		attrs[attrReason] = attribute(why)
 	}
-	_, err = q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(url), MessageBody: aws.String(text), MessageAttributes: attrs})
+	_, err = q.client.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: aws.String(url), MessageBody: aws.String(text), MessageAttributes: attrs,
+	})
 	if err != nil {
 		return fmt.Errorf("bury in %s: %w", dead, classify(err))
 	}
@@ -277,7 +292,8 @@ func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error 
 
 // Backlog implements queue.Queue. The two counts come from one call.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
-	visible, inFlight := types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
+	visible := types.QueueAttributeNameApproximateNumberOfMessages
+	inFlight := types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
 	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: aws.String(q.url), AttributeNames: []types.QueueAttributeName{visible, inFlight},
 	})

@@ -17,7 +17,8 @@ import (
 	"cloudmaster/internal/queue/sqsqueue"
 )
 
-// localstack returns what reaches the LocalStack that the environment names.
+// localstack returns the AWS configuration for the LocalStack that the environment names, and skips
+// the test if it names none.
 func localstack(t *testing.T) aws.Config {
 	t.Helper()
 	endpoint := os.Getenv("LOCALSTACK_ENDPOINT")
