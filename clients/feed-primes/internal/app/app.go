@@ -14,8 +14,8 @@ import (
 	"cloudmaster/clients/feed-primes/internal/feed"
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/daemon"
-	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 // Name is the program's name.
@@ -94,7 +94,7 @@ func (p Program) feed(ctx context.Context, set settings, q queue.Queue, h *hinte
 		}))
 	}
 	tell, done := p.display(set, stdout, stderr)
-	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: func(jobs []message.Job) {
+	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: func(jobs []primesjob.Job) {
 		h.sent(ctx)
 		tell(jobs)
 	}}, sources...)
@@ -122,9 +122,9 @@ func unfinished(ctx context.Context, sent int, err error) error {
 
 // display returns what tells of sent jobs: a line for each, and for many jobs a bar on
 // a terminal, which is then spared the lines.
-func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]message.Job), done func()) {
+func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]primesjob.Job), done func()) {
 	total := len(set.jobs) + set.random
-	lines := func(jobs []message.Job) {
+	lines := func(jobs []primesjob.Job) {
 		for _, job := range jobs {
 			fmt.Fprintf(stdout, "sent %s\n", job.Encode())
 		}
@@ -137,7 +137,7 @@ func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]me
 		progressbar.OptionSetWriter(stderr), progressbar.OptionSetDescription("sending"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("jobs"),
 		progressbar.OptionSetPredictTime(true))
-	return func(jobs []message.Job) {
+	return func(jobs []primesjob.Job) {
 			_ = bar.Add(len(jobs)) // a display that fails is no reason to stop
 			if !quiet {
 				lines(jobs)
