@@ -21,6 +21,9 @@ import (
 // Name is the program's name.
 const Name = "feed-primes"
 
+// policyFile has the rights that the program needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/feed-primes.json"
+
 // many is how many jobs are worth a progress display.
 const many = 1000
 
@@ -55,7 +58,9 @@ var errTimeout = errors.New("the time for it is over")
 func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (backend.Backend, queue.Queue, error) {
 	timed, cancel := context.WithTimeoutCause(ctx, set.timeout, errTimeout)
 	defer cancel()
-	b, err := backend.Open(timed, set.backend, p.Openers, backend.Options{Client: Name, Log: daemon.Logger(stderr, set.flags)})
+	b, err := backend.Open(timed, set.backend, p.Openers, backend.Options{
+		Client: Name, PolicyFile: policyFile, Log: daemon.Logger(stderr, set.flags),
+	})
 	if err != nil {
 		if context.Cause(timed) == errTimeout { //nolint:errorlint // our own, and never wrapped
 			return nil, nil, fmt.Errorf("no broker at %s within %s: start the controller, or say where the broker is with --backend: %w",

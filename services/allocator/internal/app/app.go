@@ -33,6 +33,9 @@ import (
 // Name is the program's name.
 const Name = "allocator"
 
+// policyFile has the rights that the program needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/allocator.json"
+
 // storeRetry is the pause before the store is opened again after a failure.
 const storeRetry = time.Second
 
@@ -127,7 +130,7 @@ func (a *App) Run(ctx context.Context) error {
 // follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh.
 func (a *App) follow(ctx context.Context) error {
 	b, err := backend.Open(ctx, a.settings.Backend, a.openers, backend.Options{
-		Deployment: a.settings.Deployment, Client: Name, Log: a.opts.Log, Count: a.count,
+		Deployment: a.settings.Deployment, Client: Name, PolicyFile: policyFile, Log: a.opts.Log, Count: a.count,
 	})
 	switch {
 	case ctx.Err() != nil:

@@ -30,6 +30,9 @@ import (
 	"cloudmaster/services/controller/internal/report"
 )
 
+// policyFile has the rights that the controller needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/controller.json"
+
 // controller is what Run takes up and down.
 type controller struct {
 	cfg      *config.Config
@@ -61,7 +64,7 @@ func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Lo
 		}
 	}
 	back, err := backend.Open(ctx, address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
-		Deployment: cfg.Deployment, Client: "controller", Log: log, Count: c.count,
+		Deployment: cfg.Deployment, Client: "controller", PolicyFile: policyFile, Log: log, Count: c.count,
 	})
 	if err != nil {
 		return err

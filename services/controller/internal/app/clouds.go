@@ -63,7 +63,9 @@ func (c *controller) openProcesses(ctx context.Context, name string, changed fun
 // openEC2 opens EC2. Its calls are counted where the SDK makes them.
 func (c *controller) openEC2(ctx context.Context, name string) (machines, error) {
 	region, endpoint := c.cfg.Reach(name)
-	aws, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: "controller", Count: c.count})
+	aws, err := awsconf.Load(ctx, awsconf.Options{
+		Region: region, Endpoint: endpoint, Client: "controller", PolicyFile: policyFile, Count: c.count,
+	})
 	if err != nil {
 		return machines{}, err
 	}
