@@ -14,6 +14,7 @@ import (
 	"cloudmaster/clients/feed-primes/internal/feed"
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/hint"
 	"cloudmaster/internal/queue"
 	"cloudmaster/internal/sample/primesjob"
 )
@@ -44,10 +45,13 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
-	h := newHinter(set, b, q, daemon.Logger(stderr, set.flags))
-	h.prepare(ctx)
-	err = p.feed(ctx, set, q, h, stdout, stderr)
-	h.finish(ctx)
+	var hints *hint.Sender // nil sends none
+	if hint.Needed(q) {
+		hints = hint.New(b, hint.Options{Work: set.queue, Status: set.status, Log: daemon.Logger(stderr, set.flags)})
+	}
+	hints.Open(ctx)
+	err = p.feed(ctx, set, q, hints, stdout, stderr)
+	hints.Flush(ctx)
 	return errors.Join(err, b.Close())
 }
 
@@ -85,7 +89,7 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 }
 
 // feed sends what the settings ask for.
-func (p Program) feed(ctx context.Context, set settings, q queue.Queue, h *hinter, stdout, stderr io.Writer) error {
+func (p Program) feed(ctx context.Context, set settings, q queue.Queue, hints *hint.Sender, stdout, stderr io.Writer) error {
 	seed := set.seed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -100,7 +104,7 @@ func (p Program) feed(ctx context.Context, set settings, q queue.Queue, h *hinte
 	}
 	tell, done := p.display(set, stdout, stderr)
 	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: func(jobs []primesjob.Job) {
-		h.sent(ctx)
+		hints.Stored(ctx)
 		tell(jobs)
 	}}, sources...)
 	done()

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"cloudmaster/internal/daemon"
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/hint"
 	"cloudmaster/internal/sample/primesjob"
 )
 
@@ -73,7 +73,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 		return settings{}, err
 	}
 	if !fs.Changed("status-queue") {
-		s.status = message.HintQueue(s.queue)
+		s.status = hint.StatusQueue(s.queue)
 	}
 	if problems := append(s.readJobs(*jobs), s.problems()...); len(problems) > 0 {
 		return settings{}, daemon.Usagef("%s", strings.Join(problems, "\n"))
