@@ -166,7 +166,7 @@ func (d *director) fibShrink(ctx context.Context) error {
 		return err
 	}
 	line, _ := program.Find(d.controller.Output(mark), "fib Shutting down instance ")
-	drained := line[strings.LastIndex(line, " ")+1:]
+	drained := sample.Instance(line)
 	if err := d.expect(ctx, "it leaves the active set", func() (string, bool) {
 		set := d.activeSet(ctx)
 		_, there := set[drained]

@@ -24,6 +24,18 @@ func Processed(lines []string) map[string][]string {
 	return results
 }
 
+var instance = regexp.MustCompile(`[iI]nstance (\S+)`)
+
+// Instance returns the instance that a line of a controller's report is about: "Shutting down instance i-1 (low load)".
+// Empty if the line names none.
+func Instance(line string) string {
+	m := instance.FindStringSubmatch(line)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
 // Fibonacci reports whether the lines are the Fibonacci sequence from its beginning, without a gap.
 func Fibonacci(lines []string) bool {
 	a, b := big.NewInt(0), big.NewInt(1)

@@ -64,7 +64,7 @@ func TestFibShrink(t *testing.T) {
 	mark := w.controller.Mark()
 	w.leave(onFirst[1:]...)
 	w.leave(onSecond[1:]...)
-	drained := lastWord(w.reports(mark, "fib Shutting down instance"))
+	drained := sample.Instance(w.reports(mark, "fib Shutting down instance"))
 	w.sees("it leaves the active set", func() (string, bool) {
 		set := w.set()
 		_, there := set[drained]
@@ -83,7 +83,7 @@ func TestFibShrink(t *testing.T) {
 	// Its client stays and all others leave. It is drained again, and terminated when its grace is over.
 	mark = w.controller.Mark()
 	w.leave(crowd...)
-	again := lastWord(w.reports(mark, "fib Shutting down instance"))
+	again := sample.Instance(w.reports(mark, "fib Shutting down instance"))
 	w.reports(mark, "fib Terminating instance "+again)
 	for _, p := range append(onFirst[:1], onSecond[0]) {
 		if !p.Ended() {
@@ -101,7 +101,7 @@ func TestFibStopsAtLoadZero(t *testing.T) {
 	mark := w.controller.Mark()
 	w.leave(onFirst[1:]...)
 	w.leave(onSecond[1:]...)
-	drained := lastWord(w.reports(mark, "fib Shutting down instance"))
+	drained := sample.Instance(w.reports(mark, "fib Shutting down instance"))
 	w.still("the drained server kept for its client", 6*time.Second, func() (string, bool) {
 		line, ended := program.Find(w.controller.Output(mark), "fib Terminating instance "+drained)
 		return line, !ended

@@ -50,7 +50,7 @@ func TestTakeOverWhileDraining(t *testing.T) {
 	mark := w.controller.Mark()
 	w.leave(onFirst[1:]...)
 	w.leave(onSecond[1:]...)
-	drained := lastWord(w.reports(mark, "fib Shutting down instance"))
+	drained := sample.Instance(w.reports(mark, "fib Shutting down instance"))
 	w.sees("one server in the active set", w.serves(1))
 	before := slices.Sorted(maps.Keys(w.set()))
 	w.controllerDies()

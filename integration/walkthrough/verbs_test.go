@@ -110,9 +110,6 @@ func (w *world) reportsNot(after int, parts ...string) {
 	}
 }
 
-// lastWord returns the last word of a line, which is an instance's id.
-func lastWord(line string) string { return line[strings.LastIndexByte(line, ' ')+1:] }
-
 // worksOn waits until a worker reports that it works on the job, and returns the worker's id.
 func (w *world) worksOn(after int, job string) (id string) {
 	w.t.Helper()

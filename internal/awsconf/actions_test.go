@@ -9,16 +9,27 @@ import (
 
 func TestExplainDenied(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ program, service, operation, want string }{
-		"a program's own":      {"controller", "SQS", "SendMessageBatch", "sqs:SendMessage is denied to controller; deploy/aws/controller.json grants it: "},
-		"tags are not setup's": {"controller", "EC2", "CreateTags", "ec2:CreateTags is denied to controller; deploy/aws/controller.json grants it: "},
-		"setup":                {"setup", "IAM", "CreateRole", "iam:CreateRole is denied to setup; deploy/aws/setup.json grants it: "},
-		"teardown":             {"teardown", "S3", "HeadBucket", "s3:ListBucket is denied to teardown; deploy/aws/setup.json grants it: "},
-		"somebody else":        {"demo", "SQS", "GetQueueUrl", "sqs:GetQueueUrl is denied to demo: "},
+	for want, c := range map[string]struct{ program, policyFile, service, operation string }{
+		"sqs:SendMessage is denied to controller; deploy/aws/controller.json grants it: ": {
+			"controller", "deploy/aws/controller.json", "SQS", "SendMessageBatch",
+		},
+		"ec2:CreateTags is denied to controller; deploy/aws/controller.json grants it: ": {
+			"controller", "deploy/aws/controller.json", "EC2", "CreateTags",
+		},
+		"iam:CreateRole is denied to setup; deploy/aws/setup.json grants it: ": {
+			"setup", "deploy/aws/setup.json", "IAM", "CreateRole",
+		},
+		"s3:ListBucket is denied to teardown; deploy/aws/setup.json grants it: ": {
+			"teardown", "deploy/aws/setup.json", "S3", "HeadBucket",
+		},
+		"sqs:GetQueueUrl is denied to demo: ": {
+			"demo", "", "SQS", "GetQueueUrl",
+		},
 	} {
-		err := explainDenied(c.program, c.service, c.operation, &smithy.GenericAPIError{Code: "AccessDenied", Message: "no"})
-		if !strings.HasPrefix(err.Error(), c.want) || !Is(err, Denied) {
-			t.Errorf("%s: got %v, want it denied with %q", name, err, c.want)
+		denied := &smithy.GenericAPIError{Code: "AccessDenied", Message: "no"}
+		err := explainDenied(c.program, c.policyFile, c.service, c.operation, denied)
+		if !strings.HasPrefix(err.Error(), want) || !Is(err, Denied) {
+			t.Errorf("got %v, want it denied with %q", err, want)
 		}
 	}
 }

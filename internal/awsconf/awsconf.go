@@ -30,9 +30,12 @@ import (
 type Options struct {
 	Region   string // over the chain's
 	Endpoint string // URL of a service that speaks AWS's APIs, over AWS_ENDPOINT_URL
-	// Client is the program's name. It is part of the user agent, and names the
-	// one who was denied in errors.
+	// Client is the program's name. It is part of the user agent, and the errors of denied calls name it.
+	// Anything behind a space, such as an instance's id, is left out of both.
 	Client string
+	// PolicyFile is the IAM policy with the rights that the program needs, as deploy/aws/controller.json.
+	// Errors of denied calls name it as the remedy; empty if there is no such file.
+	PolicyFile string
 	// Count is called once for each request, each try of a retried call included; may be nil.
 	Count func(service, operation string, err error)
 }
@@ -66,7 +69,7 @@ func Load(ctx context.Context, opts Options) (aws.Config, error) {
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
 			o.Client = imds.New(imds.Options{EnableFallback: aws.FalseTernary}) // IMDSv2 only
 		}),
-		config.WithAPIOptions([]func(*middleware.Stack) error{plainBody, count(opts.Count), explain(opts.Client)}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{plainBody, count(opts.Count), explain(opts.Client, opts.PolicyFile)}),
 	}
 	if opts.Region != "" {
 		loaders = append(loaders, config.WithRegion(opts.Region))

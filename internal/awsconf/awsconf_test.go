@@ -101,7 +101,9 @@ func load(t *testing.T, endpoint string, count func(service, operation string, e
 	bare(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	cfg, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1", Endpoint: endpoint, Client: "primes-worker i-1", Count: count})
+	cfg, err := awsconf.Load(t.Context(), awsconf.Options{
+		Region: "eu-west-1", Endpoint: endpoint, Client: "worker i-1", PolicyFile: "deploy/worker.json", Count: count,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,12 +136,14 @@ func TestRetriesAreBounded(t *testing.T) {
 func TestDeniedNamesActionProgramAndPolicy(t *testing.T) {
 	cfg := load(t, service(t, "AccessDenied"), nil)
 	_, err := awsconf.Account(t.Context(), cfg)
-	if want := "sts:GetCallerIdentity is denied to primes-worker; deploy/aws/primes-worker.json grants it:"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
+	want := "sts:GetCallerIdentity is denied to worker; deploy/worker.json grants it:"
+	if !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want it denied with %q", err, want)
 	}
 	_, err = awsconf.Account(t.Context(), load(t, service(t, "ExpiredToken"), nil))
-	if want := "its AWS credentials are wrong or have run out"; !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "deploy/aws") {
-		t.Errorf("got %v, want it denied with %q and no policy", err, want)
+	want = "its AWS credentials are wrong or have run out"
+	if !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "worker.json") {
+		t.Errorf("got %v, want it denied with %q and no IAM policy", err, want)
 	}
 }
 

@@ -69,7 +69,7 @@ func plainBody(stack *middleware.Stack) error {
 }
 
 // explain returns what adds the next step to errors that need an operator.
-func explain(client string) func(*middleware.Stack) error {
+func explain(client, policyFile string) func(*middleware.Stack) error {
 	program, _, _ := strings.Cut(client, " ")
 	return func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("CloudMasterExplain",
@@ -78,7 +78,7 @@ func explain(client string) func(*middleware.Stack) error {
 				switch {
 				case err == nil:
 				case Is(err, Denied) && program != "":
-					err = explainDenied(program, awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx), err)
+					err = explainDenied(program, policyFile, awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx), err)
 				case unknownHost(err):
 					err = fmt.Errorf("%s has no host of this name in region %s; check the region: %w",
 						awsmiddleware.GetServiceID(ctx), awsmiddleware.GetRegion(ctx), err)

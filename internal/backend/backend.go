@@ -42,6 +42,8 @@ type Options struct {
 	Deployment string       // its name is part of what the backend names by itself (the store)
 	Client     string       // who we are, for the broker's own lists; the program's name
 	Log        *slog.Logger // nil discards
+	// PolicyFile is the IAM policy with the rights that the program needs on AWS; errors of denied calls name it.
+	PolicyFile string
 	// Count is called once for each call to the broker's API, for metrics; may be nil.
 	Count func(service, operation string, err error)
 }

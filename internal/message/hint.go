@@ -10,8 +10,9 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Hint says that work was put on a queue that cannot tell of it by itself. It is no more
-// than that: one that is lost costs time, and one too many costs a look at the queue.
+// Hint says that messages were put on a work queue that cannot tell of them by itself. The controller relies on no
+// hint: one that is lost costs time until its next look at the queue, and one too many costs a look. See the
+// package hint for the sending.
 type Hint struct {
 	Queue     string // the work queue
 	Timestamp time.Time
@@ -56,26 +57,4 @@ func (h *Hint) check() error {
 		return fmt.Errorf("queue is %s, not a name of up to %d bytes", quote(h.Queue), maxID)
 	}
 	return checkTime(h.Timestamp)
-}
-
-// HintQueue returns the status queue that hints about a work queue go to, if the names
-// have the form that the controller gives them: primes-work-demo has primes-status-demo.
-// Otherwise "".
-func HintQueue(work string) string {
-	parts := strings.Split(work, "-")
-	at := 0
-	for i, part := range parts {
-		switch {
-		case part != "work" || i == 0:
-		case at > 0:
-			return "" // which of them?
-		default:
-			at = i
-		}
-	}
-	if at == 0 {
-		return ""
-	}
-	parts[at] = "status"
-	return strings.Join(parts, "-")
 }

@@ -41,22 +41,3 @@ func TestHintRefused(t *testing.T) {
 		t.Errorf("got %+v, want it refused", m)
 	}
 }
-
-func TestHintQueue(t *testing.T) {
-	t.Parallel()
-	for work, want := range map[string]string{
-		"primes-work":      "primes-status",
-		"primes-work-demo": "primes-status-demo",
-		"my-primes-work-a": "my-primes-status-a",
-		"jobs":             "",
-		"primes-workers":   "",
-		"homework-demo":    "",
-		"work-demo":        "",
-		"a-work-work-demo": "",
-		"":                 "",
-	} {
-		if got := message.HintQueue(work); got != want {
-			t.Errorf("%q: got %q, want %q", work, got, want)
-		}
-	}
-}

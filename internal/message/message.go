@@ -1,9 +1,8 @@
-// Package message holds what travels through queues: work messages for batch
-// services, and the status and log messages that instances send to the controller.
+// Package message holds what travels through status queues: the status and log messages that instances send
+// to the controller, and the hints that those who put work on a queue send it.
 //
-// The formats are described in docs/formats.md. Parsers take bytes from strangers:
-// they bound what they read, never panic, and their errors say what is wrong
-// without repeating more of the input than Excerpt does.
+// The formats are described in docs/formats.md. What the parsers read may come from anybody: they bound what
+// they read, never panic, and their errors say what is wrong without repeating more of the input than Excerpt does.
 package message
 
 import (

@@ -48,7 +48,7 @@ func Load(ctx context.Context, address *url.URL, opts backend.Options) (awsconf.
 		return awsconf.Config{}, at, err
 	}
 	cfg, err := awsconf.Load(ctx, awsconf.Options{
-		Region: at.Region, Endpoint: at.Endpoint, Client: opts.Client, Count: opts.Count,
+		Region: at.Region, Endpoint: at.Endpoint, Client: opts.Client, PolicyFile: opts.PolicyFile, Count: opts.Count,
 	})
 	return cfg, at, err
 }

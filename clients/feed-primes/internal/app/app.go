@@ -14,12 +14,16 @@ import (
 	"cloudmaster/clients/feed-primes/internal/feed"
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/daemon"
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/hint"
 	"cloudmaster/internal/queue"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 // Name is the program's name.
 const Name = "feed-primes"
+
+// policyFile has the rights that the program needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/feed-primes.json"
 
 // many is how many jobs are worth a progress display.
 const many = 1000
@@ -41,10 +45,13 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
-	h := newHinter(set, b, q, daemon.Logger(stderr, set.flags))
-	h.prepare(ctx)
-	err = p.feed(ctx, set, q, h, stdout, stderr)
-	h.finish(ctx)
+	var hints *hint.Sender // nil sends none
+	if hint.Needed(q) {
+		hints = hint.New(b, hint.Options{Work: set.queue, Status: set.status, Log: daemon.Logger(stderr, set.flags)})
+	}
+	hints.Open(ctx)
+	err = p.feed(ctx, set, q, hints, stdout, stderr)
+	hints.Flush(ctx)
 	return errors.Join(err, b.Close())
 }
 
@@ -55,7 +62,9 @@ var errTimeout = errors.New("the time for it is over")
 func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (backend.Backend, queue.Queue, error) {
 	timed, cancel := context.WithTimeoutCause(ctx, set.timeout, errTimeout)
 	defer cancel()
-	b, err := backend.Open(timed, set.backend, p.Openers, backend.Options{Client: Name, Log: daemon.Logger(stderr, set.flags)})
+	b, err := backend.Open(timed, set.backend, p.Openers, backend.Options{
+		Client: Name, PolicyFile: policyFile, Log: daemon.Logger(stderr, set.flags),
+	})
 	if err != nil {
 		if context.Cause(timed) == errTimeout { //nolint:errorlint // our own, and never wrapped
 			return nil, nil, fmt.Errorf("no broker at %s within %s: start the controller, or say where the broker is with --backend: %w",
@@ -80,7 +89,7 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 }
 
 // feed sends what the settings ask for.
-func (p Program) feed(ctx context.Context, set settings, q queue.Queue, h *hinter, stdout, stderr io.Writer) error {
+func (p Program) feed(ctx context.Context, set settings, q queue.Queue, hints *hint.Sender, stdout, stderr io.Writer) error {
 	seed := set.seed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -94,8 +103,8 @@ func (p Program) feed(ctx context.Context, set settings, q queue.Queue, h *hinte
 		}))
 	}
 	tell, done := p.display(set, stdout, stderr)
-	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: func(jobs []message.Job) {
-		h.sent(ctx)
+	sent, err := feed.Run(ctx, q, feed.Options{Rate: set.rate, Sent: func(jobs []primesjob.Job) {
+		hints.Stored(ctx)
 		tell(jobs)
 	}}, sources...)
 	done()
@@ -122,9 +131,9 @@ func unfinished(ctx context.Context, sent int, err error) error {
 
 // display returns what tells of sent jobs: a line for each, and for many jobs a bar on
 // a terminal, which is then spared the lines.
-func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]message.Job), done func()) {
+func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]primesjob.Job), done func()) {
 	total := len(set.jobs) + set.random
-	lines := func(jobs []message.Job) {
+	lines := func(jobs []primesjob.Job) {
 		for _, job := range jobs {
 			fmt.Fprintf(stdout, "sent %s\n", job.Encode())
 		}
@@ -137,7 +146,7 @@ func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]me
 		progressbar.OptionSetWriter(stderr), progressbar.OptionSetDescription("sending"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("jobs"),
 		progressbar.OptionSetPredictTime(true))
-	return func(jobs []message.Job) {
+	return func(jobs []primesjob.Job) {
 			_ = bar.Add(len(jobs)) // a display that fails is no reason to stop
 			if !quiet {
 				lines(jobs)

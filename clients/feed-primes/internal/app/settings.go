@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"cloudmaster/internal/daemon"
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/hint"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 // Defaults.
@@ -42,9 +43,9 @@ type settings struct {
 	status         string // queue for hints; empty: none
 	timeout        time.Duration
 
-	jobs    []message.Job // given one by one
-	random  int           // how many of random size
-	lines   bool          // and those on standard input
+	jobs    []primesjob.Job // given one by one
+	random  int             // how many of random size
+	lines   bool            // and those on standard input
 	first   int
 	max     int
 	ceiling int
@@ -63,7 +64,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	fs.IntVar(&s.first, "first-id", 1, "`id` of the first job of random size; the next have the next ids")
 	fs.Uint64Var(&s.seed, "seed", 0, "send the same random jobs for the same `number` (default 0: others each time)")
 	fs.Float64Var(&s.rate, "rate", 0, "send so many `jobs` per second (default as fast as the queue takes them)")
-	fs.IntVar(&s.ceiling, "ceiling", message.DefaultCeiling, "refuse a job with an N above this; the workers have the same setting")
+	fs.IntVar(&s.ceiling, "ceiling", primesjob.DefaultCeiling, "refuse a job with an N above this; the workers have the same setting")
 	fs.StringVar(&s.backend, "backend", defaultBackend, "`address` of the message broker")
 	fs.StringVar(&s.queue, "queue", defaultQueue, "`name` of the work queue")
 	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "wait for a broker that is not there for so long")
@@ -72,7 +73,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 		return settings{}, err
 	}
 	if !fs.Changed("status-queue") {
-		s.status = message.HintQueue(s.queue)
+		s.status = hint.StatusQueue(s.queue)
 	}
 	if problems := append(s.readJobs(*jobs), s.problems()...); len(problems) > 0 {
 		return settings{}, daemon.Usagef("%s", strings.Join(problems, "\n"))
@@ -83,7 +84,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 // readJobs finds out what is to be sent, and returns what is wrong with that.
 func (s *settings) readJobs(jobs []string) (problems []string) {
 	for _, text := range jobs {
-		job, err := message.ParseJob([]byte(text), s.ceiling)
+		job, err := primesjob.Parse([]byte(text), s.ceiling)
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("--job %q: %v", text, err))
 		}

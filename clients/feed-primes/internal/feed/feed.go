@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 // batch is how many jobs are sent in one call: enough that the way to the broker does
@@ -23,13 +23,13 @@ type sender interface {
 type Source interface {
 	// Next returns at least 1 and up to most jobs, without waiting for more than the
 	// first; none at the end.
-	Next(ctx context.Context, most int) ([]message.Job, error)
+	Next(ctx context.Context, most int) ([]primesjob.Job, error)
 }
 
 // Options of Run; the zero value works.
 type Options struct {
-	Rate float64                  // jobs per second; 0 means as fast as the queue takes them
-	Sent func(jobs []message.Job) // told when the broker has stored them; may be nil
+	Rate float64                    // jobs per second; 0 means as fast as the queue takes them
+	Sent func(jobs []primesjob.Job) // told when the broker has stored them; may be nil
 }
 
 // Doubt is the error of a send: how much of it the broker has stored is not known.
@@ -81,7 +81,7 @@ func pace(perSecond float64) (most int, limit *rate.Limiter) {
 	return most, rate.NewLimiter(rate.Limit(perSecond), most)
 }
 
-func send(ctx context.Context, queue sender, jobs []message.Job) error {
+func send(ctx context.Context, queue sender, jobs []primesjob.Job) error {
 	bodies := make([][]byte, len(jobs))
 	for i, j := range jobs {
 		bodies[i] = j.Encode()

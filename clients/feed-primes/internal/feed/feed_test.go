@@ -15,9 +15,9 @@ import (
 	"go.uber.org/goleak"
 
 	"cloudmaster/clients/feed-primes/internal/feed"
-	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/memqueue"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,11 +28,11 @@ func TestRunSendsAllSources(t *testing.T) {
 	t.Parallel()
 	q := newQueue()
 	var told []string
-	sent, err := feed.Run(t.Context(), q, feed.Options{Sent: func(jobs []message.Job) {
+	sent, err := feed.Run(t.Context(), q, feed.Options{Sent: func(jobs []primesjob.Job) {
 		for _, j := range jobs {
 			told = append(told, string(j.Encode()))
 		}
-	}}, feed.NewList([]message.Job{{ID: "7", N: 70}, {ID: "8", N: 80}}), feed.NewRandom(2500, 10, 5, 1),
+	}}, feed.NewList([]primesjob.Job{{ID: "7", N: 70}, {ID: "8", N: 80}}), feed.NewRandom(2500, 10, 5, 1),
 		feed.NewLines("x", strings.NewReader("1|2\n3|4"), 100, nil))
 	if sent != 2504 || err != nil {
 		t.Fatalf("got %d, %v, want 2504", sent, err)
@@ -54,7 +54,7 @@ func TestRunTellsWhatIsCertain(t *testing.T) {
 	q := newQueue()
 	q.FailAfter(memqueue.OpSend, 2, away)
 	told := 0
-	sent, err := feed.Run(t.Context(), q, feed.Options{Sent: func(jobs []message.Job) { told += len(jobs) }}, feed.NewRandom(2500, 1, 10, 1))
+	sent, err := feed.Run(t.Context(), q, feed.Options{Sent: func(jobs []primesjob.Job) { told += len(jobs) }}, feed.NewRandom(2500, 1, 10, 1))
 	doubt, ok := errors.AsType[*feed.Doubt](err)
 	if !ok || !errors.Is(err, away) || doubt.Jobs != 500 {
 		t.Errorf("got %v, want a doubt about 500 jobs because %v", err, away)
@@ -111,8 +111,8 @@ func TestRateStopsWithContext(t *testing.T) {
 
 func TestRandom(t *testing.T) {
 	t.Parallel()
-	take := func(most, chunk int, seed uint64) []message.Job {
-		var out []message.Job
+	take := func(most, chunk int, seed uint64) []primesjob.Job {
+		var out []primesjob.Job
 		r := feed.NewRandom(1000, 5, most, seed)
 		for {
 			jobs, err := r.Next(t.Context(), chunk)
@@ -248,7 +248,7 @@ func FuzzLines(f *testing.F) {
 			t.Errorf("got %d jobs and %d refusals of %d lines", len(got), len(refused), lines)
 		}
 		for _, body := range got {
-			if _, err := message.ParseJob([]byte(body), 100); err != nil {
+			if _, err := primesjob.Parse([]byte(body), 100); err != nil {
 				t.Errorf("%q: %v", body, err)
 			}
 		}

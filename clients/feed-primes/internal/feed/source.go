@@ -10,7 +10,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 // Random gives jobs of random size. The same seed gives the same jobs.
@@ -25,10 +25,10 @@ func NewRandom(count, first, most int, seed uint64) *Random {
 }
 
 // Next implements Source.
-func (r *Random) Next(_ context.Context, most int) ([]message.Job, error) {
-	jobs := make([]message.Job, min(most, r.count))
+func (r *Random) Next(_ context.Context, most int) ([]primesjob.Job, error) {
+	jobs := make([]primesjob.Job, min(most, r.count))
 	for i := range jobs {
-		jobs[i] = message.Job{ID: strconv.Itoa(r.next), N: 1 + r.random.IntN(r.most)}
+		jobs[i] = primesjob.Job{ID: strconv.Itoa(r.next), N: 1 + r.random.IntN(r.most)}
 		r.next++
 	}
 	r.count -= len(jobs)
@@ -36,13 +36,13 @@ func (r *Random) Next(_ context.Context, most int) ([]message.Job, error) {
 }
 
 // List gives the jobs it is made of.
-type List struct{ jobs []message.Job }
+type List struct{ jobs []primesjob.Job }
 
 // NewList returns a source of the given jobs.
-func NewList(jobs []message.Job) *List { return &List{jobs: jobs} }
+func NewList(jobs []primesjob.Job) *List { return &List{jobs: jobs} }
 
 // Next implements Source.
-func (l *List) Next(_ context.Context, most int) ([]message.Job, error) {
+func (l *List) Next(_ context.Context, most int) ([]primesjob.Job, error) {
 	n := min(most, len(l.jobs))
 	jobs := l.jobs[:n]
 	l.jobs = l.jobs[n:]
@@ -71,14 +71,14 @@ func NewLines(name string, r io.Reader, ceiling int, refuse func(error)) *Lines 
 
 // lines is what one read brings.
 type lines struct {
-	jobs    []message.Job
+	jobs    []primesjob.Job
 	refused []error
 }
 
 // Next implements Source. It returns when ctx ends, even if a read waits for a
 // terminal or a pipe: nothing can interrupt that, so its goroutine ends when the
 // read does. The source must not be used any more then.
-func (l *Lines) Next(ctx context.Context, most int) ([]message.Job, error) {
+func (l *Lines) Next(ctx context.Context, most int) ([]primesjob.Job, error) {
 	for l.err == nil {
 		done := make(chan lines, 1)
 		go func() { done <- l.read(most) }()
@@ -105,7 +105,7 @@ func (l *Lines) Next(ctx context.Context, most int) ([]message.Job, error) {
 func (l *Lines) read(most int) (got lines) {
 	for len(got.jobs) < most && l.err == nil {
 		line, whole := l.readLine()
-		switch job, err := message.ParseJob(line, l.ceiling); {
+		switch job, err := primesjob.Parse(line, l.ceiling); {
 		case len(bytes.TrimSpace(line)) == 0:
 		case !whole:
 			got.refused = append(got.refused, fmt.Errorf("%s:%d: line is longer than %d bytes", l.name, l.line, longestLine))

@@ -24,6 +24,8 @@ import (
 	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/hint"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/allocator/internal/allocate"
 	"cloudmaster/services/allocator/internal/refresh"
 	"cloudmaster/services/allocator/internal/request"
@@ -32,6 +34,9 @@ import (
 
 // Name is the program's name.
 const Name = "allocator"
+
+// policyFile has the rights that the program needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/allocator.json"
 
 // storeRetry is the pause before the store is opened again after a failure.
 const storeRetry = time.Second
@@ -87,7 +92,8 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 			return nil, err
 		}
 		requests, err := request.New(a.link.opener(p.Queue), request.Options{
-			Interval: settings.Request, Queue: p.Queue, Hints: a.link.hints(p.Status), Log: opts.Log,
+			Interval: settings.Request,
+			Hints:    hint.New(&a.link, hint.Options{Work: p.Queue, Status: p.Status, Log: opts.Log}),
 		})
 		if err != nil {
 			return nil, err
@@ -127,7 +133,7 @@ func (a *App) Run(ctx context.Context) error {
 // follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh.
 func (a *App) follow(ctx context.Context) error {
 	b, err := backend.Open(ctx, a.settings.Backend, a.openers, backend.Options{
-		Deployment: a.settings.Deployment, Client: Name, Log: a.opts.Log, Count: a.count,
+		Deployment: a.settings.Deployment, Client: Name, PolicyFile: policyFile, Log: a.opts.Log, Count: a.count,
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -207,22 +213,17 @@ func (l *link) get() backend.Backend {
 	return l.backend
 }
 
-func (l *link) opener(queue string) request.OpenFunc {
-	return func(ctx context.Context) (request.Sender, error) {
-		b := l.get()
-		if b == nil {
-			return nil, errNoBroker
-		}
-		return b.Queue(ctx, queue)
+// Queue opens a queue of the backend.
+func (l *link) Queue(ctx context.Context, name string) (queue.Queue, error) {
+	b := l.get()
+	if b == nil {
+		return nil, errNoBroker
 	}
+	return b.Queue(ctx, name)
 }
 
-// hints opens the queue that hints go to; nil if there is none.
-func (l *link) hints(queue string) request.OpenFunc {
-	if queue == "" {
-		return nil
-	}
-	return l.opener(queue)
+func (l *link) opener(queue string) request.OpenFunc {
+	return func(ctx context.Context) (request.Sender, error) { return l.Queue(ctx, queue) }
 }
 
 func (l *link) close() error {

@@ -16,7 +16,7 @@ import (
 	"cloudmaster/internal/activeset"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/daemon"
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/hint"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/allocator/internal/allocate"
 	"cloudmaster/services/allocator/internal/refresh"
@@ -110,7 +110,7 @@ func (f *flags) finishPools() error {
 			errs = append(errs, fmt.Errorf("pool %q: it is given twice", name))
 			continue
 		}
-		status := message.HintQueue(queue)
+		status := hint.StatusQueue(queue)
 		if !named {
 			queue, status = queueName(name, "work", f.Deployment), queueName(name, "status", f.Deployment)
 		}

@@ -9,6 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cloudmaster/internal/backend/membackend"
+	"cloudmaster/internal/hint"
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/memqueue"
 	"cloudmaster/services/allocator/internal/request"
 )
 
@@ -24,57 +28,62 @@ func (w watched) open(ctx context.Context) (request.Sender, error) {
 	return w, nil
 }
 
+// newHints returns hints about fib-work and the status queue that they go to.
+func newHints(t *testing.T) (*hint.Sender, *memqueue.Queue) {
+	t.Helper()
+	b := membackend.New()
+	q, err := b.Ensure(t.Context(), "fib-status", queue.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hint.New(b, hint.Options{Work: "fib-work", Status: "fib-status"}), q.(*memqueue.Queue)
+}
+
 func TestHints(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		work, status := &fakeQueue{}, &fakeQueue{}
-		r := newRequester(t, work, request.Options{Queue: "fib-work", Hints: status.open})
+		hints, status := newHints(t)
+		r := newRequester(t, &fakeQueue{}, request.Options{Hints: hints})
 		for i := range 10 { // four a second
-			if out, err := r.Request(t.Context(), fmt.Sprint(i)); out != request.Queued || err != nil {
-				t.Errorf("got %v, %v, want it queued", out, err)
-			}
+			wantOutcome(t, r, fmt.Sprint(i), request.Queued)
 			time.Sleep(250 * time.Millisecond)
 		}
-		if got := len(status.bodies); got != 3 || !strings.Contains(status.bodies[0], `"type":"hint","queue":"fib-work"`) {
-			t.Errorf("got hints %q, want 3: one a second", status.bodies)
-		}
-		if status.opens != 1 {
-			t.Errorf("got the status queue opened %d times, want once", status.opens)
+		if got := status.Bodies(); len(got) != 3 || !strings.Contains(got[0], `"type":"hint","queue":"fib-work"`) {
+			t.Errorf("got hints %q, want 3: one a second", got)
 		}
 	})
 }
 
-// TestHintsFail: a hint that cannot be sent is no failure, and the queue is opened anew.
-func TestHintsFail(t *testing.T) {
+func TestAHintThatCannotBeSentIsNoFailure(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		work, status := &fakeQueue{}, &fakeQueue{err: errors.New("away")}
-		r := newRequester(t, work, request.Options{Queue: "fib-work", Hints: status.open})
-		for i := range 3 {
-			if i == 2 {
-				status.set(func(q *fakeQueue) { q.err = nil })
-			}
-			if out, err := r.Request(t.Context(), fmt.Sprint(i)); out != request.Queued || err != nil {
-				t.Errorf("got %v, %v, want it queued", out, err)
-			}
-			time.Sleep(time.Second)
-		}
-		if len(status.bodies) != 1 || status.opens != 3 || len(work.bodies) != 3 {
-			t.Errorf("got hints %q, %d opened, %d requests, want 1, 3, 3", status.bodies, status.opens, len(work.bodies))
-		}
-	})
+	hints, status := newHints(t)
+	status.FailAfter(memqueue.OpSend, 0, errors.New("away"))
+	work := &fakeQueue{}
+	wantOutcome(t, newRequester(t, work, request.Options{Hints: hints}), "a", request.Queued)
+	if work.sent() != 1 || len(status.Bodies()) != 0 {
+		t.Errorf("got %d requests and hints %q, want 1 and none", work.sent(), status.Bodies())
+	}
+}
+
+func TestNoHintIsSentForARequestThatFailed(t *testing.T) {
+	t.Parallel()
+	hints, status := newHints(t)
+	r := newRequester(t, &fakeQueue{err: errors.New("away")}, request.Options{Hints: hints})
+	wantOutcome(t, r, "a", request.Failed)
+	if got := status.Bodies(); len(got) != 0 {
+		t.Errorf("got hints %q, want none", got)
+	}
 }
 
 func TestNoHintsWhereNoneAreNeeded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		work, status := watched{&fakeQueue{}}, &fakeQueue{}
-		r, err := request.New(work.open, request.Options{Queue: "fib-work", Hints: status.open})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out, err := r.Request(t.Context(), "a"); out != request.Queued || err != nil || status.opens != 0 {
-			t.Errorf("got %v, %v, status queue opened %d times, want it queued without a hint", out, err, status.opens)
-		}
-	})
+	hints, status := newHints(t)
+	r, err := request.New(watched{&fakeQueue{}}.open, request.Options{Hints: hints})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOutcome(t, r, "a", request.Queued)
+	if got := status.Bodies(); len(got) != 0 {
+		t.Errorf("got hints %q, want none", got)
+	}
 }

@@ -8,8 +8,7 @@
 // client's next call tries again. The queue is opened at the first request and
 // kept; when it has vanished it is opened anew.
 //
-// Where the work queue cannot tell of messages by itself, a hint goes to the status
-// queue, at most one a second. It may fail: the controller looks at the queue now and then.
+// Where the work queue cannot tell of messages by itself, a hint is sent (see the package hint).
 package request
 
 import (
@@ -17,10 +16,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
+	"cloudmaster/internal/hint"
 	"cloudmaster/internal/queue"
 )
 
@@ -40,9 +39,7 @@ type Options struct {
 	Timeout  time.Duration // how long opening the queue and sending may take; 0 means DefaultTimeout
 	Clients  int           // size of the table; 0 means DefaultClients
 
-	Queue string       // the work queue's name, for hints
-	Hints OpenFunc     // opens the status queue, where a hint goes if the work queue cannot tell of messages; nil: none are sent
-	Log   *slog.Logger // nil discards
+	Hints *hint.Sender // used if the work queue cannot tell of messages by itself; nil sends none
 }
 
 // Outcome says what a request came to.
@@ -89,8 +86,6 @@ type Requester struct {
 	sender Sender               // guarded by mu; nil until opened
 	asked  map[string]time.Time // guarded by mu: until when each client's message stands; zero while it is being sent
 	order  []string             // guarded by mu: the clients whose message was sent, oldest first
-	hints  Sender               // guarded by mu; nil until opened
-	hinted time.Time            // guarded by mu: when the last hint was sent, or tried
 }
 
 // New returns a Requester that sends to the queue that open opens.
@@ -100,9 +95,6 @@ func New(open OpenFunc, opts Options) (*Requester, error) {
 	opts.Clients = cmp.Or(opts.Clients, DefaultClients)
 	if opts.Interval < 0 || opts.Timeout < 0 || opts.Clients < 0 {
 		return nil, fmt.Errorf("requests: interval %v, timeout %v and clients %d must be above 0", opts.Interval, opts.Timeout, opts.Clients)
-	}
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Requester{open: open, opts: opts, asked: make(map[string]time.Time)}, nil
 }
@@ -122,7 +114,7 @@ func (r *Requester) Request(ctx context.Context, client string) (Outcome, error)
 	if err != nil {
 		return Failed, fmt.Errorf("request a server: %w", err)
 	}
-	r.hint(ctx, time.Now())
+	r.hint(ctx)
 	return Queued, nil
 }
 
@@ -175,6 +167,16 @@ func (r *Requester) send(ctx context.Context) error {
 		r.drop(sender)
 	}
 	return err
+}
+
+// hint sends a hint if the work queue cannot tell of the message by itself.
+func (r *Requester) hint(ctx context.Context) {
+	r.mu.Lock()
+	sender := r.sender
+	r.mu.Unlock()
+	if hint.Needed(sender) {
+		r.opts.Hints.Stored(ctx)
+	}
 }
 
 // opened returns the queue. Two callers may open it side by side; either handle is as good.

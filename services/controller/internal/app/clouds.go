@@ -60,7 +60,9 @@ func (o *opened) openProcesses(ctx context.Context, name string, changed func())
 // openEC2 opens EC2. Its calls are counted where the SDK makes them.
 func (o *opened) openEC2(ctx context.Context, name string) (desired.Machines, error) {
 	region, endpoint := o.cfg.Reach(name)
-	aws, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: "controller", Count: o.count})
+	aws, err := awsconf.Load(ctx, awsconf.Options{
+		Region: region, Endpoint: endpoint, Client: "controller", PolicyFile: policyFile, Count: o.count,
+	})
 	if err != nil {
 		return desired.Machines{}, err
 	}

@@ -21,6 +21,9 @@ import (
 	"cloudmaster/services/controller/internal/report"
 )
 
+// policyFile has the rights that the controller needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/controller.json"
+
 // opened is what Open has opened, and closes.
 type opened struct {
 	Parts
@@ -79,7 +82,7 @@ func (o *opened) openBackend(ctx context.Context) (backend.Backend, error) {
 		o.address = b.URL()
 	}
 	back, err := backend.Open(ctx, o.address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
-		Deployment: o.cfg.Deployment, Client: "controller", Log: o.Log, Count: o.count,
+		Deployment: o.cfg.Deployment, Client: "controller", PolicyFile: policyFile, Log: o.Log, Count: o.count,
 	})
 	if err != nil {
 		return nil, err

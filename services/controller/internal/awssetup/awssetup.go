@@ -20,6 +20,9 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
+// policyFile has the rights that Setup and Teardown need, for the advice in errors.
+const policyFile = "deploy/aws/setup.json"
+
 // Options of Setup and Teardown.
 type Options struct {
 	Out    io.Writer // the plan, and what is done
@@ -133,7 +136,9 @@ type place struct {
 func open(ctx context.Context, cfg *config.Config, program string, count func(service, operation string, err error)) (*site, error) {
 	s := &site{cfg: cfg}
 	load := func(region, endpoint string) (awsconf.Config, error) {
-		return awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: program, Count: count})
+		return awsconf.Load(ctx, awsconf.Options{
+			Region: region, Endpoint: endpoint, Client: program, PolicyFile: policyFile, Count: count,
+		})
 	}
 	if cfg.OnAWS() {
 		at := cfg.AWSAddress()

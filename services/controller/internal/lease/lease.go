@@ -34,6 +34,9 @@ const mostWait = 5 * time.Second
 type Options struct {
 	TTL time.Duration    // how long it holds without renewal; 0 means DefaultTTL. It is renewed three times in that
 	Now func() time.Time // the clock; nil means time.Now
+	// Host and PID are who holds the lease; none means this process.
+	Host string
+	PID  int
 }
 
 // ErrHeld means that another controller holds the lease. The error it is wrapped in names it.
@@ -84,7 +87,7 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 		return nil, fmt.Errorf("acquire lease: its time is %s, not above 0 and at most %s", ttl, mostTTL)
 	}
 	host, err := os.Hostname()
-	if err != nil {
+	if err != nil && opts.Host == "" {
 		return nil, fmt.Errorf("acquire lease: %w", err)
 	}
 	clock := opts.Now
@@ -93,8 +96,11 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 	}
 	now := clock().UTC()
 	l := &Lease{store: store, log: log, ttl: ttl, now: clock, holder: Holder{
-		Host: host, PID: os.Getpid(), Namespace: namespace(), Since: now, TTLSeconds: ttl.Seconds(),
+		Host: cmp.Or(opts.Host, host), PID: cmp.Or(opts.PID, os.Getpid()), Since: now, TTLSeconds: ttl.Seconds(),
 	}}
+	if opts.PID == 0 {
+		l.holder.Namespace = namespace()
+	}
 	old, err := store.Get(ctx, Key, "")
 	switch {
 	case errors.Is(err, blob.ErrNotFound):

@@ -27,6 +27,9 @@ import (
 // Name is the program's name.
 const Name = "fib-server"
 
+// policyFile has the rights that the program needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/fib-server.json"
+
 // Program is fib-server with what main decides.
 type Program struct {
 	Openers  backend.Openers // the message brokers it can speak to

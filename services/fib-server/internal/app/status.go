@@ -45,7 +45,7 @@ func (s *statusQueue) open(ctx context.Context) (queue.Queue, error) {
 	}
 	if s.backend == nil {
 		b, err := backend.Open(ctx, s.me.Backend, s.openers, backend.Options{
-			Deployment: s.me.Deployment, Client: Name, Log: s.log, Count: s.count,
+			Deployment: s.me.Deployment, Client: Name, PolicyFile: policyFile, Log: s.log, Count: s.count,
 		})
 		if err != nil {
 			return nil, err

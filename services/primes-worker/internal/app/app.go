@@ -31,6 +31,9 @@ import (
 // Name is the program's name.
 const Name = "primes-worker"
 
+// policyFile has the rights that the program needs on AWS, for the advice in errors.
+const policyFile = "deploy/aws/primes-worker.json"
+
 // queueRetry is the pause before a queue is opened again after a failure.
 const queueRetry = time.Second
 
@@ -98,7 +101,8 @@ func (a *app) run(ctx context.Context, openers backend.Openers, deployment strin
 // serve connects and works until ctx ends. The connection goes last.
 func (a *app) serve(ctx context.Context, openers backend.Openers, deployment string) error {
 	b, err := backend.Open(ctx, a.settings.backend, openers, backend.Options{
-		Deployment: deployment, Client: Name + " " + a.settings.instanceID, Log: a.log, Count: daemon.NewAPICalls(a.registry),
+		Deployment: deployment, Client: Name + " " + a.settings.instanceID, PolicyFile: policyFile,
+		Log: a.log, Count: daemon.NewAPICalls(a.registry),
 	})
 	if err != nil {
 		return unlessStopped(ctx, err)

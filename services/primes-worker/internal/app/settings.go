@@ -11,8 +11,8 @@ import (
 
 	"cloudmaster/internal/agent"
 	"cloudmaster/internal/daemon"
-	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
+	"cloudmaster/internal/sample/primesjob"
 	"cloudmaster/services/primes-worker/internal/primes"
 	"cloudmaster/services/primes-worker/internal/worker"
 )
@@ -48,7 +48,7 @@ func parse(args []string, stdout io.Writer, me agent.UserData) (settings, error)
 	fs.StringVar(&s.workQueue, "work-queue", me.Queues.Work, "`name` of the queue to take jobs from")
 	fs.StringVar(&s.statusQueue, "status-queue", me.Queues.Status, "`name` of the queue to report to")
 	fs.StringVar(&s.instanceID, "instance-id", string(me.InstanceID), "`name` to report under")
-	fs.IntVar(&s.maxN, "max-n", message.DefaultCeiling, "largest N that a job may ask for")
+	fs.IntVar(&s.maxN, "max-n", primesjob.DefaultCeiling, "largest N that a job may ask for")
 	fs.DurationVar(&s.stopTimeout, "stop-timeout", worker.DefaultStopTimeout, "let a job finish for this long after a stop signal, then hand it back")
 	fs.DurationVar(&s.statusInterval, "status-interval", cmp.Or(me.StatusInterval, agent.DefaultInterval), "report to the controller at least this often")
 	fs.StringVar(&s.opsListen, "ops-listen", "", "`address` for /healthz, /readyz and /metrics (default none)")

@@ -27,6 +27,7 @@ import (
 	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
+	"cloudmaster/internal/sample/primesjob"
 )
 
 // Defaults of Options.
@@ -40,7 +41,7 @@ const releaseTimeout = 3 * time.Second
 
 // Options of a Worker; the zero value works.
 type Options struct {
-	Ceiling     int           // largest N that a job may ask for; 0 means message.DefaultCeiling
+	Ceiling     int           // largest N that a job may ask for; 0 means primesjob.DefaultCeiling
 	StopTimeout time.Duration // how long a job may go on after the worker was told to stop; 0 means DefaultStopTimeout, negative not at all
 	Poll        time.Duration // how long one look at an empty queue waits; 0 means DefaultPoll
 	Metrics     *Metrics      // nil counts for nobody
@@ -93,7 +94,7 @@ type Worker struct {
 
 // New returns a worker that takes jobs from q.
 func New(q workQueue, r reporter, compute ComputeFunc, opts Options) (*Worker, error) {
-	opts.Ceiling = cmp.Or(opts.Ceiling, message.DefaultCeiling)
+	opts.Ceiling = cmp.Or(opts.Ceiling, primesjob.DefaultCeiling)
 	opts.StopTimeout = cmp.Or(opts.StopTimeout, DefaultStopTimeout)
 	opts.Poll = cmp.Or(opts.Poll, DefaultPoll)
 	if opts.Ceiling < 1 {
@@ -158,7 +159,7 @@ func (w *Worker) handle(ctx context.Context, m queue.Message) {
 	}
 	ctx, cancel := withGrace(ctx, w.opts.StopTimeout)
 	defer cancel()
-	job, err := message.ParseJob(m.Body, w.opts.Ceiling)
+	job, err := primesjob.Parse(m.Body, w.opts.Ceiling)
 	switch {
 	case err != nil:
 		w.refuse(ctx, m, err)
@@ -172,7 +173,7 @@ func (w *Worker) handle(ctx context.Context, m queue.Message) {
 }
 
 // work does a job. ctx ends when the job may not go on.
-func (w *Worker) work(ctx context.Context, m queue.Message, job message.Job) {
+func (w *Worker) work(ctx context.Context, m queue.Message, job primesjob.Job) {
 	w.reporter.Report(1, message.Busy)
 	w.opts.Metrics.busy.Set(1)
 	defer w.opts.Metrics.busy.Set(0)
@@ -198,7 +199,7 @@ func (w *Worker) work(ctx context.Context, m queue.Message, job message.Job) {
 }
 
 // result computes a job and returns when the broker has its result.
-func (w *Worker) result(ctx context.Context, job message.Job) error {
+func (w *Worker) result(ctx context.Context, job primesjob.Job) error {
 	start := time.Now()
 	prime, err := w.compute(ctx, job.N)
 	if err != nil {

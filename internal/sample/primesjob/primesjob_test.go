@@ -1,31 +1,32 @@
-package message_test
+package primesjob_test
 
 import (
 	"strings"
 	"testing"
 
-	"cloudmaster/internal/message"
+	"cloudmaster/internal/sample/primesjob"
 )
 
-func TestParseJob(t *testing.T) {
+func TestParse(t *testing.T) {
 	t.Parallel()
+	const manyDigits = "340282366920938463463374607431768211456"
 	cases := map[string]struct {
 		body string
-		want message.Job
+		want primesjob.Job
 	}{
-		"documented":          {"1|6573", message.Job{ID: "1", N: 6573}},
-		"least":               {"0|1", message.Job{ID: "0", N: 1}},
-		"ceiling":             {"7|100000000", message.Job{ID: "7", N: message.DefaultCeiling}},
-		"line feed":           {"1|6573\n", message.Job{ID: "1", N: 6573}},
-		"line ending":         {"1|6573\r\n", message.Job{ID: "1", N: 6573}},
-		"zeros in front":      {"001|0006573", message.Job{ID: "001", N: 6573}},
-		"id of many digits":   {"340282366920938463463374607431768211456|2", message.Job{ID: "340282366920938463463374607431768211456", N: 2}},
-		"zeros without bound": {"1|" + strings.Repeat("0", 100) + "5", message.Job{ID: "1", N: 5}},
+		"documented":          {"1|6573", primesjob.Job{ID: "1", N: 6573}},
+		"least":               {"0|1", primesjob.Job{ID: "0", N: 1}},
+		"ceiling":             {"7|100000000", primesjob.Job{ID: "7", N: primesjob.DefaultCeiling}},
+		"line feed":           {"1|6573\n", primesjob.Job{ID: "1", N: 6573}},
+		"line ending":         {"1|6573\r\n", primesjob.Job{ID: "1", N: 6573}},
+		"zeros in front":      {"001|0006573", primesjob.Job{ID: "001", N: 6573}},
+		"id of many digits":   {manyDigits + "|2", primesjob.Job{ID: manyDigits, N: 2}},
+		"zeros without bound": {"1|" + strings.Repeat("0", 100) + "5", primesjob.Job{ID: "1", N: 5}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := message.ParseJob([]byte(c.body), message.DefaultCeiling)
+			got, err := primesjob.Parse([]byte(c.body), primesjob.DefaultCeiling)
 			if err != nil || got != c.want {
 				t.Errorf("got %+v, %v, want %+v", got, err, c.want)
 			}
@@ -33,7 +34,7 @@ func TestParseJob(t *testing.T) {
 	}
 }
 
-func TestParseJobRefuses(t *testing.T) {
+func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct{ body, want string }{
 		"empty":            {"", `job is not of the form ID|N: it has no "|"`},
@@ -61,27 +62,34 @@ func TestParseJobRefuses(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := message.ParseJob([]byte(c.body), message.DefaultCeiling)
+			got, err := primesjob.Parse([]byte(c.body), primesjob.DefaultCeiling)
 			wantError(t, err, c.want)
-			if got != (message.Job{}) {
+			if got != (primesjob.Job{}) {
 				t.Errorf("got %+v beside the error", got)
 			}
 		})
 	}
 }
 
-func TestParseJobHonoursTheCeiling(t *testing.T) {
+func TestParseHonoursTheCeiling(t *testing.T) {
 	t.Parallel()
-	if _, err := message.ParseJob([]byte("1|10"), 10); err != nil {
+	if _, err := primesjob.Parse([]byte("1|10"), 10); err != nil {
 		t.Errorf("N at the ceiling: %v", err)
 	}
-	_, err := message.ParseJob([]byte("1|11"), 10)
+	_, err := primesjob.Parse([]byte("1|11"), 10)
 	wantError(t, err, "more than the ceiling of 10")
 }
 
 func TestJobEncode(t *testing.T) {
 	t.Parallel()
-	if got, want := string(message.Job{ID: "1", N: 6573}.Encode()), "1|6573"; got != want {
+	if got, want := string(primesjob.Job{ID: "1", N: 6573}.Encode()), "1|6573"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %v, want one with %q", err, want)
 	}
 }
