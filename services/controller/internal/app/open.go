@@ -15,6 +15,7 @@ import (
 	"cloudmaster/internal/backend/awsbackend"
 	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/lease"
@@ -107,7 +108,7 @@ func (o *opened) openSinks(ctx context.Context, world report.World) error {
 		all = append(all, sink)
 	}
 	o.Sink = all
-	o.Forget = func(name poolName) { metrics.Forget(name); diary.Forget(name) }
+	o.Forget = func(name pool.Name) { metrics.Forget(name); diary.Forget(name) }
 	return nil
 }
 

@@ -15,8 +15,6 @@ import (
 	"cloudmaster/services/controller/internal/loop"
 )
 
-type poolName = pool.Name
-
 // wanted returns what says which pools should run: those of the configuration at first, and then those of the
 // configuration as it is loaded again.
 func (o *opened) wanted(ctx context.Context, load func() (*config.Config, error)) func() ([]desired.Pool, error) {
@@ -61,6 +59,7 @@ func (o *opened) desired(p *config.Pool) (desired.Pool, error) {
 		Name: p.Name, Revision: hex.EncodeToString(sum[:]), Cloud: pool.CloudName(p.Cloud),
 		Work: desired.Queue{Name: p.WorkQueue, Limits: p.WorkLimits()}, Status: desired.Queue{Name: p.StatusQueue, Limits: p.StatusLimits()},
 		Parser: p.StatusParser, Parse: p.Parser(), ServicePort: p.ServicePort, Publishes: p.PublishesActiveSet(),
+		OnRemove: desired.OnRemove(p.OnRemove),
 		Loop: loop.Options{
 			Image: p.Image, UserData: o.userData(p), Judge: judge, TakesRequests: p.Requests(),
 			PolicyInterval: p.PolicyInterval, PollInterval: p.PollInterval,

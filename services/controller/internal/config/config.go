@@ -67,6 +67,8 @@ type Pool struct {
 	Policy string `mapstructure:"policy"`
 	Image  string `mapstructure:"image"`
 	Cloud  string `mapstructure:"cloud"`
+	// OnRemove is what happens to the pool's instances when it goes from the configuration of a running controller.
+	OnRemove string `mapstructure:"on_remove"`
 
 	Minimum           int           `mapstructure:"minimum_number_of_instances"`
 	Maximum           int           `mapstructure:"maximum_number_of_instances"`
@@ -115,6 +117,12 @@ const (
 	activeSetS3   = "s3" // the old name of blob
 )
 
+// What can happen to the instances of a pool that is removed.
+const (
+	OnRemoveLeave = "leave" // they run on, and nobody keeps or ends them
+	OnRemoveDrain = "drain" // they are drained or stopped, never one that is at work
+)
+
 // defaults of the top level.
 func defaults() *Config {
 	return &Config{
@@ -128,7 +136,7 @@ func defaults() *Config {
 // poolDefaults are those of docs/policies.md and docs/formats.md.
 func poolDefaults() Pool {
 	return Pool{
-		Policy: "fixed", Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
+		Policy: "fixed", OnRemove: OnRemoveLeave, Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
 		WatchdogInterval: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, IdleThreshold: 1,

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 	}
 	p := cfg.Pools["primes"]
 	want := config.Pool{
-		Name: "primes", Policy: "job", Image: "worker", Cloud: "local",
+		Name: "primes", Policy: "job", Image: "worker", Cloud: "local", OnRemove: "leave",
 		Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
 		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
@@ -209,6 +209,7 @@ func TestComplaints(t *testing.T) {
 			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, start_limit: many", rest: "bakend: x",
 			want: []string{"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number", "no policy", "more than maximum", "no program"},
 		},
+		"on_remove":         {pool: "on_remove: kill", want: []string{`"kill" is not leave or drain`}},
 		"breaker ratio NaN": {pool: "breaker_ratio: .nan", want: []string{"NaN is not above 0"}},
 		"a fraction":        {pool: "maximum_number_of_instances: 2.7", want: []string{"2.7 is not a whole number"}},
 		"true":              {pool: "maximum_number_of_instances: true", want: []string{"true is not a whole number"}},

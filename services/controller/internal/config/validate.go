@@ -172,6 +172,9 @@ func (d *document) validatePool(c *Config, p *Pool, complain complainFunc) {
 	if p.ActiveSetType != ActiveSetNone && p.ActiveSetType != ActiveSetBlob {
 		complain(at("active_set_type"), "%q is not %s or %s", p.ActiveSetType, ActiveSetNone, ActiveSetBlob)
 	}
+	if p.OnRemove != OnRemoveLeave && p.OnRemove != OnRemoveDrain {
+		complain(at("on_remove"), "%q is not %s or %s", p.OnRemove, OnRemoveLeave, OnRemoveDrain)
+	}
 	if p.ServicePort < 0 || p.ServicePort > 65535 {
 		complain(at("service_port"), "%d is not a TCP port", p.ServicePort)
 	}

@@ -47,7 +47,8 @@ func TestLongNumbersAreNotKept(t *testing.T) {
 		}
 	}
 	each := (heap() - before) / clients
-	if most := int64(3*digits + 16<<10); each > most {
+	// Keeping the answers would take 100 times the digits; the slack is for what the runtime keeps by chance.
+	if most := int64(4*digits + 32<<10); each > most {
 		t.Errorf("got %d bytes for each client at numbers of %d digits, want at most %d", each, digits, most)
 	}
 }
