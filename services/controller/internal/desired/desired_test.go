@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -78,7 +77,7 @@ func (w *world) queue(name string) *memqueue.Queue {
 // parts of a controller of the given process id.
 func (w *world) parts(pid int) app.Parts {
 	return app.Parts{
-		Store: w.store, Sink: w, Now: time.Now, Wait: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: w.store, Sink: w, Now: time.Now, Wait: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Token: func() string { return fmt.Sprintf("%016X", w.rng.Uint64()) },
 		Pause: func(int) time.Duration { return time.Second },
 		Lease: lease.Options{Host: "test", PID: pid},
