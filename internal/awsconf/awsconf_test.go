@@ -172,7 +172,7 @@ func (l lookout) Do(req *http.Request) (*http.Response, error) {
 	return http.DefaultClient.Do(req)
 }
 
-// TestBodiesAreRead: one that writes itself would be closed under its writing.
+// TestBodiesAreRead: a body with a WriteTo method would be closed while it is writing (see plainBody).
 func TestBodiesAreRead(t *testing.T) {
 	cfg := load(t, service(t, "Throttling"), nil)
 	tries := 0

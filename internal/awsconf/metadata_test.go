@@ -18,7 +18,7 @@ import (
 
 var _ agent.Metadata = (*awsconf.Metadata)(nil)
 
-// instance is a metadata service of version 2: what it is asked without a token it does not answer.
+// instance is a metadata service of version 2: it answers no request without a token.
 type instance struct {
 	mu       sync.Mutex
 	items    map[string]string // guarded by mu; by path below /latest/

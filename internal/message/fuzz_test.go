@@ -30,7 +30,7 @@ func FuzzParseLifeguard(f *testing.F) {
 	})
 }
 
-// checkParsed: what parses is written again and read back as the same value, and what does not is explained in brief.
+// checkParsed checks that a parsed message survives being written and read again, and that an error is short.
 func checkParsed(t *testing.T, body []byte, m message.Message, err error) {
 	t.Helper()
 	if err != nil {
