@@ -323,7 +323,7 @@ func TestAStoreThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	t.Cleanup(func() { stop(); wg.Wait(); http.DefaultClient.CloseIdleConnections() })
 	r.url = "http://" + (<-listening).String()
 	r.await(t, http.MethodGet, "/readyz", 200, "ready")
-	if !strings.Contains(log.String(), "trying on") {
+	if !strings.Contains(log.String(), "trying again") {
 		t.Errorf("got no word of the failure in the log:\n%s", log)
 	}
 	r.ended(t)
