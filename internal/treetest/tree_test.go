@@ -128,7 +128,8 @@ func TestNoInit(t *testing.T) {
 	for path, f := range sources(t, root(t), fset) {
 		for _, decl := range f.Decls {
 			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
-				t.Errorf("%s:%d: got an init function, want a function that is called where it is needed", path, fset.Position(fn.Pos()).Line)
+				t.Errorf("%s:%d: got an init function, want a function that is called where it is needed", path,
+					fset.Position(fn.Pos()).Line)
 			}
 		}
 	}

@@ -74,8 +74,8 @@ type lines struct {
 	refused []error
 }
 
-// Next implements Source. It returns when ctx ends, even while a read waits for a terminal or a pipe. Such a read cannot
-// be interrupted, so its goroutine ends only when the read does, and the source must not be used any more.
+// Next implements Source. It returns when ctx ends, even while a read waits for a terminal or a pipe. Such a read
+// cannot be interrupted, so its goroutine ends only when the read does, and the source must not be used any more.
 func (l *Lines) Next(ctx context.Context, most int) ([]primesjob.Job, error) {
 	for l.err == nil {
 		done := make(chan lines, 1)

@@ -1,9 +1,9 @@
 // Package app is fib-client: it asks the allocator for a server, connects, and prints
 // Fibonacci numbers, one per interval, one per line.
 //
-// If its server goes away it asks the allocator for another and goes on. Each connection has its own sequence, so it then
-// says on standard error that the numbers start again. Standard output has numbers and nothing else, except for the one
-// line that says that no server is running.
+// If its server goes away it asks the allocator for another and goes on. Each connection has its own sequence, so it
+// then says on standard error that the numbers start again. Standard output has numbers and nothing else, except for
+// the one line that says that no server is running.
 package app
 
 import (

@@ -7,9 +7,9 @@
 //	GET  /metrics                      for Prometheus
 //
 // Errors are RFC 9457 problems (application/problem+json). When a pool has no server, a request for one is put on the
-// pool's work queue, and the answer is 503 with Retry-After. If the request could not be put there, the member "request"
-// says so and the client's next call tries again. When the pool's active set has not been read yet the answer is 503
-// too, but another problem, and no server is requested, because the pool may have some.
+// pool's work queue, and the answer is 503 with Retry-After. If the request could not be put there, the member
+// "request" says so and the client's next call tries again. When the pool's active set has not been read yet the
+// answer is 503 too, but another problem, and no server is requested, because the pool may have some.
 //
 // An allocator whose store is away stays ready. It goes on with the last active set; and if it were not ready, a load
 // balancer would take all allocators out of use at once, and clients would get no servers at all. /readyz names the

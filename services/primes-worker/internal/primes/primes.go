@@ -13,8 +13,8 @@ import (
 	"math"
 )
 
-// MaxN is the largest n. It fits into an int of 32 bits, and its prime, 47 055 833 459, is small enough for the segments
-// to stay in a cache.
+// MaxN is the largest n. It fits into an int of 32 bits, and its prime, 47 055 833 459, is small enough for the
+// segments to stay in a cache.
 const MaxN = 2_000_000_000
 
 // DefaultSegment is the size of a segment in bytes, the best of those measured up to
