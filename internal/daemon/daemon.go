@@ -47,9 +47,10 @@ func Usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// Main runs a program and returns its exit code. ctx ends at SIGINT, SIGTERM or SIGHUP (the terminal is gone); a second
-// signal ends the process at once, as it does without a handler. args are those after the program's name. An error is
-// printed to stderr, preceded by the program's name, unless it is ErrDone or was caused by the stop.
+// Main runs a program and returns its exit code. ctx ends at SIGINT, SIGTERM or SIGHUP (the terminal is gone);
+// a second signal ends the process at once, as without a handler. args are
+// those after the program's name. An error is printed to stderr behind the
+// program's name, except ErrDone, and except what a stop by signal caused.
 func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -65,7 +66,7 @@ func Main(name string, run func(ctx context.Context, args []string, stdout, stde
 	wg.Go(func() {
 		select {
 		case sig := <-signals:
-			signal.Stop(signals) // before ctx ends, so that after its end the next signal has its default effect
+			signal.Stop(signals) // before ctx ends: who sees that may rely on the next signal's default effect
 			cancel(errStop{sig: sig})
 		case <-over:
 			signal.Stop(signals)
