@@ -1,5 +1,5 @@
-// Package activeset is the document that lists the active instances of a pool
-// with their addresses and loads: written by the controller, read by allocators.
+// Package activeset is the document that lists the active instances of a pool with their addresses and loads. The
+// controller writes it, and allocators read it.
 package activeset
 
 import (
@@ -33,8 +33,8 @@ type Instance struct {
 // Key returns the blob key of a pool's set.
 func Key(name pool.Name) string { return "active-set/" + string(name) + "-instances" }
 
-// Encode writes the document: sorted by id, times in UTC, one line, ending in a
-// newline. The set itself is left as it is.
+// Encode writes the document: sorted by id, times in UTC, one line, ending in a newline. It does not change the set
+// that it is given.
 func Encode(s Set) ([]byte, error) {
 	s.WrittenAt = s.WrittenAt.UTC()
 	s.Instances = slices.Clone(s.Instances)
@@ -55,13 +55,12 @@ func Encode(s Set) ([]byte, error) {
 	return append(out, '\n'), nil
 }
 
-// Decode reads a document and refuses one that breaks its own rules: no pool, a
-// negative version, unsorted or doubled ids, a load that is no load, no list at
-// all, anything after the document. Unknown keys are ignored, so that an old
-// reader survives a newer writer. An instance without an address is valid.
+// Decode reads a document. It returns an error if the pool or the list is missing, the version is negative, ids are
+// unsorted or repeated, a load is not a valid load, or anything follows the document. Unknown keys are ignored, so
+// that an old allocator can read what a newer controller writes. An instance without an address is valid.
 func Decode(data []byte) (Set, error) {
 	var s Set
-	if err := json.Unmarshal(data, &s); err != nil { // not a Decoder: it would let a stray "}" follow
+	if err := json.Unmarshal(data, &s); err != nil { // a json.Decoder would accept a stray "}" after the document
 		return Set{}, fmt.Errorf("decode active set: %w", err)
 	}
 	if err := s.check(); err != nil {

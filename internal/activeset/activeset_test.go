@@ -110,8 +110,13 @@ func TestEncodeRefuses(t *testing.T) {
 		"load NaN":         {one(activeset.Instance{ID: "a", Load: math.NaN()}), "instance a has load NaN"},
 		"load infinite":    {one(activeset.Instance{ID: "a", Load: math.Inf(1)}), "instance a has load +Inf"},
 		"load negative":    {one(activeset.Instance{ID: "a", Load: -0.1}), "instance a has load -0.1"},
-		"year 10000":       {activeset.Set{Pool: "fib", WrittenAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "written_at is 10000"},
-		"reported in -1":   {one(activeset.Instance{ID: "a", ReportedAt: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)}), "instance a has reported_at -0001"},
+		"year 10000": {
+			activeset.Set{Pool: "fib", WrittenAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "written_at is 10000",
+		},
+		"reported in -1": {
+			one(activeset.Instance{ID: "a", ReportedAt: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)}),
+			"instance a has reported_at -0001",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -1,11 +1,9 @@
-// Package agent is what every managed instance runs beside its real work: it
-// knows who the instance is, tells the controller how it is doing, and passes on what
-// the instance has to say to the operator.
+// Package agent is what every managed instance runs beside its real work. It finds out which instance this is, reports
+// the instance's status to the controller, and sends its log messages to the operator.
 //
-// Nothing here ever stops the work: while the broker is away, log messages are
-// kept up to a bound (then the oldest are dropped, and their number is said
-// later) and of statuses only the newest. What could not be sent is sent again, so a
-// message may arrive twice; sequences grow in the order in which messages were made.
+// Nothing here ever stops the real work. While the broker is away, log messages are kept up to a bound; beyond it the
+// oldest are dropped, and their number is reported later. Of statuses only the newest is kept. What could not be sent
+// is sent again, so a message may arrive twice; sequences grow in the order in which messages were made.
 package agent
 
 import (
@@ -55,19 +53,19 @@ type Agent struct {
 
 	mu       sync.Mutex
 	logs     []message.Log  // guarded by mu; oldest first
-	dropped  int            // guarded by mu; logs lost to the bound and not yet spoken of
+	dropped  int            // guarded by mu; log messages dropped over the bound and not yet reported
 	status   message.Status // guarded by mu
-	told     bool           // guarded by mu; status has been set
+	told     bool           // guarded by mu; Report has set the status
 	dirty    bool           // guarded by mu; status is to be sent
 	sequence uint64         // guarded by mu; of the newest message made
-	sent     uint64         // guarded by mu; every entry put in up to this number is stored
-	put      uint64         // guarded by mu; entries put in so far
+	sent     uint64         // guarded by mu; the broker has stored the entries up to this number
+	put      uint64         // guarded by mu; number of the newest entry: a log message, or a change of status
 	stopped  bool           // guarded by mu; Run has returned
 	progress chan struct{}  // guarded by mu; closed and renewed when sent or stopped changes
 }
 
-// New returns an agent that speaks for the instance on its pool's status queue. Run
-// makes it send, once. Options below zero are taken as zero.
+// New returns an agent that speaks for the instance on its pool's status queue. It sends while Run runs, which may be
+// called once. Options below zero are taken as zero.
 func New(status sender, id pool.InstanceID, opts Options) *Agent {
 	opts.Interval = cmp.Or(max(opts.Interval, 0), DefaultInterval)
 	opts.FlushTimeout = cmp.Or(max(opts.FlushTimeout, 0), DefaultFlushTimeout)
@@ -81,8 +79,7 @@ func New(status sender, id pool.InstanceID, opts Options) *Agent {
 	}
 }
 
-// Report sets the instance's status. It is sent at once if it differs from the
-// last, and again every interval.
+// Report sets the instance's status. It is sent at once if it differs from the last one, and again every interval.
 func (a *Agent) Report(load float64, activity message.Activity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,9 +111,9 @@ func (a *Agent) trimLocked() {
 	}
 }
 
-// Flush returns when all that was said and reported before the call is stored by
-// the broker, or with ctx's error, or with ErrStopped if that will not happen any
-// more. Whoever speaks to the last must end Run's context after that.
+// Flush returns nil when the broker has stored all that was said and reported before the call. It returns ctx's error
+// if ctx ends first, and ErrStopped if Run has returned. A caller that wants its last messages stored must end Run's
+// context only after Flush.
 func (a *Agent) Flush(ctx context.Context) error {
 	a.mu.Lock()
 	want := a.put
@@ -139,7 +136,7 @@ func (a *Agent) Flush(ctx context.Context) error {
 	}
 }
 
-// poke wakes Run; one token is enough, for Run sends all there is.
+// poke wakes Run. One token is enough, because Run sends everything there is.
 func (a *Agent) poke() {
 	select {
 	case a.wake <- struct{}{}:
@@ -147,8 +144,8 @@ func (a *Agent) poke() {
 	}
 }
 
-// Run sends until ctx ends, then goes on for at most the flush timeout with what
-// is left. It returns nil: what could not be said is in the log.
+// Run sends until ctx ends, and then for at most the flush timeout what is left. It always returns nil; if messages
+// could not be sent the log says so.
 func (a *Agent) Run(ctx context.Context) error {
 	beat := time.NewTicker(a.opts.Interval)
 	defer beat.Stop()
@@ -175,8 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// attempt sends, says when the broker goes away and comes back, and returns how
-// often in a row it has failed.
+// attempt sends, logs when the broker goes away and when it comes back, and returns the number of failures in a row.
 func (a *Agent) attempt(ctx context.Context, failures int) int {
 	err := a.send(ctx)
 	switch {
@@ -200,7 +196,7 @@ func (a *Agent) drain(ctx context.Context) {
 	var err error
 	for failures := 0; !a.stop(ctx.Err() != nil); {
 		if err = a.send(ctx); err == nil {
-			continue // what was said meanwhile
+			continue // with what was said meanwhile
 		}
 		failures++
 		select {
@@ -213,8 +209,7 @@ func (a *Agent) drain(ctx context.Context) {
 	}
 }
 
-// stop marks the agent as stopped, if nothing is left to send or by force, and
-// reports whether it did.
+// stop marks the agent as stopped if nothing is left to send, or if force is set, and reports whether it did.
 func (a *Agent) stop(force bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -246,13 +241,13 @@ func (a *Agent) markDirty() {
 type batch struct {
 	bodies  [][]byte
 	logs    []message.Log // in bodies
-	dropped int           // spoken of in bodies
+	dropped int           // reported in bodies
 	status  bool          // in bodies
-	put     uint64        // entries put in when it was made
+	put     uint64        // number of the newest entry when it was made
 	err     error         // what could not be encoded, if anything
 }
 
-// send sends the log messages and, last, the status. After an error all is kept.
+// send sends the log messages and, last, the status. After an error all of them are kept.
 func (a *Agent) send(ctx context.Context) error {
 	b := a.take()
 	if b.err != nil {
@@ -304,7 +299,7 @@ func (b *batch) add(body []byte, err error) {
 	b.bodies = append(b.bodies, body)
 }
 
-// giveBack puts what was not sent in front of what was said since.
+// giveBack puts what was not sent back in front of what was said since.
 func (a *Agent) giveBack(b batch) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -269,9 +269,11 @@ func TestNothingIsLostWhileTheBrokerIsAway(t *testing.T) {
 		q.fail(nil)
 		stop()
 		want(t, q.take(), "again")
-		away, back := strings.Count(log.String(), "does not take messages"), strings.Count(log.String(), "takes messages again")
+		away := strings.Count(log.String(), "does not take messages")
+		back := strings.Count(log.String(), "takes messages again")
 		if away != 2 || back != 1 {
-			t.Errorf("got %d lines that it went away and %d that it came back, want 2 (once each time) and 1:\n%s", away, back, log.String())
+			t.Errorf("got %d lines that it went away and %d that it came back, want 2 (once each time) and 1:\n%s",
+				away, back, log.String())
 		}
 	})
 }

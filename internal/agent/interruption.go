@@ -17,9 +17,9 @@ var ErrInterrupted = errors.New("the cloud takes this instance back")
 // interruptionInterval is what EC2 recommends; its notice comes two minutes before the end.
 const interruptionInterval = 5 * time.Second
 
-// UntilInterrupted returns a context that also ends, with ErrInterrupted as its cause,
-// when the cloud announces that it takes the machine back. On no cloud (m is nil or says so) it
-// asks nothing. The function it returns ends the watch and must be called.
+// UntilInterrupted returns a context that also ends, with ErrInterrupted as its cause, when the cloud announces that it
+// takes the machine back. Where there is no cloud (m is nil, or OnEC2 is false) nothing is asked. The function that it
+// returns ends the watch and must be called.
 func UntilInterrupted(ctx context.Context, m Metadata, log *slog.Logger) (context.Context, func()) {
 	if m == nil || !m.OnEC2() {
 		return ctx, func() {}
@@ -48,7 +48,7 @@ func interruption(ctx context.Context, m Metadata, log *slog.Logger) string {
 		case err == nil && notice != "":
 			return notice
 		case err != nil && !said:
-			log.DebugContext(ctx, "cannot ask whether the cloud takes this instance back; asking on", "error", err)
+			log.DebugContext(ctx, "cannot ask whether the cloud takes this instance back; trying again", "error", err)
 			said = true
 		}
 		if !backoff.Wait(ctx, interruptionInterval) {

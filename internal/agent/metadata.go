@@ -12,7 +12,7 @@ import (
 
 // Metadata is what a cloud tells the machine that this process runs on.
 type Metadata interface {
-	// OnEC2 reports whether there is anybody to ask. It asks nobody, and returns at once.
+	// OnEC2 reports whether there is metadata to ask for. It uses no network and returns at once.
 	OnEC2() bool
 	// UserData returns the document that the machine was launched with; empty if there is none.
 	UserData(ctx context.Context) ([]byte, error)
@@ -24,7 +24,7 @@ type Metadata interface {
 }
 
 const (
-	metadataPatience = 30 * time.Second // for all questions together: at boot the service may come late
+	metadataPatience = 30 * time.Second // for all questions together; at boot the service may start late
 	leastAskAgain    = 100 * time.Millisecond
 	mostAskAgain     = 5 * time.Second
 )
@@ -42,7 +42,8 @@ func identifyByMetadata(ctx context.Context, m Metadata) (UserData, error) {
 		return UserData{}, err
 	}
 	if len(doc) == 0 {
-		return UserData{}, fmt.Errorf("%w (%s is not set, and instance %s was launched without)", ErrNoUserData, EnvUserData, id)
+		return UserData{}, fmt.Errorf("%w (%s is not set, and instance %s was launched without)",
+			ErrNoUserData, EnvUserData, id)
 	}
 	u, err := decode(doc, false)
 	if err != nil {
@@ -66,7 +67,7 @@ func ask[T any](ctx context.Context, what string, question func(context.Context)
 		if err == nil {
 			return answer, nil
 		}
-		if last == nil || ctx.Err() == nil { // one that was cut short says less than the one before
+		if last == nil || ctx.Err() == nil { // a try that was cut short says less than the one before
 			last = err
 		}
 		if backoff.Wait(ctx, backoff.Delay(tries, leastAskAgain, mostAskAgain)) {

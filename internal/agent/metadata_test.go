@@ -111,11 +111,14 @@ func TestIdentifyByMetadataRefuses(t *testing.T) {
 		doc, want string
 		none      bool
 	}{
-		"none":      {"", "CLOUDMASTER_USER_DATA is not set, and instance i-0cloud was launched without", true},
-		"too large": {strings.Repeat("#", agent.MaxUserData+1), "instance i-0cloud: user data: 16385 bytes, the most is 16384; to run by hand", false},
-		"a script":  {"#!/bin/sh\nreboot\n", "instance i-0cloud: user data: yaml:", false},
-		"garbage":   {"\x00\xff", "user data: yaml:", false},
-		"no queue":  {"pool: fib\nbackend: aws://\n", "user data: missing: queues.status", false},
+		"none": {"", "CLOUDMASTER_USER_DATA is not set, and instance i-0cloud was launched without", true},
+		"too large": {
+			strings.Repeat("#", agent.MaxUserData+1),
+			"instance i-0cloud: user data: 16385 bytes, the most is 16384; to run by hand", false,
+		},
+		"a script": {"#!/bin/sh\nreboot\n", "instance i-0cloud: user data: yaml:", false},
+		"garbage":  {"\x00\xff", "user data: yaml:", false},
+		"no queue": {"pool: fib\nbackend: aws://\n", "user data: missing: queues.status", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := agent.Identify(t.Context(), &fakeCloud{doc: c.doc})
@@ -158,7 +161,8 @@ func TestMetadataThatNeverComes(t *testing.T) {
 		start := time.Now()
 		cloud := &fakeCloud{away: 1e6}
 		_, err := agent.Identify(t.Context(), cloud)
-		if took := time.Since(start); took != 30*time.Second || !errors.Is(err, errNoAnswer) || errors.Is(err, agent.ErrNoUserData) {
+		if took := time.Since(start); took != 30*time.Second || !errors.Is(err, errNoAnswer) ||
+			errors.Is(err, agent.ErrNoUserData) {
 			t.Errorf("got %v after %s, want no answer after 30s", err, took)
 		}
 		wantError(t, err, "ask the cloud for this instance's instance id: no answer to ")
@@ -187,7 +191,8 @@ func TestUntilInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		cloud := &fakeCloud{away: 3}
-		ctx, done := agent.UntilInterrupted(t.Context(), cloud, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		ctx, done := agent.UntilInterrupted(t.Context(), cloud,
+			slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		defer done()
 		time.Sleep(time.Hour - time.Second)
 		synctest.Wait()
@@ -197,7 +202,8 @@ func TestUntilInterrupted(t *testing.T) {
 		cloud.announce("terminate at noon")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if cause := context.Cause(ctx); !errors.Is(cause, agent.ErrInterrupted) || !strings.Contains(cause.Error(), "terminate at noon") {
+		if cause := context.Cause(ctx); !errors.Is(cause, agent.ErrInterrupted) ||
+			!strings.Contains(cause.Error(), "terminate at noon") {
 			t.Errorf("after the notice: got %v, want %v with the notice", cause, agent.ErrInterrupted)
 		}
 		time.Sleep(time.Minute)
@@ -205,7 +211,8 @@ func TestUntilInterrupted(t *testing.T) {
 			t.Errorf("got %d questions, want none after the notice", n-721)
 		}
 		log := out.String()
-		if strings.Count(log, "\n") != 2 || strings.Count(log, "level=DEBUG") != 1 || !strings.Contains(log, `level=WARN msg="the cloud takes this instance back; stopping as at a signal" notice="terminate at noon"`) {
+		want := `level=WARN msg="the cloud takes this instance back; stopping as at a signal" notice="terminate at noon"`
+		if strings.Count(log, "\n") != 2 || strings.Count(log, "level=DEBUG") != 1 || !strings.Contains(log, want) {
 			t.Errorf("got log\n%s\nwant a line on the failures and a line on the notice", log)
 		}
 	})

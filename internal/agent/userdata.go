@@ -16,28 +16,27 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// EnvUserData is the environment variable that holds the user data of an
-// instance that is a local process.
+// EnvUserData is the environment variable with the user data of an instance that is a local process.
 const EnvUserData = "CLOUDMASTER_USER_DATA"
 
 // MaxUserData is the largest document a cloud passes on, in bytes.
 const MaxUserData = cloud.MaxUserData
 
-// ErrNoUserData means that nobody has told this process what it is.
+// ErrNoUserData means that this process was given no user data, so it does not know its pool and queues.
 var ErrNoUserData = errors.New("no user data: this process was not started by a controller")
 
 // UserData is what a new instance is told: a YAML document. It holds no secrets.
 type UserData struct {
 	Deployment     string          `yaml:"deployment"`
 	Pool           pool.Name       `yaml:"pool"`
-	InstanceID     pool.InstanceID `yaml:"instance_id,omitempty"` // where the cloud does not tell the instance itself
+	InstanceID     pool.InstanceID `yaml:"instance_id,omitempty"` // only if no metadata tells the instance its id
 	Backend        string          `yaml:"backend"`               // address, as backend.Open takes it
 	Queues         Queues          `yaml:"queues"`
 	StatusInterval time.Duration   `yaml:"status_interval,omitempty"`
 	Settings       map[string]any  `yaml:"settings,omitempty"` // the service's own
 
-	// Host is the name or address that clients reach the instance by. It is no part of the
-	// document: Identify has it from the cloud's metadata, and leaves it empty elsewhere.
+	// Host is the name or address that clients reach the instance by. It is no part of the document: Identify takes it
+	// from the cloud's metadata, and leaves it empty where there is none.
 	Host string `yaml:"-"`
 }
 
@@ -54,18 +53,19 @@ func (u UserData) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode user data: %w", err)
 	}
 	if len(out) > MaxUserData {
-		return nil, fmt.Errorf("encode user data: %d bytes, the most is %d: shorten the pool's settings", len(out), MaxUserData)
+		return nil, fmt.Errorf("encode user data: %d bytes, the most is %d: shorten the pool's settings",
+			len(out), MaxUserData)
 	}
 	return out, nil
 }
 
-// DecodeUserData reads a document. Unknown keys are errors that name line and key;
-// all that is missing is named at once.
+// DecodeUserData reads a document. Unknown keys are errors that name line and key. Keys that are missing are all named
+// in one error.
 func DecodeUserData(doc []byte) (UserData, error) {
 	return decode(doc, false)
 }
 
-// decode reads a document, which has to say who the instance is if nobody else does.
+// decode reads a document. With needID it must have the instance's id, because there is no metadata that has it.
 func decode(doc []byte, needID bool) (UserData, error) {
 	if len(doc) > MaxUserData {
 		return UserData{}, fmt.Errorf("user data: %d bytes, the most is %d", len(doc), MaxUserData)
@@ -73,7 +73,7 @@ func decode(doc []byte, needID bool) (UserData, error) {
 	var u UserData
 	dec := yaml.NewDecoder(bytes.NewReader(doc))
 	dec.KnownFields(true)
-	if err := dec.Decode(&u); err != nil && !errors.Is(err, io.EOF) { // EOF: an empty document, in which all is missing
+	if err := dec.Decode(&u); err != nil && !errors.Is(err, io.EOF) { // EOF: the document is empty, see missing
 		return UserData{}, fmt.Errorf("user data: %w", onOneLine(err))
 	}
 	if missing := u.missing(needID); len(missing) > 0 {
@@ -85,7 +85,8 @@ func decode(doc []byte, needID bool) (UserData, error) {
 	return u, nil
 }
 
-// onOneLine is what is wrong with a document in one line: a console, and the journal, take each for a message.
+// onOneLine puts all that is wrong with a document on one line, because a console and the journal take each line for
+// a message of its own.
 func onOneLine(err error) error {
 	if all, ok := errors.AsType[*yaml.TypeError](err); ok {
 		return errors.New("yaml: " + strings.Join(all.Errors, "; "))
@@ -112,9 +113,9 @@ func (u *UserData) missing(needID bool) []string {
 	return keys
 }
 
-// Identify finds out who this instance is: from the environment or else, on a cloud's
-// machine, from its metadata, which may take half a minute. m may be nil: there is none.
-// ErrNoUserData if nobody has told it.
+// Identify finds out which instance this process is: from the environment or else, on a cloud's machine, from its
+// metadata, which may take half a minute. m may be nil if there is no metadata. The error is ErrNoUserData if neither
+// has user data.
 func Identify(ctx context.Context, m Metadata) (UserData, error) {
 	doc, ok := os.LookupEnv(EnvUserData)
 	switch {

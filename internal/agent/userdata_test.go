@@ -49,7 +49,9 @@ func TestUserDataRoundTrip(t *testing.T) {
 	t.Parallel()
 	least := agent.UserData{Pool: "primes", Backend: "nats://h", Queues: agent.Queues{Status: "primes-status"}}
 	nested := sampleUserData()
-	nested.Settings = map[string]any{"on": true, "ratio": 0.5, "list": []any{"a", 1}, "deep": map[string]any{"k": "v"}, "word": "yes"}
+	nested.Settings = map[string]any{
+		"on": true, "ratio": 0.5, "list": []any{"a", 1}, "deep": map[string]any{"k": "v"}, "word": "yes",
+	}
 	for name, want := range map[string]agent.UserData{"all": sampleUserData(), "least": least, "nested settings": nested} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -83,18 +85,20 @@ func wantError(t *testing.T, err error, want string) {
 func TestDecodeUserDataRefuses(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct{ doc, want string }{
-		"empty":                   {"", "user data: missing: pool, backend, queues.status"},
-		"a comment":               {"# nothing\n", "user data: missing: pool, backend, queues.status"},
-		"no queues":               {"pool: fib\nbackend: nats://h\n", "missing: queues.status"},
-		"unknown key":             {goldenUserData + "colour: red\n", "line 12: field colour not found"},
-		"unknown queue":           {"queues: {satus: x}", "line 1: field satus not found"},
-		"not YAML":                {"\x00", "user data: yaml:"},
-		"not a mapping":           {"abc", "user data: yaml:"},
-		"key twice":               {goldenUserData + "pool: fib\n", `"pool" already`},
-		"too large":               {strings.Repeat("#", agent.MaxUserData+1), "user data: 16385 bytes, the most is 16384"},
-		"interval without a unit": {strings.Replace(goldenUserData, "30s", "30", 1), "line 8: cannot unmarshal !!int `30` into time.Duration"},
-		"negative interval":       {strings.Replace(goldenUserData, "30s", "-1s", 1), "status_interval is -1s, less than 0"},
-		"interval in words":       {strings.Replace(goldenUserData, "30s", "often", 1), "often"},
+		"empty":         {"", "user data: missing: pool, backend, queues.status"},
+		"a comment":     {"# nothing\n", "user data: missing: pool, backend, queues.status"},
+		"no queues":     {"pool: fib\nbackend: nats://h\n", "missing: queues.status"},
+		"unknown key":   {goldenUserData + "colour: red\n", "line 12: field colour not found"},
+		"unknown queue": {"queues: {satus: x}", "line 1: field satus not found"},
+		"not YAML":      {"\x00", "user data: yaml:"},
+		"not a mapping": {"abc", "user data: yaml:"},
+		"key twice":     {goldenUserData + "pool: fib\n", `"pool" already`},
+		"too large":     {strings.Repeat("#", agent.MaxUserData+1), "user data: 16385 bytes, the most is 16384"},
+		"interval without a unit": {
+			strings.Replace(goldenUserData, "30s", "30", 1), "line 8: cannot unmarshal !!int `30` into time.Duration",
+		},
+		"negative interval": {strings.Replace(goldenUserData, "30s", "-1s", 1), "status_interval is -1s, less than 0"},
+		"interval in words": {strings.Replace(goldenUserData, "30s", "often", 1), "often"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

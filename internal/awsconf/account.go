@@ -9,11 +9,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// Config is the SDK's, for those who only pass it on.
+// Config is the SDK's configuration. Packages that only pass it on need not import the SDK for it.
 type Config = aws.Config
 
-// accountTimeout bounds the first question to AWS. A service that does not answer it by then
-// is not there.
+// accountTimeout bounds Account, which is a program's first call to AWS. If there is no answer by then, there is no
+// service at the endpoint.
 const accountTimeout = 15 * time.Second
 
 // Account returns the number of the account that the credentials belong to.
@@ -24,12 +24,13 @@ func Account(ctx context.Context, cfg Config) (string, error) {
 	switch {
 	case err == nil:
 	case ctx.Err() == nil && Code(err) == "" && endpoint(cfg) != "":
-		return "", fmt.Errorf("no AWS answers at %s; correct the endpoint (AWS_ENDPOINT_URL, or that of the address), or start what should be there: %w", endpoint(cfg), err)
+		return "", fmt.Errorf("no AWS answers at %s; correct the endpoint (AWS_ENDPOINT_URL, or that of the address), "+
+			"or start what should be there: %w", endpoint(cfg), err)
 	default:
 		return "", fmt.Errorf("ask which AWS account this is: %w", err)
 	}
 	return aws.ToString(out.Account), nil
 }
 
-// endpoint returns where AWS is looked for if that is not AWS's own place.
+// endpoint returns the URL that is configured in place of AWS's own endpoints; empty if none is.
 func endpoint(cfg Config) string { return aws.ToString(cfg.BaseEndpoint) }

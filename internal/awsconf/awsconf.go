@@ -1,10 +1,9 @@
-// Package awsconf is the one place that configures the AWS SDK: region, endpoint,
-// credentials, retries, and what is counted and said of every call.
+// Package awsconf is the one place that configures the AWS SDK: region, endpoint, credentials, retries, the counting
+// of calls, and the advice in their errors.
 //
-// Credentials and region come from the SDK's normal chain (environment, shared
-// files, the instance profile); an address or an option may name the region
-// and an endpoint over it. Load fails early and in one sentence where the chain has
-// nothing to give.
+// Credentials and region come from the SDK's normal chain (environment, shared files, the instance profile). A
+// region or an endpoint that an address or an option names takes precedence. If the chain has no credentials or no
+// region, Load says so at once, in one sentence.
 package awsconf
 
 import (
@@ -28,8 +27,10 @@ import (
 
 // Options of Load; the zero value takes everything from the SDK's chain.
 type Options struct {
-	Region   string // over the chain's
-	Endpoint string // URL of a service that speaks AWS's APIs, over AWS_ENDPOINT_URL
+	// Region takes precedence over the chain's.
+	Region string
+	// Endpoint is the URL of a service that speaks AWS's APIs; it takes precedence over AWS_ENDPOINT_URL.
+	Endpoint string
 	// Client is the program's name. It is part of the user agent, and the errors of denied calls name it.
 	// Anything behind a space, such as an instance's id, is left out of both.
 	Client string
@@ -49,7 +50,7 @@ var (
 )
 
 const (
-	// Tries are bounded so that a caller's own waiting, which says what it waits for, takes over.
+	// A call is tried a few times only. Callers repeat what has failed themselves, and log what they wait for.
 	mostAttempts = 4
 	mostBackoff  = 5 * time.Second
 	dialTimeout  = 3 * time.Second
@@ -69,7 +70,9 @@ func Load(ctx context.Context, opts Options) (aws.Config, error) {
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
 			o.Client = imds.New(imds.Options{EnableFallback: aws.FalseTernary}) // IMDSv2 only
 		}),
-		config.WithAPIOptions([]func(*middleware.Stack) error{plainBody, count(opts.Count), explain(opts.Client, opts.PolicyFile)}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{
+			plainBody, count(opts.Count), explain(opts.Client, opts.PolicyFile),
+		}),
 	}
 	if opts.Region != "" {
 		loaders = append(loaders, config.WithRegion(opts.Region))
@@ -87,7 +90,8 @@ func Load(ctx context.Context, opts Options) (aws.Config, error) {
 	bounded, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	if _, err := cfg.Credentials.Retrieve(bounded); err != nil {
-		return aws.Config{}, fmt.Errorf("%w: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the instance a profile: %w", ErrNoCredentials, err)
+		return aws.Config{}, fmt.Errorf("%w: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the instance a profile: %w",
+			ErrNoCredentials, err)
 	}
 	return cfg, nil
 }
@@ -110,11 +114,11 @@ func newHTTPClient() *awshttp.BuildableClient {
 }
 
 // Address is a parsed backend address: aws://REGION, aws://REGION?bucket=NAME&endpoint=URL.
-// An empty region, as in aws://, is the SDK chain's.
+// An empty region, as in aws://, means the one of the SDK's chain.
 type Address struct {
 	Region   string
 	Bucket   string // of the store; empty: named after deployment, account and region
-	Endpoint string // empty: the SDK chain's
+	Endpoint string // empty: the one of the SDK's chain
 }
 
 // ParseAddress reads an address of the scheme aws.
@@ -123,7 +127,8 @@ func ParseAddress(u *url.URL) (Address, error) {
 		return Address{}, fmt.Errorf("%q is not an address as aws://eu-west-1", u.Redacted())
 	}
 	if u.User != nil || u.Port() != "" || u.Path != "" && u.Path != "/" {
-		return Address{}, fmt.Errorf("%q has more than a region: write aws://eu-west-1; credentials come from the environment, ~/.aws or the instance profile", u.Redacted())
+		return Address{}, fmt.Errorf("%q has more than a region: write aws://eu-west-1; "+
+			"credentials come from the environment, ~/.aws or the instance profile", u.Redacted())
 	}
 	a := Address{Region: u.Hostname()}
 	if a.Region != "" && !regionForm.MatchString(a.Region) {
@@ -153,7 +158,8 @@ func (a *Address) check() error {
 	if a.Endpoint == "" {
 		return nil
 	}
-	if e, err := url.Parse(a.Endpoint); err != nil || e.Host == "" || e.Scheme != "http" && e.Scheme != "https" || e.User != nil {
+	e, err := url.Parse(a.Endpoint)
+	if err != nil || e.Host == "" || e.Scheme != "http" && e.Scheme != "https" || e.User != nil {
 		return fmt.Errorf("endpoint %q is not a URL as http://localhost:4566", a.Endpoint)
 	}
 	return nil

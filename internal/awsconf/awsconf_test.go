@@ -24,7 +24,9 @@ func TestParseAddress(t *testing.T) {
 	for text, want := range map[string]awsconf.Address{
 		"aws://eu-west-1": {Region: "eu-west-1"},
 		"aws://":          {},
-		"aws://us-gov-west-1?bucket=my.bucket&endpoint=http://localhost:4566": {Region: "us-gov-west-1", Bucket: "my.bucket", Endpoint: "http://localhost:4566"},
+		"aws://us-gov-west-1?bucket=my.bucket&endpoint=http://localhost:4566": {
+			Region: "us-gov-west-1", Bucket: "my.bucket", Endpoint: "http://localhost:4566",
+		},
 	} {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -48,7 +50,8 @@ func TestParseAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := awsconf.ParseAddress(u); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+		if _, err := awsconf.ParseAddress(u); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v, want %q in it and no secret", text, err, want)
 		}
 	}
@@ -61,7 +64,8 @@ func bare(t *testing.T) {
 	for key, value := range map[string]string{
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none,
 		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": "",
-		"AWS_ENDPOINT_URL": "", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "", "AWS_WEB_IDENTITY_TOKEN_FILE": "",
+		"AWS_ENDPOINT_URL": "", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "",
+		"AWS_WEB_IDENTITY_TOKEN_FILE": "",
 	} {
 		t.Setenv(key, value)
 	}
@@ -72,7 +76,8 @@ func TestLoadSaysWhatIsMissing(t *testing.T) {
 	if _, err := awsconf.Load(t.Context(), awsconf.Options{}); !errors.Is(err, awsconf.ErrNoRegion) {
 		t.Errorf("without a region: got %v, want %v", err, awsconf.ErrNoRegion)
 	}
-	if _, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1"}); !errors.Is(err, awsconf.ErrNoCredentials) {
+	_, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1"})
+	if !errors.Is(err, awsconf.ErrNoCredentials) {
 		t.Errorf("without credentials: got %v, want %v", err, awsconf.ErrNoCredentials)
 	}
 }
@@ -85,7 +90,8 @@ func service(t *testing.T, answers ...string) (endpoint string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(answers) == 0 {
-			fmt.Fprint(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
+			fmt.Fprint(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account>`+
+				`</GetCallerIdentityResult></GetCallerIdentityResponse>`)
 			return
 		}
 		w.WriteHeader(http.StatusBadRequest)
@@ -119,7 +125,8 @@ func TestEveryTryIsCounted(t *testing.T) {
 	if err != nil || account != "123456789012" {
 		t.Fatalf("got account %q, %v, want 123456789012 after two retries", account, err)
 	}
-	if want := []string{"sts GetCallerIdentity false", "sts GetCallerIdentity false", "sts GetCallerIdentity true"}; !slices.Equal(calls, want) {
+	want := []string{"sts GetCallerIdentity false", "sts GetCallerIdentity false", "sts GetCallerIdentity true"}
+	if !slices.Equal(calls, want) {
 		t.Errorf("got calls %q, want %q", calls, want)
 	}
 }
@@ -142,7 +149,8 @@ func TestDeniedNamesActionProgramAndPolicy(t *testing.T) {
 	}
 	_, err = awsconf.Account(t.Context(), load(t, service(t, "ExpiredToken"), nil))
 	want = "its AWS credentials are wrong or have run out"
-	if !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "worker.json") {
+	if !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) ||
+		strings.Contains(err.Error(), "worker.json") {
 		t.Errorf("got %v, want it denied with %q and no IAM policy", err, want)
 	}
 }
@@ -151,7 +159,8 @@ func TestClasses(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]awsconf.Class{
 		"AccessDenied": awsconf.Denied, "UnauthorizedOperation": awsconf.Denied, "ExpiredToken": awsconf.Denied,
-		"Throttling": awsconf.Throttled, "RequestLimitExceeded": awsconf.Throttled, "SlowDown": awsconf.Throttled, "RequestThrottled": awsconf.Throttled,
+		"Throttling": awsconf.Throttled, "RequestLimitExceeded": awsconf.Throttled,
+		"SlowDown": awsconf.Throttled, "RequestThrottled": awsconf.Throttled,
 		"NoSuchKey": awsconf.Other, "": awsconf.Other,
 	} {
 		err := fmt.Errorf("call: %w", &smithy.GenericAPIError{Code: code})
@@ -172,7 +181,7 @@ func (l lookout) Do(req *http.Request) (*http.Response, error) {
 	return http.DefaultClient.Do(req)
 }
 
-// TestBodiesAreRead: one that writes itself would be closed under its writing.
+// TestBodiesAreRead: a body with a WriteTo method would be closed while it is writing (see plainBody).
 func TestBodiesAreRead(t *testing.T) {
 	cfg := load(t, service(t, "Throttling"), nil)
 	tries := 0

@@ -23,7 +23,7 @@ var (
 	appIDForm  = regexp.MustCompile(`[^A-Za-z0-9._-]`)
 )
 
-// appID makes a user agent's part of a program's name.
+// appID returns what stands for a program in the user agent.
 func appID(client string) string {
 	name, _, _ := strings.Cut(client, " ")
 	if name == "" {
@@ -32,14 +32,16 @@ func appID(client string) string {
 	return "cloudmaster-" + appIDForm.ReplaceAllString(name, "-")
 }
 
-// count returns what counts every try of every call: what AWS charges and limits.
+// count returns middleware that calls f for every try of every call, because tries are what AWS charges and limits.
 func count(f func(service, operation string, err error)) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		if f == nil {
 			return nil
 		}
 		return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("CloudMasterCount",
-			func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (
+				middleware.FinalizeOutput, middleware.Metadata, error,
+			) {
 				out, meta, err := next.HandleFinalize(ctx, in)
 				f(strings.ToLower(awsmiddleware.GetServiceID(ctx)), awsmiddleware.GetOperationName(ctx), err)
 				return out, meta, err
@@ -47,14 +49,17 @@ func count(f func(service, operation string, err error)) func(*middleware.Stack)
 	}
 }
 
-// plainBody hides how a body could write itself to the connection. The SDK closes a body as soon as an
-// answer begins; net/http then takes its own copying for failed and cuts the connection
-// within the answer, and what was done is done again: a launch, or a receive whose messages are
-// then in flight for nobody. A body that is only read is not closed under a write.
-// Source: aws-sdk-go-v2, issue 2737.
+// plainBody hides the WriteTo method of a request's body, so that net/http can only read the body.
+//
+// The SDK closes a body as soon as the answer begins. If the body is writing itself to the connection at that moment,
+// net/http takes the writing for failed and cuts the connection in the middle of the answer. The SDK then repeats a
+// call that AWS has carried out: instances are launched twice, or messages are received that stay in flight although
+// nobody has them. Closing a body that is only read does no such harm. Source: aws-sdk-go-v2, issue 2737.
 func plainBody(stack *middleware.Stack) error {
 	return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("CloudMasterBody",
-		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (
+			middleware.FinalizeOutput, middleware.Metadata, error,
+		) {
 			if req, ok := in.Request.(*smithyhttp.Request); ok {
 				if body, ok := req.GetStream().(io.ReadSeeker); ok {
 					plain, err := req.SetStream(struct{ io.ReadSeeker }{body})
@@ -68,12 +73,14 @@ func plainBody(stack *middleware.Stack) error {
 		}), middleware.Before)
 }
 
-// explain returns what adds the next step to errors that need an operator.
+// explain returns middleware that adds to errors what the operator can do about them.
 func explain(client, policyFile string) func(*middleware.Stack) error {
 	program, _, _ := strings.Cut(client, " ")
 	return func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("CloudMasterExplain",
-			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+				middleware.InitializeOutput, middleware.Metadata, error,
+			) {
 				out, meta, err := next.HandleInitialize(ctx, in)
 				switch {
 				case err == nil:
@@ -93,8 +100,8 @@ func unknownHost(err error) bool {
 	return ok && dns.IsNotFound
 }
 
-// Class is what all AWS services have in common of their errors. The rest each adapter
-// classifies by its own table.
+// Class is a class of errors that all AWS services share. Other errors are classified by each adapter, with a table of
+// its own.
 type Class int
 
 // The classes. The zero value is none of them.
@@ -104,14 +111,14 @@ const (
 	Denied
 )
 
-// denied are the codes of missing rights and of credentials that are no good.
+// denied are the codes of calls for which the rights are missing.
 var denied = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "UnauthorizedOperation": true,
 	"AuthorizationError": true, "OptInRequired": true,
 	"AllAccessDisabled": true, "AccountProblem": true, "KMS.AccessDeniedException": true, "Forbidden": true,
 }
 
-// unknownCredentials are the codes of credentials that no right would help.
+// unknownCredentials are the codes of credentials that are wrong or have run out: an IAM policy would not help.
 var unknownCredentials = map[string]bool{
 	"AuthFailure": true, "InvalidClientTokenId": true, "UnrecognizedClientException": true,
 	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "InvalidAccessKeyId": true,
@@ -126,13 +133,16 @@ func classOf(err error) Class {
 	switch {
 	case denied[code], unknownCredentials[code]:
 		return Denied
-	case code != "" && retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary, throttledToo[code]:
+	case throttledToo[code], code != "" && throttles.IsErrorThrottle(err) == aws.TrueTernary:
 		return Throttled
 	}
 	return Other
 }
 
-// throttledToo are codes that the SDK's list lacks.
+// throttles knows the codes that the SDK takes for throttling.
+var throttles = retry.IsErrorThrottles(retry.DefaultThrottles)
+
+// throttledToo are codes of throttling that the SDK does not know.
 var throttledToo = map[string]bool{"SlowDown": true, "RequestThrottled": true, "KmsThrottled": true}
 
 // Code returns the error code that a service answered, or "".

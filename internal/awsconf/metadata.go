@@ -34,16 +34,16 @@ type MetadataOptions struct {
 	DMI fs.FS // what the firmware says of the machine; nil is /sys/class/dmi/id
 }
 
-// Metadata asks the EC2 instance that this process runs on about itself, by version 2 of
-// the instance metadata service only. The endpoint is AWS_EC2_METADATA_SERVICE_ENDPOINT,
-// as it was at NewMetadata, or else EC2's own. Every call ends within seconds.
+// Metadata asks the metadata service of the EC2 instance that this process runs on. It uses version 2 of that service
+// (IMDSv2) only. The endpoint is what AWS_EC2_METADATA_SERVICE_ENDPOINT was when NewMetadata was called, or else EC2's
+// own. Every call ends within seconds.
 type Metadata struct {
 	client   *imds.Client
 	endpoint string // "" is EC2's own
 	dmi      fs.FS
 }
 
-// NewMetadata asks nothing yet.
+// NewMetadata returns a Metadata. It does not ask the service yet.
 func NewMetadata(opts MetadataOptions) *Metadata {
 	if opts.DMI == nil {
 		opts.DMI = os.DirFS("/sys/class/dmi/id")
@@ -63,8 +63,8 @@ func NewMetadata(opts MetadataOptions) *Metadata {
 	}
 }
 
-// newMetadataHTTPClient knows no proxy: it would answer for another machine. It keeps no
-// connections, for it is asked a few times at the start and then every few seconds.
+// newMetadataHTTPClient returns a client that uses no proxy, because a proxy would ask about its own machine. It keeps
+// no connections open, because the service is asked only a few times at the start and then every few seconds.
 func newMetadataHTTPClient() *http.Client {
 	return &http.Client{
 		Timeout:       metadataTryTimeout,
@@ -76,8 +76,8 @@ func newMetadataHTTPClient() *http.Client {
 	}
 }
 
-// OnEC2 reports, without asking the network, whether there is a metadata service: its
-// endpoint is set, or the firmware says that this is EC2. AWS_EC2_METADATA_DISABLED=true denies it.
+// OnEC2 reports, without using the network, whether there is a metadata service: its endpoint is set, or the firmware
+// says that this is EC2. With AWS_EC2_METADATA_DISABLED=true it always returns false.
 func (m *Metadata) OnEC2() bool {
 	switch {
 	case strings.EqualFold(os.Getenv(envMetadataDisabled), "true"):
@@ -93,7 +93,7 @@ func (m *Metadata) OnEC2() bool {
 	return false
 }
 
-// UserData returns what the instance was launched with; empty if there is none.
+// UserData returns the user data that the instance was launched with; empty if there is none.
 func (m *Metadata) UserData(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataCallTimeout)
 	defer cancel()
@@ -114,9 +114,8 @@ func (m *Metadata) Region(ctx context.Context) (string, error) {
 	return m.must(ctx, "placement/region")
 }
 
-// Host returns the name or address under which clients reach the instance: the public
-// name, or the first there is of the public address, the private name and the private
-// address. Empty if it has none of them.
+// Host returns the name or address under which clients reach the instance: the first that it has of public name,
+// public address, private name and private address. Empty if it has none of them.
 func (m *Metadata) Host(ctx context.Context) (string, error) {
 	for _, path := range []string{"public-hostname", "public-ipv4", "local-hostname", "local-ipv4"} {
 		if host, err := m.get(ctx, path); err != nil || host != "" {
@@ -126,8 +125,8 @@ func (m *Metadata) Host(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// Interruption returns what EC2 is going to do with a spot instance, and when, as
-// "terminate at 2026-03-01T10:00:00Z"; empty as long as it leaves it alone.
+// Interruption returns what EC2 is going to do with a spot instance, and when, as in
+// "terminate at 2026-03-01T10:00:00Z"; empty if EC2 has announced nothing.
 func (m *Metadata) Interruption(ctx context.Context) (string, error) {
 	const path = "spot/instance-action"
 	doc, err := m.get(ctx, path)
@@ -147,7 +146,7 @@ func (m *Metadata) Interruption(ctx context.Context) (string, error) {
 	return notice.Action + " at " + notice.Time, nil
 }
 
-// must returns what every instance has.
+// must returns an item of the metadata that every instance has; it is an error if the item is missing.
 func (m *Metadata) must(ctx context.Context, path string) (string, error) {
 	value, err := m.get(ctx, path)
 	if err == nil && value == "" {
@@ -168,7 +167,7 @@ func (m *Metadata) get(ctx context.Context, path string) (string, error) {
 	return strings.TrimSpace(string(value)), err
 }
 
-// read empties and closes an answer's body.
+// read returns all of an answer's body and closes it.
 func read(path string, body io.ReadCloser) ([]byte, error) {
 	value, err := io.ReadAll(body)
 	if err := errors.Join(err, body.Close()); err != nil {
@@ -177,8 +176,8 @@ func read(path string, body io.ReadCloser) ([]byte, error) {
 	return value, nil
 }
 
-// unlessAbsent is nil for an item that the service says it does not have. A token that it
-// does not have is no such thing: then nothing was asked.
+// unlessAbsent returns nil if the service answered that it does not have the item (404). A 404 to the request for a
+// token stays an error, because the item itself was then not asked for.
 func unlessAbsent(path string, err error) error {
 	status, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if ok && status.HTTPStatusCode() == http.StatusNotFound && !ofToken(err) {
@@ -187,7 +186,7 @@ func unlessAbsent(path string, err error) error {
 	return fmt.Errorf("EC2 metadata %s: %w", path, err)
 }
 
-// ofToken reports whether a call failed for its token, which is a call within the call.
+// ofToken reports whether a call failed because it got no token. The SDK asks for the token in a call within the call.
 func ofToken(err error) bool {
 	call, ok := errors.AsType[*smithy.OperationError](err)
 	if !ok {

@@ -18,7 +18,7 @@ import (
 
 var _ agent.Metadata = (*awsconf.Metadata)(nil)
 
-// instance is a metadata service of version 2: what it is asked without a token it does not answer.
+// instance is a metadata service of version 2: it answers no request without a token.
 type instance struct {
 	mu       sync.Mutex
 	items    map[string]string // guarded by mu; by path below /latest/
@@ -132,7 +132,8 @@ func TestMetadataInterruption(t *testing.T) {
 		"no action": {"{}", "", `no action in "{}"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := metadata(t, &instance{items: map[string]string{"meta-data/spot/instance-action": c.doc}}).Interruption(t.Context())
+			m := metadata(t, &instance{items: map[string]string{"meta-data/spot/instance-action": c.doc}})
+			got, err := m.Interruption(t.Context())
 			if got != c.want || (err == nil) != (c.wantErr == "") || err != nil && !strings.Contains(err.Error(), c.wantErr) {
 				t.Errorf("got %q, %v, want %q and an error with %q", got, err, c.want, c.wantErr)
 			}
@@ -145,7 +146,8 @@ func TestMetadataThatIsMissing(t *testing.T) {
 	if doc, err := m.UserData(t.Context()); err != nil || len(doc) != 0 {
 		t.Errorf("user data: got %q, %v, want none and no error", doc, err)
 	}
-	if _, err := m.InstanceID(t.Context()); err == nil || !strings.Contains(err.Error(), "EC2 metadata instance-id: the service does not know it") {
+	if _, err := m.InstanceID(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "EC2 metadata instance-id: the service does not know it") {
 		t.Errorf("id: got %v, want an error: every instance has one", err)
 	}
 }

@@ -1,6 +1,6 @@
 package awsconf
 
-// The tags on all that setup makes. They tell teardown what it may remove.
+// The tags on everything that setup makes. Teardown removes only what has them.
 const (
 	TagDeployment = "cloudmaster:deployment"
 	TagMadeBy     = "cloudmaster:made-by"

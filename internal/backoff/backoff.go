@@ -1,4 +1,4 @@
-// Package backoff is how everything here waits before it tries again.
+// Package backoff decides how long to wait before something is tried again, and waits.
 package backoff
 
 import (
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Delay returns how long to wait after so many failures in a row (≥ 1). It doubles
-// from least to most; half of it is chance, so that those who failed together do not come
-// back together.
+// Delay returns how long to wait after this number of failures in a row (≥ 1). The wait begins at least and doubles
+// with each failure up to most. Half of it is random, so that programs that failed at the same moment do not all
+// try again at the same moment.
 func Delay(failures int, least, most time.Duration) time.Duration {
 	d := most
 	if doublings := max(0, failures-1); doublings < 32 && least < most>>doublings {
@@ -18,7 +18,7 @@ func Delay(failures int, least, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// Wait waits and reports whether it did so to the end: not if ctx ended before.
+// Wait waits for d and returns true, or returns false as soon as ctx ends.
 func Wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

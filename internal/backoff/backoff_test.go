@@ -14,7 +14,8 @@ func TestDelay(t *testing.T) {
 	t.Parallel()
 	const least, most = 50 * time.Millisecond, 5 * time.Second
 	for failures, want := range map[int]time.Duration{
-		-1: least, 0: least, 1: least, 2: 2 * least, 3: 4 * least, 7: 64 * least, 8: most, 9: most, 100: most, math.MaxInt: most,
+		-1: least, 0: least, 1: least, 2: 2 * least, 3: 4 * least, 7: 64 * least, 8: most, 9: most, 100: most,
+		math.MaxInt: most,
 	} {
 		for range 100 {
 			if got := backoff.Delay(failures, least, most); got < want/2 || got > want {

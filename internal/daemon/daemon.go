@@ -1,6 +1,5 @@
-// Package daemon is what every main shares: signals and exit codes, settings
-// from flags, environment and file, the logger, the version, and the operations
-// endpoint.
+// Package daemon is what the main functions of all programs share: signals and exit codes, settings from flags,
+// environment and file, the logger, the version, and the endpoint for health and metrics.
 package daemon
 
 import (
@@ -20,7 +19,7 @@ import (
 const (
 	ExitOK    = 0
 	ExitError = 1 // the program could not do what it was asked
-	ExitUsage = 2 // it was asked in the wrong way
+	ExitUsage = 2 // it was called in the wrong way: flags, arguments or settings
 )
 
 // ErrDone ends a program early and well: help or the version was printed.
@@ -84,7 +83,7 @@ func Main(name string, run func(ctx context.Context, args []string, stdout, stde
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+	if !signal.Ignored(syscall.SIGHUP) { // nohup makes it ignored, and it has to stay so
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	var wg sync.WaitGroup
@@ -125,9 +124,8 @@ func exitCode(ctx context.Context, name string, err error, stderr io.Writer) int
 	return ExitError
 }
 
-// Group runs the functions side by side and returns when all have returned. The
-// first error ends the context of the rest, with that error as its cause, and is
-// returned; a function that returns nil ends only itself.
+// Group runs the functions side by side and returns when all have returned. The first error is returned, and ends the
+// context of the other functions with that error as its cause. When a function returns nil the others go on.
 func Group(ctx context.Context, fs ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -141,7 +139,7 @@ func Group(ctx context.Context, fs ...func(context.Context) error) error {
 			if err := f(ctx); err != nil {
 				once.Do(func() {
 					first = err
-					cancel(err) // in here, so that the cause is the error that is returned
+					cancel(err) // within Do, so that the cause is the error that is returned
 				})
 			}
 		})
@@ -150,7 +148,7 @@ func Group(ctx context.Context, fs ...func(context.Context) error) error {
 	return first
 }
 
-// Version returns what the binary knows of its origin: the revision, and the version of Go.
+// Version returns the revision that the binary was built from, and the version of Go.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -169,13 +169,15 @@ func TestMainStopsAtASignal(t *testing.T) {
 		code    int
 		stderr  string
 	}{
-		"SIGTERM":                       {"stop", syscall.SIGTERM, daemon.ExitOK, ""},
-		"SIGHUP":                        {"stop", syscall.SIGHUP, daemon.ExitOK, ""},
-		"SIGINT":                        {"stop", os.Interrupt, daemon.ExitOK, ""},
-		"returns the cause":             {"stop, cause", syscall.SIGTERM, daemon.ExitOK, ""},
-		"returns the context's error":   {"stop, err", syscall.SIGTERM, daemon.ExitOK, ""},
-		"fails on its way out":          {"stop, failure", syscall.SIGTERM, daemon.ExitError, "fib-server: state is lost\n"},
-		"the context tells what it was": {"stop, said", syscall.SIGTERM, daemon.ExitError, "fib-server: stopped true because stopped by signal: terminated\n"},
+		"SIGTERM":                     {"stop", syscall.SIGTERM, daemon.ExitOK, ""},
+		"SIGHUP":                      {"stop", syscall.SIGHUP, daemon.ExitOK, ""},
+		"SIGINT":                      {"stop", os.Interrupt, daemon.ExitOK, ""},
+		"returns the cause":           {"stop, cause", syscall.SIGTERM, daemon.ExitOK, ""},
+		"returns the context's error": {"stop, err", syscall.SIGTERM, daemon.ExitOK, ""},
+		"fails on its way out":        {"stop, failure", syscall.SIGTERM, daemon.ExitError, "fib-server: state is lost\n"},
+		"the context tells what it was": {
+			"stop, said", syscall.SIGTERM, daemon.ExitError, "fib-server: stopped true because stopped by signal: terminated\n",
+		},
 	}
 	for name, want := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -330,7 +332,9 @@ func TestParseErrorsAreUsageErrors(t *testing.T) {
 	if err := os.WriteFile(file, []byte("colour: red\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, args := range map[string][]string{"bad flag": {"--nope"}, "bad file": {"--config", file}, "help": {"--help"}} {
+	for name, args := range map[string][]string{
+		"bad flag": {"--nope"}, "bad file": {"--config", file}, "help": {"--help"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want := daemon.ExitUsage

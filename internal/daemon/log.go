@@ -9,8 +9,8 @@ import (
 	"golang.org/x/term"
 )
 
-// Logger returns the operator's log: text when stderr is a terminal, JSON
-// elsewhere, from --log-level up. An unknown level is taken as info and said.
+// Logger returns the operator's log: text if stderr is a terminal, else JSON, from the level --log-level up. If that
+// level is unknown, info is used and a warning logged.
 func Logger(stderr io.Writer, fs *pflag.FlagSet) *slog.Logger {
 	level, err := ParseLevel(fs)
 	log := NewLogger(stderr, level)
@@ -30,7 +30,7 @@ func ParseLevel(fs *pflag.FlagSet) (slog.Level, error) {
 	return level, err
 }
 
-// NewLogger returns a logger for the operator: text on a terminal, JSON elsewhere.
+// NewLogger returns a logger for the operator: text if w is a terminal, else JSON.
 func NewLogger(w io.Writer, level slog.Level) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

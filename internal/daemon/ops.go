@@ -29,8 +29,8 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// NewAPICalls registers cloudmaster_api_calls_total and returns what counts a call
-// to a broker, store or cloud in it.
+// NewAPICalls registers cloudmaster_api_calls_total and returns the function that counts a call to a broker, store or
+// cloud in it.
 func NewAPICalls(r prometheus.Registerer) func(service, operation string, err error) {
 	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cloudmaster_api_calls_total", Help: "Calls to brokers, stores and clouds.",
@@ -66,8 +66,8 @@ func OpsHandler(o Ops) http.Handler {
 	return mux
 }
 
-// ServeOps serves OpsHandler on the address until ctx ends. With no address it
-// only waits. A taken port is an error at once.
+// ServeOps serves OpsHandler on the address until ctx ends. Without an address it only waits. It returns an error at
+// once if the port is taken.
 func ServeOps(ctx context.Context, listen string, o Ops) error {
 	if listen == "" {
 		<-ctx.Done()
@@ -89,9 +89,8 @@ const (
 	shutdownTimeout = 10 * time.Second
 )
 
-// ServeHTTP serves on the listener until ctx ends, then lets requests under way
-// finish for at most 10 s and cuts off the rest. That is logged but no error: the stop
-// was asked for. It closes the listener.
+// ServeHTTP serves on the listener until ctx ends, then lets requests under way finish for at most 10 s and cuts off
+// the rest. Cutting off is logged but is no error, because the stop was asked for. It closes the listener.
 func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

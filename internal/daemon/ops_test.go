@@ -32,15 +32,27 @@ func TestOpsHandler(t *testing.T) {
 	}{
 		"alive":                  {daemon.Ops{}, http.MethodGet, "/healthz", http.StatusOK, "ok\n"},
 		"alive though not ready": {daemon.Ops{Ready: notYet}, http.MethodGet, "/healthz", http.StatusOK, "ok\n"},
-		"ready":                  {daemon.Ops{Ready: func() error { return nil }}, http.MethodGet, "/readyz", http.StatusOK, "ready\n"},
-		"always ready":           {daemon.Ops{}, http.MethodGet, "/readyz", http.StatusOK, "ready\n"},
-		"not ready":              {daemon.Ops{Ready: notYet}, http.MethodGet, "/readyz", http.StatusServiceUnavailable, "not ready: the broker is away\n"},
-		"own metrics":            {daemon.Ops{Registry: registry}, http.MethodGet, "/metrics", http.StatusOK, "\ncloudmaster_jobs_total 3\n"},
-		"metrics of the runtime": {daemon.Ops{Registry: registry}, http.MethodGet, "/metrics", http.StatusOK, "\ngo_goroutines "},
-		"metrics of the process": {daemon.Ops{Registry: registry}, http.MethodGet, "/metrics", http.StatusOK, "\nprocess_open_fds "},
-		"no metrics":             {daemon.Ops{}, http.MethodGet, "/metrics", http.StatusNotFound, ""},
-		"only reading":           {daemon.Ops{}, http.MethodPost, "/healthz", http.StatusMethodNotAllowed, ""},
-		"nothing else":           {daemon.Ops{}, http.MethodGet, "/", http.StatusNotFound, ""},
+		"ready": {
+			daemon.Ops{Ready: func() error { return nil }}, http.MethodGet, "/readyz", http.StatusOK, "ready\n",
+		},
+		"always ready": {daemon.Ops{}, http.MethodGet, "/readyz", http.StatusOK, "ready\n"},
+		"not ready": {
+			daemon.Ops{Ready: notYet},
+			http.MethodGet, "/readyz", http.StatusServiceUnavailable,
+			"not ready: the broker is away\n",
+		},
+		"own metrics": {
+			daemon.Ops{Registry: registry}, http.MethodGet, "/metrics", http.StatusOK, "\ncloudmaster_jobs_total 3\n",
+		},
+		"metrics of the runtime": {
+			daemon.Ops{Registry: registry}, http.MethodGet, "/metrics", http.StatusOK, "\ngo_goroutines ",
+		},
+		"metrics of the process": {
+			daemon.Ops{Registry: registry}, http.MethodGet, "/metrics", http.StatusOK, "\nprocess_open_fds ",
+		},
+		"no metrics":   {daemon.Ops{}, http.MethodGet, "/metrics", http.StatusNotFound, ""},
+		"only reading": {daemon.Ops{}, http.MethodPost, "/healthz", http.StatusMethodNotAllowed, ""},
+		"nothing else": {daemon.Ops{}, http.MethodGet, "/", http.StatusNotFound, ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -27,14 +27,18 @@ func addCommonFlags(fs *pflag.FlagSet) {
 	fs.String(flagLogLevel, "info", "least level that is logged: debug, info, warn or error")
 }
 
-// Parse reads a program's settings into the variables of its flags. For each flag, the
-// first of these that sets it wins: the command line, the environment
-// (CLOUDMASTER_<FLAG>, dashes as underscores), the YAML file named by --config
-// (keys are flag names, dashes as underscores), under (what user data says; same keys),
-// the flag's default. All unknown keys and bad values are named in one error, which
-// says where each was found. It adds --config, --version and --log-level; after --help
-// or --version it returns ErrDone. The set's output (fs.SetOutput, standard error if
-// unset) takes the help text.
+// Parse reads a program's settings into the variables of its flags. The value of a flag is that of the first of these
+// which has one:
+//
+//   - the command line;
+//   - the environment: CLOUDMASTER_<FLAG>, with underscores in place of dashes;
+//   - the YAML file that --config names: keys are the flags' names, with underscores in place of dashes;
+//   - under, the settings in the user data, with the same keys;
+//   - the flag's default.
+//
+// All unknown keys and bad values are named in one error, which says where each was found. Parse adds the flags
+// --config, --version and --log-level. After --help or --version it returns ErrDone. Help is written to the output of
+// fs (fs.SetOutput; standard error if unset).
 func Parse(fs *pflag.FlagSet, args []string, under map[string]any) error {
 	config := fs.String(flagConfig, "", "YAML `FILE` with settings; keys are flag names with underscores")
 	version := fs.Bool(flagVersion, false, "print the version and exit")
@@ -68,8 +72,8 @@ func Parse(fs *pflag.FlagSet, args []string, under map[string]any) error {
 // settings are the layers below the command line.
 type settings struct {
 	fs     *pflag.FlagSet
-	v      *viper.Viper      // the environment over all that was added
-	origin map[string]string // by flag: where what was added last comes from
+	v      *viper.Viper      // the environment, which takes precedence, and what was added
+	origin map[string]string // by flag: where the value that was added last comes from
 }
 
 func newSettings(fs *pflag.FlagSet) *settings {
@@ -80,7 +84,7 @@ func newSettings(fs *pflag.FlagSet) *settings {
 	return &settings{fs: fs, v: v, origin: make(map[string]string)}
 }
 
-// add makes a value that of the flag it names; a later call overrides an earlier one.
+// add makes value the value of the flag that key names. A later call overrides an earlier one.
 func (s *settings) add(source, key string, value any) error {
 	name := strings.ReplaceAll(key, "_", "-")
 	switch {
@@ -102,8 +106,8 @@ func (s *settings) addMap(source string, values map[string]any) error {
 	return errors.Join(errs...)
 }
 
-// addFile reads YAML node by node rather than through viper, which knows no lines,
-// lower-cases keys, and makes 1.1 of a version 1.10.
+// addFile reads YAML node by node. Viper's own reader has no line numbers, turns keys into lower case, and reads the
+// version 1.10 as the number 1.1.
 func (s *settings) addFile(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -135,9 +139,8 @@ func (s *settings) addFile(file string) error {
 	return errors.Join(errs...)
 }
 
-// plain returns a scalar as it is written, a list of those, nil for null, and for
-// anything else an empty mapping, which no flag takes. Aliases of lists are among
-// that: they may contain themselves.
+// plain returns a scalar as it is written, a list of scalars, or nil for null. For anything else it returns an empty
+// mapping, which no flag accepts. That includes aliases of lists, because such a list may contain itself.
 func plain(n *yaml.Node) any {
 	if n.Kind == yaml.AliasNode && n.Alias.Kind == yaml.ScalarNode {
 		n = n.Alias
@@ -157,8 +160,7 @@ func plain(n *yaml.Node) any {
 	return map[string]any{}
 }
 
-// apply writes what environment, file and user data say into the flags that the
-// command line did not set.
+// apply sets the flags that the command line did not set, from environment, file and user data.
 func (s *settings) apply() error {
 	var errs []error
 	s.fs.VisitAll(func(f *pflag.Flag) {
@@ -172,7 +174,7 @@ func (s *settings) apply() error {
 	return errors.Join(errs...)
 }
 
-// where says who has set a flag.
+// where says where the value of a flag comes from.
 func (s *settings) where(f *pflag.Flag) string {
 	env := EnvPrefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 	if os.Getenv(env) != "" {
@@ -202,7 +204,7 @@ func set(f *pflag.Flag, value any) error {
 	return nil
 }
 
-// words takes a list, or words separated by commas as the environment has them.
+// words returns the items of a list, which the environment has as words separated by commas.
 func words(value any) ([]string, error) {
 	var out []string
 	switch value := value.(type) {
@@ -227,7 +229,7 @@ func words(value any) ([]string, error) {
 	return out, err
 }
 
-// word takes a single value as text.
+// word returns a single value as text.
 func word(value any) (string, error) {
 	switch value.(type) {
 	case nil:

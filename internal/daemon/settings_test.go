@@ -41,7 +41,7 @@ func flagSet(v *values) *pflag.FlagSet {
 	return fs
 }
 
-// layers is each way to say something.
+// layers has the value that each source gives to the settings.
 type layers struct {
 	args  []string
 	env   map[string]string
@@ -72,16 +72,20 @@ func writeFile(t *testing.T, text string) string {
 	return file
 }
 
-// all says everything at once; each layer takes one more away.
+// all has a value for every setting in every source; without takes sources away.
 func all() layers {
 	return layers{
-		args: []string{"--listen=:5", "--max-clients=5", "--fast=true", "--idle-time=5s", "--ratio=0.5", "--pools=a5,b5", "--ports=5,55"},
+		args: []string{
+			"--listen=:5", "--max-clients=5", "--fast=true", "--idle-time=5s", "--ratio=0.5", "--pools=a5,b5", "--ports=5,55",
+		},
 		env: map[string]string{
-			"LISTEN": ":4", "MAX_CLIENTS": "4", "FAST": "false", "IDLE_TIME": "4s", "RATIO": "0.4", "POOLS": "a4, b4", "PORTS": "4,44",
+			"LISTEN": ":4", "MAX_CLIENTS": "4", "FAST": "false", "IDLE_TIME": "4s", "RATIO": "0.4", "POOLS": "a4, b4",
+			"PORTS": "4,44",
 		},
 		file: "listen: :3\nmax_clients: 3\nfast: true\nidle_time: 3s\nratio: 0.3\npools: [a3, b3]\nports:\n  - 3\n  - 33\n",
 		under: map[string]any{
-			"listen": ":2", "max_clients": 2, "fast": false, "idle_time": "2s", "ratio": 0.2, "pools": []any{"a2", "b2"}, "ports": []any{2, 22},
+			"listen": ":2", "max_clients": 2, "fast": false, "idle_time": "2s", "ratio": 0.2, "pools": []any{"a2", "b2"},
+			"ports": []any{2, 22},
 		},
 	}
 }
@@ -100,15 +104,29 @@ func TestParsePrecedence(t *testing.T) {
 		layers layers
 		want   values
 	}{
-		"command line":           {all(), values{":5", 5, true, 5 * time.Second, 0.5, []string{"a5", "b5"}, []int{5, 55}}},
-		"environment":            {without(args), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}}},
-		"file":                   {without(args, env), values{":3", 3, true, 3 * time.Second, 0.3, []string{"a3", "b3"}, []int{3, 33}}},
-		"user data":              {without(args, env, file), values{":2", 2, false, 2 * time.Second, 0.2, []string{"a2", "b2"}, []int{2, 22}}},
-		"default":                {layers{}, values{":1", 1, false, time.Second, 0.1, []string{"one"}, []int{1}}},
-		"flag over file":         {without(env, under), values{":5", 5, true, 5 * time.Second, 0.5, []string{"a5", "b5"}, []int{5, 55}}},
-		"flag over user data":    {without(env, file), values{":5", 5, true, 5 * time.Second, 0.5, []string{"a5", "b5"}, []int{5, 55}}},
-		"environment over users": {without(args, file), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}}},
-		"environment alone":      {without(args, file, under), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}}},
+		"command line": {all(), values{":5", 5, true, 5 * time.Second, 0.5, []string{"a5", "b5"}, []int{5, 55}}},
+		"environment": {
+			without(args), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}},
+		},
+		"file": {
+			without(args, env), values{":3", 3, true, 3 * time.Second, 0.3, []string{"a3", "b3"}, []int{3, 33}},
+		},
+		"user data": {
+			without(args, env, file), values{":2", 2, false, 2 * time.Second, 0.2, []string{"a2", "b2"}, []int{2, 22}},
+		},
+		"default": {layers{}, values{":1", 1, false, time.Second, 0.1, []string{"one"}, []int{1}}},
+		"flag over file": {
+			without(env, under), values{":5", 5, true, 5 * time.Second, 0.5, []string{"a5", "b5"}, []int{5, 55}},
+		},
+		"flag over user data": {
+			without(env, file), values{":5", 5, true, 5 * time.Second, 0.5, []string{"a5", "b5"}, []int{5, 55}},
+		},
+		"environment over users": {
+			without(args, file), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}},
+		},
+		"environment alone": {
+			without(args, file, under), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +138,7 @@ func TestParsePrecedence(t *testing.T) {
 	}
 }
 
-// A flag that says its default, or zero, still says something.
+// A flag that is given with its default, or with zero, still takes precedence.
 func TestParseZeroValuesCount(t *testing.T) {
 	l := layers{
 		args:  []string{"--listen=", "--max-clients=0"},
@@ -189,24 +207,60 @@ func TestParseRefuses(t *testing.T) {
 		layers layers
 		want   []string
 	}{
-		"unknown flag":            {layers{args: []string{"--max-guests=5"}}, []string{"unknown flag: --max-guests"}},
-		"bad flag":                {layers{args: []string{"--max-clients=x"}}, []string{`invalid argument "x" for "--max-clients"`}},
-		"unknown keys in file":    {layers{file: "colour: red\nlisten: :3\nshape:\n"}, []string{"fib.yaml:1: colour is not a setting of fib-server", "fib.yaml:3: shape is not"}},
-		"unknown keys in data":    {layers{under: map[string]any{"a": 1, "b": nil}}, []string{"user data: a is not a setting of fib-server", "user data: b is not"}},
-		"bad values everywhere":   {layers{env: map[string]string{"MAX_CLIENTS": "x"}, file: "idle_time: 5\n", under: map[string]any{"ratio": "high"}}, []string{`CLOUDMASTER_MAX_CLIENTS: invalid value "x"`, `fib.yaml:1: idle_time: invalid value "5": time: missing unit`, `user data: ratio: invalid value "high"`}},
-		"bad and unknown at once": {layers{file: "colour: red\nfast: perhaps\n"}, []string{"fib.yaml:1: colour", `fib.yaml:2: fast: invalid value "perhaps"`}},
-		"no value":                {layers{file: "max_clients:\n", under: map[string]any{"ratio": nil}}, []string{"fib.yaml:1: max_clients has no value", "user data: ratio has no value"}},
-		"a list for one value":    {layers{file: "listen: [a]\n", under: map[string]any{"max_clients": []any{1}}}, []string{"fib.yaml:1: listen: is a list", "user data: max_clients: is a list"}},
-		"a mapping for one value": {layers{file: "listen: {a: b}\n", under: map[string]any{"ratio": map[string]any{}}}, []string{"fib.yaml:1: listen: is a mapping", "user data: ratio: is a mapping"}},
-		"a mapping for a list":    {layers{file: "pools: {a: b}\nports: [{a: b}]\n"}, []string{"fib.yaml:1: pools: is a mapping", "fib.yaml:2: ports: is a mapping"}},
-		"a list without a value":  {layers{file: "pools: [a, ~]\n"}, []string{"fib.yaml:1: pools: an item has no value"}},
-		"a list of bad values":    {layers{file: "ports: [1, x]\n"}, []string{`fib.yaml:1: ports: invalid list ["1" "x"]`}},
-		"a list within itself":    {layers{file: "pools: &p [*p]\n"}, []string{"fib.yaml:1: pools: is a mapping"}},
-		"key twice":               {layers{file: "listen: a\nratio: 1\nlisten: b\n"}, []string{"fib.yaml:3: listen is already set in line 1"}},
-		"config in the file":      {layers{file: "config: x\nversion: true\n"}, []string{"fib.yaml:1: config is not a setting", "fib.yaml:2: version is not a setting"}},
-		"not YAML":                {layers{file: "a: b: c\n"}, []string{"read settings: ", "fib.yaml: yaml: "}},
-		"not a mapping":           {layers{file: "- a\n"}, []string{"fib.yaml:1: not a mapping of settings to values"}},
-		"no file":                 {layers{args: []string{"--config", "/does/not/exist"}}, []string{"read settings: open /does/not/exist: no such file"}},
+		"unknown flag": {layers{args: []string{"--max-guests=5"}}, []string{"unknown flag: --max-guests"}},
+		"bad flag": {
+			layers{args: []string{"--max-clients=x"}}, []string{`invalid argument "x" for "--max-clients"`},
+		},
+		"unknown keys in file": {
+			layers{file: "colour: red\nlisten: :3\nshape:\n"},
+			[]string{"fib.yaml:1: colour is not a setting of fib-server", "fib.yaml:3: shape is not"},
+		},
+		"unknown keys in data": {
+			layers{under: map[string]any{"a": 1, "b": nil}},
+			[]string{"user data: a is not a setting of fib-server", "user data: b is not"},
+		},
+		"bad values everywhere": {
+			layers{env: map[string]string{"MAX_CLIENTS": "x"}, file: "idle_time: 5\n", under: map[string]any{"ratio": "high"}},
+			[]string{
+				`CLOUDMASTER_MAX_CLIENTS: invalid value "x"`, `fib.yaml:1: idle_time: invalid value "5": time: missing unit`,
+				`user data: ratio: invalid value "high"`,
+			},
+		},
+		"bad and unknown at once": {
+			layers{file: "colour: red\nfast: perhaps\n"},
+			[]string{"fib.yaml:1: colour", `fib.yaml:2: fast: invalid value "perhaps"`},
+		},
+		"no value": {
+			layers{file: "max_clients:\n", under: map[string]any{"ratio": nil}},
+			[]string{"fib.yaml:1: max_clients has no value", "user data: ratio has no value"},
+		},
+		"a list for one value": {
+			layers{file: "listen: [a]\n", under: map[string]any{"max_clients": []any{1}}},
+			[]string{"fib.yaml:1: listen: is a list", "user data: max_clients: is a list"},
+		},
+		"a mapping for one value": {
+			layers{file: "listen: {a: b}\n", under: map[string]any{"ratio": map[string]any{}}},
+			[]string{"fib.yaml:1: listen: is a mapping", "user data: ratio: is a mapping"},
+		},
+		"a mapping for a list": {
+			layers{file: "pools: {a: b}\nports: [{a: b}]\n"},
+			[]string{"fib.yaml:1: pools: is a mapping", "fib.yaml:2: ports: is a mapping"},
+		},
+		"a list without a value": {layers{file: "pools: [a, ~]\n"}, []string{"fib.yaml:1: pools: an item has no value"}},
+		"a list of bad values":   {layers{file: "ports: [1, x]\n"}, []string{`fib.yaml:1: ports: invalid list ["1" "x"]`}},
+		"a list within itself":   {layers{file: "pools: &p [*p]\n"}, []string{"fib.yaml:1: pools: is a mapping"}},
+		"key twice": {
+			layers{file: "listen: a\nratio: 1\nlisten: b\n"}, []string{"fib.yaml:3: listen is already set in line 1"},
+		},
+		"config in the file": {
+			layers{file: "config: x\nversion: true\n"},
+			[]string{"fib.yaml:1: config is not a setting", "fib.yaml:2: version is not a setting"},
+		},
+		"not YAML":      {layers{file: "a: b: c\n"}, []string{"read settings: ", "fib.yaml: yaml: "}},
+		"not a mapping": {layers{file: "- a\n"}, []string{"fib.yaml:1: not a mapping of settings to values"}},
+		"no file": {
+			layers{args: []string{"--config", "/does/not/exist"}}, []string{"read settings: open /does/not/exist: no such file"},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -244,12 +298,14 @@ func TestParseLeavesArguments(t *testing.T) {
 }
 
 func TestParseHelpAndVersion(t *testing.T) {
-	t.Setenv("CLOUDMASTER_VERSION", "true") // is not for us: every program would only print its version
+	t.Setenv("CLOUDMASTER_VERSION", "true") // is not used: every program would only print its version
 	cases := map[string]struct {
 		arg  string
 		want []string
 	}{
-		"help":    {"--help", []string{"Usage of fib-server:", "--max-clients int", "--config FILE", "--log-level string", "--version"}},
+		"help": {
+			"--help", []string{"Usage of fib-server:", "--max-clients int", "--config FILE", "--log-level string", "--version"},
+		},
 		"h":       {"-h", []string{"Usage of fib-server:"}},
 		"version": {"--version", []string{"fib-server " + daemon.Version() + "\n"}},
 	}
@@ -258,7 +314,7 @@ func TestParseHelpAndVersion(t *testing.T) {
 			var out bytes.Buffer
 			fs := flagSet(new(values))
 			fs.SetOutput(&out)
-			// What else is wrong does not matter to one who asks for help.
+			// Help is printed whatever else is wrong.
 			if err := daemon.Parse(fs, []string{c.arg}, map[string]any{"colour": "red"}); !errors.Is(err, daemon.ErrDone) {
 				t.Errorf("got %v, want ErrDone", err)
 			}

@@ -1,5 +1,5 @@
-// Package faults lets in-memory twins fail on command: before a call takes
-// effect, or after it, as when the answer is lost.
+// Package faults lets the in-memory adapters fail when a test wants it: before a call takes effect, or after it has
+// taken effect, as when only the answer is lost.
 package faults
 
 import "sync"
@@ -10,7 +10,7 @@ type Op string
 // Any matches every call.
 const Any Op = ""
 
-// Set is the faults that wait to happen; the zero value has none. Twins embed it.
+// Set is the list of the faults that are still to happen; the zero value has none. The in-memory adapters embed it.
 type Set struct {
 	mu    sync.Mutex
 	rules []*rule // the first that matches decides; guarded by mu
@@ -24,7 +24,7 @@ type rule struct {
 	err    error
 }
 
-// NextError makes the next call of op fail with err, without effect. Several add up.
+// NextError makes the next call of op fail with err and without effect. Used n times, it makes the next n calls fail.
 func (s *Set) NextError(op Op, err error) { s.add(&rule{op: op, times: 1, err: err}) }
 
 // NextLost makes the next call of op take effect and then fail with err.
@@ -48,8 +48,8 @@ func (s *Set) add(r *rule) {
 	s.rules = append(s.rules, r)
 }
 
-// Take counts one call of op and returns the error to give before or after its
-// effect. It is for the twin; tests set faults.
+// Take counts one call of op and returns the error with which the call must fail before, or after, it takes effect.
+// Adapters call it; tests use the other methods.
 func (s *Set) Take(op Op) (before, after error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

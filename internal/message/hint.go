@@ -25,7 +25,7 @@ func (Hint) isMessage() {}
 
 const typeHint = "hint"
 
-// EncodeHint writes a hint. It refuses one that no parser would take.
+// EncodeHint writes a hint. It returns an error for one that the parsers would reject.
 func EncodeHint(h Hint) ([]byte, error) {
 	if err := h.check(); err != nil {
 		return nil, fmt.Errorf("encode hint: %w", err)

@@ -21,11 +21,11 @@ import (
 // MaxSize bounds a status or log message, in bytes; larger ones are refused unread.
 const MaxSize = 64 << 10
 
-// MaxText bounds what a log message says, in bytes; EncodeLog cuts what is longer.
-// JSON makes at most six bytes of one, so a message of this length is never too large.
+// MaxText is the longest text of a log message, in bytes; EncodeLog cuts longer ones. JSON writes one byte as at
+// most six, so a message with a text of this length never exceeds MaxSize.
 const MaxText = 8 << 10
 
-// Activity is what an instance says of itself beside its load. Empty means that it says nothing.
+// Activity says whether an instance is at work, in addition to its load. Empty means that the instance does not say.
 type Activity string
 
 // The activities.
@@ -44,7 +44,7 @@ type Message interface {
 // Status is an instance's report on itself.
 type Status struct {
 	InstanceID pool.InstanceID
-	State      string    // the instance's own word for its state, "active" as a rule
+	State      string    // the state that the instance gives itself, usually "active"
 	Activity   Activity  // busy, idle, or empty
 	Load       float64   // 0 nothing connected, 1 at capacity; may exceed 1
 	Address    string    // host:port for clients; empty if it has none
@@ -69,12 +69,12 @@ func (l Log) From() pool.InstanceID { return l.InstanceID }
 func (Status) isMessage() {}
 func (Log) isMessage()    {}
 
-// Busy reports whether the instance is at work: it says so, or says nothing and has load.
+// Busy reports whether the instance is at work: it says so, or it does not say and its load is above 0.
 func (s *Status) Busy() bool {
 	return s.Activity == Busy || s.Activity == "" && s.Load > 0
 }
 
-// wire is the JSON object of all kinds.
+// wire is the JSON object that messages of every type are read into; Status and Log are written from it.
 type wire struct {
 	Type       string    `json:"type"`
 	InstanceID string    `json:"instance_id"`
@@ -93,7 +93,7 @@ const (
 	typeLog    = "log"
 )
 
-// EncodeStatus writes a status message. It refuses one that no parser would take.
+// EncodeStatus writes a status message. It returns an error for one that the parsers would reject.
 func EncodeStatus(s Status) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("encode status: %w", err)
@@ -104,15 +104,16 @@ func EncodeStatus(s Status) ([]byte, error) {
 	})
 }
 
-// EncodeLog writes a log message. It repairs the text where it is not UTF-8, and
-// cuts it at MaxText: part of what an instance says is better than nothing.
+// EncodeLog writes a log message. Where the text is not UTF-8 it is repaired, and text beyond MaxText is cut off,
+// because a part of what an instance says is more useful than an error.
 func EncodeLog(l Log) ([]byte, error) {
 	if err := checkSender(l.InstanceID, l.Timestamp); err != nil {
 		return nil, fmt.Errorf("encode log message: %w", err)
 	}
 	text := cut(strings.ToValidUTF8(l.Text, string(utf8.RuneError)), MaxText)
 	return encode(wire{
-		Type: typeLog, InstanceID: string(l.InstanceID), Message: &text, Timestamp: l.Timestamp.UTC(), Sequence: l.Sequence,
+		Type: typeLog, InstanceID: string(l.InstanceID), Message: &text,
+		Timestamp: l.Timestamp.UTC(), Sequence: l.Sequence,
 	})
 }
 
@@ -160,7 +161,10 @@ func (w *wire) toLog() (Message, error) {
 	if w.Message == nil {
 		return nil, errors.New("message is missing")
 	}
-	l := Log{InstanceID: pool.InstanceID(w.InstanceID), Text: *w.Message, Timestamp: w.Timestamp.UTC(), Sequence: w.Sequence}
+	l := Log{
+		InstanceID: pool.InstanceID(w.InstanceID), Text: *w.Message,
+		Timestamp: w.Timestamp.UTC(), Sequence: w.Sequence,
+	}
 	if err := checkSender(l.InstanceID, l.Timestamp); err != nil {
 		return nil, err
 	}
@@ -194,7 +198,7 @@ func checkSender(id pool.InstanceID, at time.Time) error {
 }
 
 func checkTime(at time.Time) error {
-	at = at.UTC() // the year that is written
+	at = at.UTC() // messages are written in UTC, where the year may be another
 	switch {
 	case at.IsZero():
 		return errors.New("timestamp is missing")
@@ -204,13 +208,12 @@ func checkTime(at time.Time) error {
 	return nil
 }
 
-// unfit reports whether a character has no place in an id, which is printed as it is.
+// unfit reports whether a character must not be part of an id. Ids are printed without quotes.
 func unfit(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }
 
 const excerpt = 200
 
-// Excerpt returns the beginning of a body, at most 200 bytes of it, quoted so
-// that it is safe to print and to log.
+// Excerpt returns the beginning of a body, at most 200 bytes of it, quoted so that it is safe to print and to log.
 func Excerpt(body []byte) string {
 	if len(body) <= excerpt {
 		return strconv.Quote(string(body))
@@ -220,7 +223,7 @@ func Excerpt(body []byte) string {
 
 func quote(s string) string { return Excerpt([]byte(s)) }
 
-// cut returns the beginning of valid UTF-8 text, at most so many bytes of it.
+// cut returns the beginning of valid UTF-8 text, at most the given number of bytes.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text

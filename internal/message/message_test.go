@@ -16,8 +16,10 @@ import (
 
 // The two objects of docs/formats.md, byte for byte.
 const (
-	goldenStatus = `{"type":"status","instance_id":"i-0abc","state":"active","status":"busy","load_estimate":1,"address":"10.0.0.7:20808","timestamp":"2026-11-22T10:00:00.123456789Z","sequence":17}`
-	goldenLog    = `{"type":"log","instance_id":"i-0abc","message":"Processed: 1 6573 primes (65809) in 2","timestamp":"2026-11-22T10:00:02Z","sequence":18}`
+	goldenStatus = `{"type":"status","instance_id":"i-0abc","state":"active","status":"busy","load_estimate":1,` +
+		`"address":"10.0.0.7:20808","timestamp":"2026-11-22T10:00:00.123456789Z","sequence":17}`
+	goldenLog = `{"type":"log","instance_id":"i-0abc","message":"Processed: 1 6573 primes (65809) in 2",` +
+		`"timestamp":"2026-11-22T10:00:02Z","sequence":18}`
 )
 
 // ten is in a zone of its own: what is written must not depend on the writer's.
@@ -116,8 +118,10 @@ func TestEncodeRefuses(t *testing.T) {
 		"id with escape": {func(s *message.Status) { s.InstanceID = "a\x1b[2J" }, `instance_id is "a\x1b[2J", not a name`},
 		"id with C1":     {func(s *message.Status) { s.InstanceID = "a\u009b" }, `instance_id is "a\u009b", not a name`},
 		"id not UTF-8":   {func(s *message.Status) { s.InstanceID = "a\xff" }, `instance_id is "a\xff", not a name`},
-		"id too long":    {func(s *message.Status) { s.InstanceID = pool.InstanceID(strings.Repeat("a", 129)) }, "up to 128 bytes"},
-		"no time":        {func(s *message.Status) { s.Timestamp = time.Time{} }, "timestamp is missing"},
+		"id too long": {
+			func(s *message.Status) { s.InstanceID = pool.InstanceID(strings.Repeat("a", 129)) }, "up to 128 bytes",
+		},
+		"no time": {func(s *message.Status) { s.Timestamp = time.Time{} }, "timestamp is missing"},
 		"year 10000 in UTC": {func(s *message.Status) {
 			s.Timestamp = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -7200))
 		}, "timestamp is in the year 10000"},
@@ -128,7 +132,9 @@ func TestEncodeRefuses(t *testing.T) {
 		"load negative":    {func(s *message.Status) { s.Load = -0.5 }, "load_estimate is -0.5"},
 		"load infinite":    {func(s *message.Status) { s.Load = math.Inf(1) }, "load_estimate is +Inf"},
 		"unknown activity": {func(s *message.Status) { s.Activity = "asleep" }, `status is "asleep", not busy or idle`},
-		"too large":        {func(s *message.Status) { s.Address = strings.Repeat("a", message.MaxSize) }, "the most is 65536"},
+		"too large": {
+			func(s *message.Status) { s.Address = strings.Repeat("a", message.MaxSize) }, "the most is 65536",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -20,14 +20,12 @@ import (
 // ParseFunc reads one message of a status queue.
 type ParseFunc func(body []byte) (Message, error)
 
-// Parsers returns the parsers by the name that the configuration key
-// status_parser gives them.
+// Parsers returns the parsers by the names that the configuration key status_parser has for them.
 func Parsers() map[string]ParseFunc {
 	return map[string]ParseFunc{"std": ParseStd, "lifeguard": ParseLifeguard}
 }
 
-// ParseStd reads a JSON object, or the YAML mapping with :symbol keys that instances of
-// the Ruby CloudMaster send.
+// ParseStd reads a JSON object, or the YAML mapping with :symbol keys that instances of the Ruby CloudMaster send.
 func ParseStd(body []byte) (Message, error) {
 	if len(body) > MaxSize {
 		return nil, fmt.Errorf("message of %d bytes: the most is %d", len(body), MaxSize)
@@ -49,7 +47,7 @@ func ParseStd(body []byte) (Message, error) {
 	return w.message()
 }
 
-// jsonError says which key is wrong, where the document as such is JSON.
+// jsonError says that a body is not JSON or, if it is, which of its keys has a wrong value.
 func jsonError(err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("%s cannot be a JSON %s", wrong.Field, brief(wrong.Value))
@@ -57,10 +55,10 @@ func jsonError(err error) error {
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("message is not JSON: %s", brief(err.Error()))
 	}
-	return fmt.Errorf("timestamp: %s", brief(err.Error())) // the one key that decodes itself
+	return fmt.Errorf("timestamp: %s", brief(err.Error())) // the only key whose type decodes itself
 }
 
-// brief makes one short line of a decoder's error, which may repeat its input.
+// brief turns a decoder's error, which may repeat its input, into one short line.
 func brief(text string) string {
 	text = strings.ToValidUTF8(text, string(utf8.RuneError))
 	return cut(strings.Join(strings.Fields(text), " "), excerpt)
@@ -88,8 +86,8 @@ func decodeSymbols(body []byte, w *wire) error {
 	)
 }
 
-// scalar returns the value of a key; ok is false if it is missing or null. Ruby
-// writes an alias where one string is the value of two keys.
+// scalar returns the value of a key; ok is false if it is missing or null. The value may be an alias: Ruby writes
+// one where the same string is the value of two keys.
 func (s symbols) scalar(key string) (n *yaml.Node, ok bool, err error) {
 	value, ok := s[":"+key]
 	if !ok {
@@ -146,8 +144,8 @@ func (s symbols) time(key string, into *time.Time) error {
 	return err
 }
 
-// layouts are those in which Ruby's YAML and Time#to_s write a time. None names a
-// zone but UTC: what "EDT" means depends on who reads it.
+// layouts are the formats in which Ruby's YAML and Time#to_s write a time. UTC is the only zone that is accepted by
+// name, because names such as "EDT" do not mean the same time everywhere.
 var layouts = []string{
 	time.RFC3339Nano,
 	"2006-01-02 15:04:05.999999999 Z07:00",
@@ -177,8 +175,8 @@ type lifeguard struct {
 
 var isoDuration = regexp.MustCompile(`^P(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$`)
 
-// ParseLifeguard reads <InstanceStatus> documents: busy is active with load 1,
-// anything else active with load 0.
+// ParseLifeguard reads <InstanceStatus> documents. The state "busy" is taken as active with load 1, any other state
+// as active with load 0.
 func ParseLifeguard(body []byte) (Message, error) {
 	if len(body) > MaxSize {
 		return nil, fmt.Errorf("message of %d bytes: the most is %d", len(body), MaxSize)
@@ -208,7 +206,7 @@ func ParseLifeguard(body []byte) (Message, error) {
 	return s, nil
 }
 
-// checkDuration refuses what is no ISO 8601 duration; there may be none.
+// checkDuration returns an error unless d is empty or an ISO 8601 duration.
 func checkDuration(d string) error {
 	if d == "" || isoDuration.MatchString(d) && d != "P" && !strings.HasSuffix(d, "T") {
 		return nil
@@ -216,8 +214,8 @@ func checkDuration(d string) error {
 	return fmt.Errorf("LastInterval is %s, not an ISO 8601 duration", quote(d))
 }
 
-// After reports whether a message with this time and sequence is newer than one with that:
-// the time decides, then the sequence.
+// After reports whether a message with the time at and the sequence seq is newer than one with thanAt and thanSeq.
+// The times decide; between equal times the sequences do.
 func After(at time.Time, seq uint64, thanAt time.Time, thanSeq uint64) bool {
 	return cmp.Or(at.Compare(thanAt), cmp.Compare(seq, thanSeq)) > 0
 }

@@ -40,15 +40,18 @@ func TestParseStdReadsJSON(t *testing.T) {
 			message.Log{InstanceID: "i-0abc", Timestamp: at},
 		},
 		"unknown keys are left": {
-			`{"type":"status","instance_id":"i-0abc","state":"active","load_estimate":1,"connections":[1],"timestamp":"2008-10-22T14:00:00Z"}`,
+			`{"type":"status","instance_id":"i-0abc","state":"active","load_estimate":1,"connections":[1],` +
+				`"timestamp":"2008-10-22T14:00:00Z"}`,
 			status(nil),
 		},
 		"a time in another zone is read as UTC": {
-			`{"type":"status","instance_id":"i-0abc","state":"active","load_estimate":1,"timestamp":"2008-10-22T10:00:00-04:00"}`,
+			`{"type":"status","instance_id":"i-0abc","state":"active","load_estimate":1,` +
+				`"timestamp":"2008-10-22T10:00:00-04:00"}`,
 			status(nil),
 		},
 		"load over 1": {
-			`{"type":"status","instance_id":"i-0abc","state":"active","load_estimate":1.25e0,"timestamp":"2008-10-22T14:00:00Z"}`,
+			`{"type":"status","instance_id":"i-0abc","state":"active","load_estimate":1.25e0,` +
+				`"timestamp":"2008-10-22T14:00:00Z"}`,
 			status(func(s *message.Status) { s.Load = 1.25 }),
 		},
 	}
@@ -78,8 +81,11 @@ func TestParseStdReadsRubysYAML(t *testing.T) {
 		body string
 		want message.Message
 	}{
-		"Syck, local time": {head + "2008-10-22 10:00:00.250000 -04:00\n", status(func(s *message.Status) { s.Timestamp = at.Add(250 * time.Millisecond) })},
-		"Syck, UTC":        {head + "2008-10-22 14:00:00.000000 Z\n", status(nil)},
+		"Syck, local time": {
+			head + "2008-10-22 10:00:00.250000 -04:00\n",
+			status(func(s *message.Status) { s.Timestamp = at.Add(250 * time.Millisecond) }),
+		},
+		"Syck, UTC": {head + "2008-10-22 14:00:00.000000 Z\n", status(nil)},
 		"Psych, local time": {
 			head + "2008-10-22 16:00:00.123456789 +02:00\n",
 			status(func(s *message.Status) { s.Timestamp = at.Add(123456789) }),
@@ -91,11 +97,13 @@ func TestParseStdReadsRubysYAML(t *testing.T) {
 		"Time#to_s of 1.8, UTC": {head + "\"Wed Oct 22 14:00:00 UTC 2008\"\n", status(nil)},
 		"Time#xmlschema":        {head + "'2008-10-22T10:00:00-04:00'\n", status(nil)},
 		"any order, no dashes, more keys": {
-			":timestamp: 2008-10-22 14:00:00 Z\n:connections: 3\n:load_estimate: 0.3\n:state: active\n:instance_id: i-0abc\n:type: status",
+			":timestamp: 2008-10-22 14:00:00 Z\n:connections: 3\n:load_estimate: 0.3\n:state: active\n:instance_id: i-0abc\n" +
+				":type: status",
 			status(func(s *message.Status) { s.Load = 0.3 }),
 		},
 		"symbols as values": {
-			"---\n:type: :status\n:instance_id: i-0abc\n:state: :active\n:status: :idle\n:load_estimate: 0\n:timestamp: 2008-10-22 14:00:00 Z\n",
+			"---\n:type: :status\n:instance_id: i-0abc\n:state: :active\n:status: :idle\n:load_estimate: 0\n" +
+				":timestamp: 2008-10-22 14:00:00 Z\n",
 			status(func(s *message.Status) { s.Load, s.Activity = 0, message.Idle }),
 		},
 		"all keys": {
@@ -104,7 +112,8 @@ func TestParseStdReadsRubysYAML(t *testing.T) {
 		},
 		"nil is nothing": {head + "2008-10-22 14:00:00 Z\n:status: \n:address: ~\n:sequence: null\n", status(nil)},
 		"one string twice": {
-			"---\n:type: status\n:instance_id: &1 i-0abc\n:state: active\n:address: *1\n:load_estimate: 1\n:timestamp: 2008-10-22 14:00:00 Z\n",
+			"---\n:type: status\n:instance_id: &1 i-0abc\n:state: active\n:address: *1\n:load_estimate: 1\n" +
+				":timestamp: 2008-10-22 14:00:00 Z\n",
 			status(func(s *message.Status) { s.Address = "i-0abc" }),
 		},
 		"a number for an id": {
@@ -112,11 +121,13 @@ func TestParseStdReadsRubysYAML(t *testing.T) {
 			message.Log{InstanceID: "17", Text: "up", Timestamp: at},
 		},
 		"log": {
-			"--- \n:type: log\n:instance_id: i-0abc\n:message: \"Processed: 1 6573 primes (65809) in 2\"\n:timestamp: 2008-10-22 14:00:00.000000 Z\n",
+			"--- \n:type: log\n:instance_id: i-0abc\n:message: \"Processed: 1 6573 primes (65809) in 2\"\n" +
+				":timestamp: 2008-10-22 14:00:00.000000 Z\n",
 			message.Log{InstanceID: "i-0abc", Text: "Processed: 1 6573 primes (65809) in 2", Timestamp: at},
 		},
 		"log of several lines that begin with a colon": {
-			"---\n:type: log\n:instance_id: i-0abc\n:message: |-\n  :first\n  second\n:timestamp: 2008-10-22 14:00:00.000000 Z\n",
+			"---\n:type: log\n:instance_id: i-0abc\n:message: |-\n  :first\n  second\n" +
+				":timestamp: 2008-10-22 14:00:00.000000 Z\n",
 			message.Log{InstanceID: "i-0abc", Text: ":first\nsecond", Timestamp: at},
 		},
 	}
@@ -163,7 +174,9 @@ func TestParseStdRefuses(t *testing.T) {
 		"timestamp no time":    {with(`2026-11-22T10:00:00.123456789Z`, `yesterday`), "timestamp: parsing time"},
 		"timestamp a number":   {with(`"2026-11-22T10:00:00.123456789Z"`, `1`), "timestamp: Time.UnmarshalJSON"},
 		"negative sequence":    {with(`:17`, `:-17`), "sequence cannot be a JSON number -17"},
-		"log without message":  {`{"type":"log","instance_id":"i-0abc","timestamp":"2026-11-22T10:00:02Z"}`, "message is missing"},
+		"log without message": {
+			`{"type":"log","instance_id":"i-0abc","timestamp":"2026-11-22T10:00:02Z"}`, "message is missing",
+		},
 		"log without id":       {`{"type":"log","message":"","timestamp":"2026-11-22T10:00:02Z"}`, "instance_id is missing"},
 		"YAML without colons":  {"type: status\n", "type is missing"},
 		"YAML, key twice":      {yaml + yaml, "already defined"},
@@ -240,8 +253,11 @@ func TestParsersErrorsAreShort(t *testing.T) {
 }
 
 func lifeguard(id, state, interval, timestamp string) string {
-	return `<?xml version="1.0" encoding="UTF-8"?>` + "\n<InstanceStatus>\n  <InstanceId>" + id + "</InstanceId>\n  <State>" + state +
-		"</State>\n  <LastInterval>" + interval + "</LastInterval>\n  <Timestamp>" + timestamp + "</Timestamp>\n</InstanceStatus>\n"
+	return `<?xml version="1.0" encoding="UTF-8"?>` + "\n<InstanceStatus>\n" +
+		"  <InstanceId>" + id + "</InstanceId>\n" +
+		"  <State>" + state + "</State>\n" +
+		"  <LastInterval>" + interval + "</LastInterval>\n" +
+		"  <Timestamp>" + timestamp + "</Timestamp>\n</InstanceStatus>\n"
 }
 
 func TestParseLifeguard(t *testing.T) {
@@ -260,7 +276,8 @@ func TestParseLifeguard(t *testing.T) {
 		"a long interval":    {lifeguard("i-0abc", "busy", "P0Y0M1W2DT3H4M5.250S", "2008-10-22T14:00:00Z"), busy},
 		"no interval":        {lifeguard("i-0abc", "busy", "", "2008-10-22T14:00:00Z"), busy},
 		"a namespace": {
-			`<InstanceStatus xmlns="urn:x"><InstanceId>i-0abc</InstanceId><State>busy</State><Timestamp>2008-10-22T14:00:00Z</Timestamp><New/></InstanceStatus>`, busy,
+			`<InstanceStatus xmlns="urn:x"><InstanceId>i-0abc</InstanceId><State>busy</State>` +
+				`<Timestamp>2008-10-22T14:00:00Z</Timestamp><New/></InstanceStatus>`, busy,
 		},
 	}
 	for name, c := range cases {
@@ -312,7 +329,8 @@ func TestParsersByName(t *testing.T) {
 func BenchmarkParseStd(b *testing.B) {
 	for name, body := range map[string][]byte{
 		"json": []byte(goldenStatus),
-		"yaml": []byte(":type: status\n:instance_id: i-0abc\n:state: active\n:load_estimate: 1\n:timestamp: 2008-10-22 10:00:00.250000 -04:00\n"),
+		"yaml": []byte(":type: status\n:instance_id: i-0abc\n:state: active\n:load_estimate: 1\n" +
+			":timestamp: 2008-10-22 10:00:00.250000 -04:00\n"),
 		"junk": bytes.Repeat([]byte("\xa7"), 200),
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -1,2 +1,2 @@
-// Package treetest holds the rules that the whole repository keeps and no linter checks; it is all tests.
+// Package treetest checks the rules of the whole repository that no linter checks. It consists of tests only.
 package treetest

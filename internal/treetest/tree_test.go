@@ -36,8 +36,11 @@ func root(t *testing.T) string {
 	}
 }
 
-// files returns the paths of all files with the suffix, relative to the root. Hidden
-// directories, test data and what programs write are no part of the tree.
+// noSources are directories with test data, and with what programs write.
+var noSources = []string{"testdata", "vendor", "bin", "var"}
+
+// files returns the paths of all files with the suffix, relative to the root. Hidden directories and noSources are
+// left out.
 func files(t *testing.T, root, suffix string) []string {
 	t.Helper()
 	var out []string
@@ -45,7 +48,7 @@ func files(t *testing.T, root, suffix string) []string {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"testdata", "vendor", "bin", "var"}, d.Name())) {
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains(noSources, d.Name())) {
 			return fs.SkipDir
 		}
 		if !d.IsDir() && strings.HasSuffix(path, suffix) {
@@ -125,7 +128,8 @@ func TestNoInit(t *testing.T) {
 	for path, f := range sources(t, root(t), fset) {
 		for _, decl := range f.Decls {
 			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
-				t.Errorf("%s:%d: an init function, want what it does called by who needs it", path, fset.Position(fn.Pos()).Line)
+				t.Errorf("%s:%d: got an init function, want a function that is called where it is needed", path,
+					fset.Position(fn.Pos()).Line)
 			}
 		}
 	}

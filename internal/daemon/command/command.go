@@ -1,6 +1,5 @@
-// Package command is what programs with sub-commands share: a root command that
-// reports misuse the way daemon.Main wants it. It is apart from package daemon so
-// that programs without sub-commands do not link cobra.
+// Package command is what programs with sub-commands share: a root command that reports wrong usage in the way that
+// daemon.Main expects. It is not part of package daemon so that programs without sub-commands do not link cobra.
 package command
 
 import (
@@ -12,8 +11,8 @@ import (
 	"cloudmaster/internal/daemon"
 )
 
-// NewRoot returns the root command of a program. It does nothing itself: without
-// a sub-command, or with one that does not exist, it is a usage error.
+// NewRoot returns the root command of a program. It does nothing itself: to call it without a sub-command, or with one
+// that does not exist, is a usage error.
 func NewRoot(name, short string, args []string, stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use: name, Short: short, Version: daemon.Version(),

@@ -28,7 +28,9 @@ func TestRoot(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			root := command.NewRoot("prog", "test", c.args, &out, &out)
-			root.AddCommand(&cobra.Command{Use: "go", Args: command.NoArgs, Run: func(cmd *cobra.Command, _ []string) { cmd.Print("gone") }})
+			root.AddCommand(&cobra.Command{
+				Use: "go", Args: command.NoArgs, Run: func(cmd *cobra.Command, _ []string) { cmd.Print("gone") },
+			})
 			err := root.ExecuteContext(t.Context())
 			got := ""
 			if err != nil {

@@ -7,7 +7,9 @@ import (
 )
 
 func FuzzParse(f *testing.F) {
-	for _, body := range []string{"1|6573", "1|6573\r\n", "abc", "1|", "1|-5", "1|0", "1|99999999999", "\xff|1", "007|007"} {
+	for _, body := range []string{
+		"1|6573", "1|6573\r\n", "abc", "1|", "1|-5", "1|0", "1|99999999999", "\xff|1", "007|007",
+	} {
 		f.Add([]byte(body), primesjob.DefaultCeiling)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, ceiling int) {

@@ -1,5 +1,5 @@
-// Package app is the program feed-primes: it connects to the broker, sends the jobs
-// that it was asked for, and says what it has sent.
+// Package app is the program feed-primes: it connects to the broker, sends the jobs that it was asked for, and prints
+// what it has sent.
 package app
 
 import (
@@ -25,14 +25,14 @@ const Name = "feed-primes"
 // policyFile has the rights that the program needs on AWS, for the advice in errors.
 const policyFile = "deploy/aws/feed-primes.json"
 
-// many is how many jobs are worth a progress display.
+// many is the number of jobs from which on progress is shown as a bar.
 const many = 1000
 
 // Program is feed-primes with what main decides.
 type Program struct {
 	Openers  backend.Openers      // the message brokers it can speak to
 	Stdin    io.Reader            // jobs, if they are asked for with -
-	Terminal func(io.Writer) bool // whether somebody watches; nil means nobody does
+	Terminal func(io.Writer) bool // whether a writer is a terminal; nil: none is
 }
 
 // Run sends jobs until all are sent or ctx ends.
@@ -55,10 +55,10 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	return errors.Join(err, b.Close())
 }
 
-// errTimeout is why we stopped waiting for the broker.
+// errTimeout is the cause of a context that ended because --timeout was over.
 var errTimeout = errors.New("the time for it is over")
 
-// connect opens the broker, waiting for it as long as the timeout says, and the queue.
+// connect opens the backend, for which it waits as long as the timeout says, and the queue.
 func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (backend.Backend, queue.Queue, error) {
 	timed, cancel := context.WithTimeoutCause(ctx, set.timeout, errTimeout)
 	defer cancel()
@@ -67,8 +67,8 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 	})
 	if err != nil {
 		if context.Cause(timed) == errTimeout { //nolint:errorlint // our own, and never wrapped
-			return nil, nil, fmt.Errorf("no broker at %s within %s: start the controller, or say where the broker is with --backend: %w",
-				backend.Redacted(set.backend), set.timeout, err)
+			return nil, nil, fmt.Errorf("no broker at %s within %s: start the controller, "+
+				"or say where the broker is with --backend: %w", backend.Redacted(set.backend), set.timeout, err)
 		}
 		if ctx.Err() != nil {
 			return nil, nil, unfinished(ctx, 0, err)
@@ -78,8 +78,8 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 	q, err := b.Queue(timed, set.queue)
 	switch {
 	case errors.Is(err, queue.ErrNotFound):
-		err = fmt.Errorf("there is no queue %s at %s: start the controller or, on AWS, run controller setup, which create it; or choose another with --queue: %w",
-			set.queue, backend.Redacted(set.backend), err)
+		err = fmt.Errorf("there is no queue %s at %s: start the controller or, on AWS, run controller setup, "+
+			"which create it; or choose another with --queue: %w", set.queue, backend.Redacted(set.backend), err)
 	case err != nil:
 		err = fmt.Errorf("open queue %s: %w", set.queue, err)
 	default:
@@ -89,7 +89,9 @@ func (p Program) connect(ctx context.Context, set settings, stderr io.Writer) (b
 }
 
 // feed sends what the settings ask for.
-func (p Program) feed(ctx context.Context, set settings, q queue.Queue, hints *hint.Sender, stdout, stderr io.Writer) error {
+func (p Program) feed(
+	ctx context.Context, set settings, q queue.Queue, hints *hint.Sender, stdout, stderr io.Writer,
+) error {
 	seed := set.seed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -117,10 +119,10 @@ func (p Program) feed(ctx context.Context, set settings, q queue.Queue, hints *h
 	return nil
 }
 
-// unfinished says what is known about jobs that were to be sent.
+// unfinished says how many jobs were sent when the feed ended early.
 func unfinished(ctx context.Context, sent int, err error) error {
 	reason := err
-	if ctx.Err() != nil { // the cause is not wrapped: an unfinished feed is no success
+	if ctx.Err() != nil { // not wrapped: daemon.Main would take a wrapped stop for success
 		reason = errors.New("stopped")
 	}
 	if doubt, ok := errors.AsType[*feed.Doubt](err); ok {
@@ -129,8 +131,9 @@ func unfinished(ctx context.Context, sent int, err error) error {
 	return fmt.Errorf("sent %d jobs: %w", sent, reason)
 }
 
-// display returns what tells of sent jobs: a line for each, and for many jobs a bar on
-// a terminal, which is then spared the lines.
+// display returns the function that shows sent jobs, and one that ends the display. Each job is a line on stdout. For
+// many jobs there is a bar on stderr as well if that is a terminal; if stdout is a terminal, too, the lines are left
+// out.
 func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]primesjob.Job), done func()) {
 	total := len(set.jobs) + set.random
 	lines := func(jobs []primesjob.Job) {
@@ -147,7 +150,7 @@ func (p Program) display(set settings, stdout, stderr io.Writer) (tell func([]pr
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("jobs"),
 		progressbar.OptionSetPredictTime(true))
 	return func(jobs []primesjob.Job) {
-			_ = bar.Add(len(jobs)) // a display that fails is no reason to stop
+			_ = bar.Add(len(jobs)) // an error of the display is no reason to stop
 			if !quiet {
 				lines(jobs)
 			}

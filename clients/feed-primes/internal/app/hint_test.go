@@ -33,10 +33,14 @@ func TestHints(t *testing.T) {
 		fail   bool // hints cannot be sent
 		want   int
 	}{
-		"one job":                 {args: []string{"1"}, queues: []string{"primes-work", "primes-status"}, want: 1},
-		"many at once":            {args: []string{"3500"}, queues: []string{"primes-work", "primes-status"}, want: 2},
-		"ten seconds":             {args: []string{"--rate", "10", "101"}, queues: []string{"primes-work", "primes-status"}, want: 11},
-		"by the deployment":       {args: []string{"--queue", "primes-work-demo"}, queues: []string{"primes-work-demo", "primes-status-demo"}, want: 1},
+		"one job":      {args: []string{"1"}, queues: []string{"primes-work", "primes-status"}, want: 1},
+		"many at once": {args: []string{"3500"}, queues: []string{"primes-work", "primes-status"}, want: 2},
+		"ten seconds": {
+			args: []string{"--rate", "10", "101"}, queues: []string{"primes-work", "primes-status"}, want: 11,
+		},
+		"by the deployment": {
+			args: []string{"--queue", "primes-work-demo"}, queues: []string{"primes-work-demo", "primes-status-demo"}, want: 1,
+		},
 		"as it is told":           {args: []string{"--status-queue", "s"}, queues: []string{"primes-work", "s"}, want: 1},
 		"none wanted":             {args: []string{"--status-queue", ""}, queues: []string{"primes-work", "primes-status"}},
 		"of a name without form":  {args: []string{"--queue", "jobs"}, queues: []string{"jobs", "primes-status"}},
@@ -63,11 +67,11 @@ func TestHints(t *testing.T) {
 				if c.tells {
 					opened = b
 				}
-				program := app.Program{Openers: backend.Openers{"mem": func(context.Context, *url.URL, backend.Options) (backend.Backend, error) {
-					return opened, nil
-				}}}
+				open := func(context.Context, *url.URL, backend.Options) (backend.Backend, error) { return opened, nil }
+				program := app.Program{Openers: backend.Openers{"mem": open}}
 				var stdout, stderr bytes.Buffer
-				if err := program.Run(t.Context(), append([]string{"--backend", "mem:x"}, c.args...), &stdout, &stderr); err != nil {
+				args := append([]string{"--backend", "mem:x"}, c.args...)
+				if err := program.Run(t.Context(), args, &stdout, &stderr); err != nil {
 					t.Fatal(err)
 				}
 				got := queues[1].Bodies()

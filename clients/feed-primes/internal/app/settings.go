@@ -45,7 +45,7 @@ type settings struct {
 
 	jobs    []primesjob.Job // given one by one
 	random  int             // how many of random size
-	lines   bool            // and those on standard input
+	lines   bool            // those on standard input, too
 	first   int
 	max     int
 	ceiling int
@@ -64,11 +64,14 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	fs.IntVar(&s.first, "first-id", 1, "`id` of the first job of random size; the next have the next ids")
 	fs.Uint64Var(&s.seed, "seed", 0, "send the same random jobs for the same `number` (default 0: others each time)")
 	fs.Float64Var(&s.rate, "rate", 0, "send so many `jobs` per second (default as fast as the queue takes them)")
-	fs.IntVar(&s.ceiling, "ceiling", primesjob.DefaultCeiling, "refuse a job with an N above this; the workers have the same setting")
+	fs.IntVar(&s.ceiling, "ceiling", primesjob.DefaultCeiling,
+		"refuse a job with an N above this; the workers' setting is max_n")
 	fs.StringVar(&s.backend, "backend", defaultBackend, "`address` of the message broker")
 	fs.StringVar(&s.queue, "queue", defaultQueue, "`name` of the work queue")
 	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "wait for a broker that is not there for so long")
-	fs.StringVar(&s.status, "status-queue", "", "`name` of the status queue, for a hint where the work queue cannot tell of jobs by itself; \"\" for none (default: --queue with -status in place of -work)")
+	fs.StringVar(&s.status, "status-queue", "", "`name` of the status queue, "+
+		"for a hint where the work queue cannot tell of jobs by itself; \"\" for none "+
+		"(default: --queue with -status in place of -work)")
 	if err := daemon.Parse(fs, args, nil); err != nil {
 		return settings{}, err
 	}
@@ -81,7 +84,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	return s, nil
 }
 
-// readJobs finds out what is to be sent, and returns what is wrong with that.
+// readJobs reads from flags and arguments which jobs are to be sent, and returns what is wrong with them.
 func (s *settings) readJobs(jobs []string) (problems []string) {
 	for _, text := range jobs {
 		job, err := primesjob.Parse([]byte(text), s.ceiling)
@@ -98,7 +101,8 @@ func (s *settings) readJobs(jobs []string) (problems []string) {
 	case len(args) == 1:
 		n, err := strconv.Atoi(args[0])
 		if err != nil || n < 1 {
-			problems = append(problems, fmt.Sprintf("the number of jobs must be a number from 1 on, or - for standard input, got %q", args[0]))
+			problems = append(problems,
+				fmt.Sprintf("the number of jobs must be a number from 1 on, or - for standard input, got %q", args[0]))
 		}
 		s.random = n
 	case len(jobs) == 0:

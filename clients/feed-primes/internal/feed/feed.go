@@ -10,19 +10,18 @@ import (
 	"cloudmaster/internal/sample/primesjob"
 )
 
-// batch is how many jobs are sent in one call: enough that the way to the broker does
-// not count, few enough that an error leaves little doubt about what was sent.
+// batch is how many jobs are sent in one call. It is large enough that the time of a call hardly counts, and small
+// enough that an error leaves it open for only a few jobs whether they were sent.
 const batch = 1000
 
-// sender is the work queue.
+// sender is what is needed of the work queue.
 type sender interface {
 	Send(ctx context.Context, bodies ...[]byte) error
 }
 
 // Source gives jobs.
 type Source interface {
-	// Next returns at least 1 and up to most jobs, without waiting for more than the
-	// first; none at the end.
+	// Next returns from 1 to most jobs, and none at the end. It waits for the first job only.
 	Next(ctx context.Context, most int) ([]primesjob.Job, error)
 }
 
@@ -32,7 +31,7 @@ type Options struct {
 	Sent func(jobs []primesjob.Job) // told when the broker has stored them; may be nil
 }
 
-// Doubt is the error of a send: how much of it the broker has stored is not known.
+// Doubt is the error of a failed send. It is not known how many of the jobs the broker has stored.
 type Doubt struct {
 	Jobs int // in the batch
 	Err  error
@@ -72,7 +71,7 @@ func Run(ctx context.Context, queue sender, opts Options, sources ...Source) (se
 	return sent, nil
 }
 
-// pace returns the size of batches and what spaces them: some ten a second.
+// pace returns the size of batches and the limiter that spaces them, so that about ten are sent each second.
 func pace(perSecond float64) (most int, limit *rate.Limiter) {
 	if perSecond <= 0 {
 		return batch, rate.NewLimiter(rate.Inf, 0)

@@ -54,7 +54,9 @@ func TestRunTellsWhatIsCertain(t *testing.T) {
 	q := newQueue()
 	q.FailAfter(memqueue.OpSend, 2, away)
 	told := 0
-	sent, err := feed.Run(t.Context(), q, feed.Options{Sent: func(jobs []primesjob.Job) { told += len(jobs) }}, feed.NewRandom(2500, 1, 10, 1))
+	sent, err := feed.Run(t.Context(), q, feed.Options{
+		Sent: func(jobs []primesjob.Job) { told += len(jobs) },
+	}, feed.NewRandom(2500, 1, 10, 1))
 	doubt, ok := errors.AsType[*feed.Doubt](err)
 	if !ok || !errors.Is(err, away) || doubt.Jobs != 500 {
 		t.Errorf("got %v, want a doubt about 500 jobs because %v", err, away)
@@ -161,13 +163,21 @@ func TestLines(t *testing.T) {
 			`f:1: job is not of the form ID|N: it has no "|"`, "f:3: job's N is 0: the least is 1",
 			`f:4: job's N is "101", more than the ceiling of 100`, "f:6: job is not UTF-8 text",
 		}},
-		"long line":         {"1|2\n" + long + "|5\n2|3\n", []string{"1|2", "2|3"}, []string{"f:2: line is longer than 4096 bytes"}},
+		"long line": {
+			"1|2\n" + long + "|5\n2|3\n", []string{"1|2", "2|3"}, []string{"f:2: line is longer than 4096 bytes"},
+		},
 		"long line at last": {"1|2\n" + long, []string{"1|2"}, []string{"f:2: line is longer than 4096 bytes"}},
-		"only bad ones":     {"a\nb\n", nil, []string{`f:1: job is not of the form ID|N: it has no "|"`, `f:2: job is not of the form ID|N: it has no "|"`}},
+		"only bad ones": {
+			"a\nb\n", nil,
+			[]string{`f:1: job is not of the form ID|N: it has no "|"`, `f:2: job is not of the form ID|N: it has no "|"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, in := range []io.Reader{strings.NewReader(c.in), iotest.OneByteReader(strings.NewReader(c.in)), iotest.DataErrReader(strings.NewReader(c.in))} {
+			for _, in := range []io.Reader{
+				strings.NewReader(c.in), iotest.OneByteReader(strings.NewReader(c.in)),
+				iotest.DataErrReader(strings.NewReader(c.in)),
+			} {
 				got, refused, err := readAll(t, in, 3)
 				if err != nil || !slices.Equal(got, c.want) || !slices.Equal(refused, c.refused) {
 					t.Errorf("got %q, refused %q, %v, want %q, refused %q", got, refused, err, c.want, c.refused)
@@ -203,7 +213,7 @@ func TestLinesReadError(t *testing.T) {
 	}
 }
 
-// TestLinesAreGivenAsTheyCome: who types a job need not type a thousand before one is sent.
+// TestLinesAreGivenAsTheyCome: a job that is typed is sent at once, not only when a batch is full.
 func TestLinesAreGivenAsTheyCome(t *testing.T) {
 	t.Parallel()
 	r, w := io.Pipe()

@@ -49,11 +49,10 @@ func (l *List) Next(_ context.Context, most int) ([]primesjob.Job, error) {
 	return jobs, nil
 }
 
-// longestLine is more than any job takes, and bounds what a file without line ends costs.
+// longestLine is longer than any job. It bounds the memory that a file without line ends takes.
 const longestLine = 4 << 10
 
-// Lines reads jobs, one on each line, and goes on after lines that are none. Blank
-// lines are passed over.
+// Lines reads jobs, one on each line. It goes on after lines that are not jobs, and skips blank ones.
 type Lines struct {
 	name    string
 	ceiling int
@@ -75,9 +74,8 @@ type lines struct {
 	refused []error
 }
 
-// Next implements Source. It returns when ctx ends, even if a read waits for a
-// terminal or a pipe: nothing can interrupt that, so its goroutine ends when the
-// read does. The source must not be used any more then.
+// Next implements Source. It returns when ctx ends, even while a read waits for a terminal or a pipe. Such a read
+// cannot be interrupted, so its goroutine ends only when the read does, and the source must not be used any more.
 func (l *Lines) Next(ctx context.Context, most int) ([]primesjob.Job, error) {
 	for l.err == nil {
 		done := make(chan lines, 1)
@@ -108,21 +106,22 @@ func (l *Lines) read(most int) (got lines) {
 		switch job, err := primesjob.Parse(line, l.ceiling); {
 		case len(bytes.TrimSpace(line)) == 0:
 		case !whole:
-			got.refused = append(got.refused, fmt.Errorf("%s:%d: line is longer than %d bytes", l.name, l.line, longestLine))
+			got.refused = append(got.refused,
+				fmt.Errorf("%s:%d: line is longer than %d bytes", l.name, l.line, longestLine))
 		case err != nil:
 			got.refused = append(got.refused, fmt.Errorf("%s:%d: %w", l.name, l.line, err))
 		default:
 			got.jobs = append(got.jobs, job)
 		}
 		if l.in.Buffered() == 0 {
-			break // somebody types: what there is goes out now
+			break // somebody may be typing: do not wait for the next line before these jobs are sent
 		}
 	}
 	return got
 }
 
-// readLine returns the next line, and of one that is too long only the beginning. The
-// end, or an error, is kept in l.err. The line is valid until the next call.
+// readLine returns the next line, or only the beginning of one that is too long. The end of the input, or an error, is
+// kept in l.err. The line is valid until the next call.
 func (l *Lines) readLine() (line []byte, whole bool) {
 	l.line++
 	line, l.err = l.in.ReadSlice('\n')

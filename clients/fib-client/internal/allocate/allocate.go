@@ -21,12 +21,12 @@ import (
 	"unicode"
 )
 
-// DefaultTimeout bounds one question, if Options do not.
+// DefaultTimeout bounds one question if Options.Timeout is 0.
 const DefaultTimeout = 10 * time.Second
 
 const (
 	maxBody   = 64 << 10
-	maxDetail = 200 // characters of the allocator's words that are shown to people
+	maxDetail = 200 // characters of the allocator's text that are shown to people
 )
 
 // Options of a Client; the zero value works.
@@ -86,7 +86,7 @@ func (c *Client) ask(ctx context.Context, pool string) (Server, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
-			err = wrapped.Err // the address is in our own words
+			err = wrapped.Err // without the address, which Ask names
 		}
 		return Server{}, fmt.Errorf("%w: is it running there? --allocator names another", err)
 	}
@@ -145,7 +145,7 @@ func retryAfter(header string) time.Duration {
 	return 0
 }
 
-// clean makes a stranger's words fit for one line on a terminal.
+// clean makes text from the network fit for one line on a terminal.
 func clean(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

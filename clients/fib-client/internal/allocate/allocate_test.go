@@ -48,7 +48,8 @@ func fake(t *testing.T, a answer) (client *allocate.Client, got *[]string) {
 
 func TestAskReturnsTheServer(t *testing.T) {
 	t.Parallel()
-	client, requests := fake(t, answer{201, "application/json", "", `{"id":"i-1","address":"10.0.0.7:20808","load_estimate":0.3,"more":1}`})
+	client, requests := fake(t,
+		answer{201, "application/json", "", `{"id":"i-1","address":"10.0.0.7:20808","load_estimate":0.3,"more":1}`})
 	got, err := client.Ask(t.Context(), "fib")
 	want := allocate.Server{ID: "i-1", Address: "10.0.0.7:20808", Load: 0.3}
 	if err != nil || got != want {
@@ -109,14 +110,20 @@ func TestOtherAnswersAreErrorsThatNameTheAllocator(t *testing.T) {
 		in   answer
 		want string
 	}{
-		"unknown pool":            {answer{404, "application/problem+json", "", `{"detail":"no pool named fob"}`}, "404 Not Found: no pool named fob"},
-		"503 of somebody else":    {answer{503, "text/html", "60", "<h1>Bad gateway</h1>"}, "bad answer: 503 Service Unavailable"},
-		"503 without a sentence":  {answer{503, "application/problem+json", "60", "{}"}, "bad answer: 503"},
-		"problem is not JSON":     {answer{503, "application/problem+json", "60", `{"detail":"x`}, "bad answer: 503"},
-		"some other success":      {answer{200, "application/json", "", `{"address":"h:1"}`}, "bad answer: 200 OK"},
-		"not JSON":                {answer{201, "application/json", "", "hello"}, "bad answer: invalid character"},
-		"no address":              {answer{201, "application/json", "", "{}"}, `address must be host:port, not ""`},
-		"address without a port":  {answer{201, "application/json", "", `{"address":"host"}`}, `address must be host:port, not "host"`},
+		"unknown pool": {
+			answer{404, "application/problem+json", "", `{"detail":"no pool named fob"}`}, "404 Not Found: no pool named fob",
+		},
+		"503 of somebody else": {
+			answer{503, "text/html", "60", "<h1>Bad gateway</h1>"}, "bad answer: 503 Service Unavailable",
+		},
+		"503 without a sentence": {answer{503, "application/problem+json", "60", "{}"}, "bad answer: 503"},
+		"problem is not JSON":    {answer{503, "application/problem+json", "60", `{"detail":"x`}, "bad answer: 503"},
+		"some other success":     {answer{200, "application/json", "", `{"address":"h:1"}`}, "bad answer: 200 OK"},
+		"not JSON":               {answer{201, "application/json", "", "hello"}, "bad answer: invalid character"},
+		"no address":             {answer{201, "application/json", "", "{}"}, `address must be host:port, not ""`},
+		"address without a port": {
+			answer{201, "application/json", "", `{"address":"host"}`}, `address must be host:port, not "host"`,
+		},
 		"address of another type": {answer{201, "application/json", "", `{"address":7}`}, "bad answer: json"},
 		"endless":                 {answer{201, "application/json", "", strings.Repeat("[", 1<<20)}, "bad answer"},
 	} {
@@ -124,7 +131,8 @@ func TestOtherAnswersAreErrorsThatNameTheAllocator(t *testing.T) {
 			t.Parallel()
 			client, _ := fake(t, c.in)
 			_, err := client.Ask(t.Context(), "fib")
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "ask allocator http://127.0.0.1:") {
+			if err == nil || !strings.Contains(err.Error(), c.want) ||
+				!strings.HasPrefix(err.Error(), "ask allocator http://127.0.0.1:") {
 				t.Errorf("got %v, want the allocator's address and %q", err, c.want)
 			}
 		})
@@ -144,7 +152,9 @@ func TestAnAllocatorThatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = client.Ask(t.Context(), "fib")
-	for _, want := range []string{"ask allocator " + url, "connection refused", "is it running there? --allocator names another"} {
+	for _, want := range []string{
+		"ask allocator " + url, "connection refused", "is it running there? --allocator names another",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}

@@ -1,9 +1,8 @@
 // Package app is fib-client: it asks the allocator for a server, connects, and prints
 // Fibonacci numbers, one per interval, one per line.
 //
-// If its server goes away it looks for another, through the allocator, and goes on;
-// since each connection has its own sequence it says on standard error that the numbers
-// begin anew. Standard output carries numbers and nothing else, but for
+// If its server goes away it asks the allocator for another and goes on. Each connection has its own sequence, so it
+// then says on standard error that the numbers start again. Standard output has numbers and nothing else, except for
 // the one line that says that no server is running.
 package app
 
@@ -29,6 +28,14 @@ const (
 	defaultPool      = "fib"
 	dialTimeout      = 10 * time.Second
 )
+
+const usage = `fib-client asks the allocator for a fib server and prints Fibonacci numbers.
+
+Usage:
+  %s [flags]
+
+Flags:
+%s`
 
 type settings struct {
 	allocator, pool, server string
@@ -67,7 +74,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
 	fs.SetOutput(stdout)
 	fs.Usage = func() {
-		fmt.Fprintf(stdout, "fib-client asks the allocator for a fib server and prints Fibonacci numbers.\n\nUsage:\n  %s [flags]\n\nFlags:\n%s", Name, fs.FlagUsages())
+		fmt.Fprintf(stdout, usage, Name, fs.FlagUsages())
 	}
 	fs.StringVar(&s.allocator, "allocator", defaultAllocator, "`URL` of the allocator")
 	fs.StringVar(&s.pool, "pool", defaultPool, "pool to ask for")

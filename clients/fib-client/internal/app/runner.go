@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// giveUpAfter is how long a client that does not --wait looks for another server.
+	// giveUpAfter is how long the program looks for another server if it was not called with --wait.
 	giveUpAfter = 5 * time.Minute
 
 	minBackoff    = 200 * time.Millisecond
 	maxBackoff    = 10 * time.Second
-	minRetryAfter = time.Second // an allocator may say less, but we are not alone
+	minRetryAfter = time.Second // used if the allocator says less, because it has other clients as well
 	maxRetryAfter = 5 * time.Minute
 )
 
@@ -43,13 +43,13 @@ type runner struct {
 	since    time.Time // of the first of these failures
 }
 
-// unreachableError is about a server that the allocator has named.
+// unreachableError is an error of a server that the allocator has named.
 type unreachableError struct{ err error }
 
 func (e *unreachableError) Error() string { return e.err.Error() }
 func (e *unreachableError) Unwrap() error { return e.err }
 
-// outputError is about our own standard output.
+// outputError is an error of our own standard output.
 type outputError struct{ err error }
 
 func (e *outputError) Error() string { return "write the number: " + e.err.Error() }
@@ -115,7 +115,7 @@ func (r *runner) find(ctx context.Context) (address string, err error) {
 	return s.Address, err
 }
 
-// away marks an error after which the allocator may know better.
+// away marks an error of a server after which the allocator may name another.
 func (r *runner) away(err error) error {
 	if r.allocator == nil {
 		return err
@@ -125,10 +125,10 @@ func (r *runner) away(err error) error {
 
 // retry decides whether to go on after an error, and after which pause.
 //
-// At the start, an allocator that has no server or cannot be reached ends the program
-// (unless it is to wait); a server that the allocator named and that is gone does not, nor
-// does anything once numbers have come: a server or an allocator that restarts is nothing
-// that a client should end for.
+// With --wait it always goes on. Else, before the first number, the program ends if the allocator has no server, or if
+// the allocator, or the server that --server names, cannot be reached. If a server that the allocator named cannot be
+// reached it goes on, because the allocator may name another; and after the first number it goes on in all these cases,
+// because servers and allocators may restart. It does so for up to giveUpAfter.
 func (r *runner) retry(err error) (pause time.Duration, again bool) {
 	if _, ours := errors.AsType[*outputError](err); ours || errors.Is(err, session.ErrProtocol) {
 		return 0, false
@@ -149,8 +149,8 @@ func (r *runner) retry(err error) (pause time.Duration, again bool) {
 	return pause, inTime && (r.printed > 0 || away)
 }
 
-// final is what the program ends with. That there is no server is printed for
-// people and scripts alike, as the one line of standard output.
+// final returns the error that the program ends with. If there is no server, it also prints the allocator's sentence as
+// the one line of standard output, for people and for scripts.
 func (r *runner) final(err error) error {
 	none, ok := errors.AsType[*allocate.NoServersError](err)
 	if !ok {
@@ -162,5 +162,5 @@ func (r *runner) final(err error) error {
 	return fmt.Errorf("pool %s has no server yet: try again later or use --wait", r.pool)
 }
 
-// jitter adds up to a tenth, never less than was asked for.
+// jitter adds up to a tenth to a pause. It never shortens one.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/10) }

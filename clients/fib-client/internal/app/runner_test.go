@@ -23,7 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var errNoServers = &allocate.NoServersError{Detail: "no servers are running, try again in a minute", RetryAfter: time.Minute}
+var errNoServers = &allocate.NoServersError{
+	Detail: "no servers are running, try again in a minute", RetryAfter: time.Minute,
+}
 
 // world is an allocator and the servers it knows. Each step of the script is the answer to one
 // question: an address or an error; the last is repeated.
@@ -63,7 +65,7 @@ func (w *world) serve(conn net.Conn, most int) {
 	r, a, b := bufio.NewReader(conn), 0, 1
 	for i := 0; ; i++ {
 		line, err := r.ReadString('\n')
-		if err != nil || i == most { // a kernel takes the line that a dead server never reads
+		if err != nil || i == most { // as a kernel does, take the line that the dead server never reads
 			return
 		}
 		if line == "quit\n" {
@@ -78,7 +80,9 @@ func (w *world) serve(conn net.Conn, most int) {
 }
 
 // play runs a client in this world for the given time at most.
-func (w *world) play(t *testing.T, set settings, limit time.Duration) (stdout, notes string, took time.Duration, err error) {
+func (w *world) play(
+	t *testing.T, set settings, limit time.Duration,
+) (stdout, notes string, took time.Duration, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -202,7 +206,7 @@ func TestTheSearchIsBoundedAndBacksOff(t *testing.T) {
 	})
 }
 
-// Each number begins the patience anew: servers may die as often as they like.
+// Each number starts giveUpAfter anew, so servers may die any number of times.
 func TestPatienceIsForOneLossNotForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -44,8 +44,8 @@ func New(conn net.Conn) *Session {
 	return &Session{conn: conn, r: bufio.NewReader(conn)}
 }
 
-// Next asks for the next number and returns its decimal text. After an error, also
-// that of ctx, the session is good for nothing but Close and Quit.
+// Next asks for the next number and returns its decimal text. After an error, also that of ctx, only Close and Quit may
+// be called.
 func (s *Session) Next(ctx context.Context) (string, error) {
 	if err := s.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return "", err
@@ -53,7 +53,7 @@ func (s *Session) Next(ctx context.Context) (string, error) {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)
-		_ = s.conn.SetDeadline(time.Unix(1, 0)) // a closed connection needs no interruption
+		_ = s.conn.SetDeadline(time.Unix(1, 0)) // it fails only on a closed connection, which needs no interruption
 	})
 	defer func() {
 		if !stop() {
@@ -61,7 +61,7 @@ func (s *Session) Next(ctx context.Context) (string, error) {
 		}
 	}()
 	if _, err := io.WriteString(s.conn, "\n"); err != nil {
-		// A server that hangs up may have said why before we wrote.
+		// The server may have sent its reason before it hung up.
 		_, said := s.answer()
 		if _, refused := errors.AsType[*RefusedError](said); refused || errors.Is(said, ErrClosed) {
 			err = said
@@ -101,7 +101,7 @@ func check(line string) (string, error) {
 	return line, nil
 }
 
-// orCause prefers the reason why ctx ended to the error that its end has caused.
+// orCause returns the cause of ctx's end in place of an error that came with that end.
 func orCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -109,15 +109,15 @@ func orCause(ctx context.Context, err error) error {
 	return err
 }
 
-// Quit says good-bye, if the server will listen, and closes the connection.
+// Quit sends "quit", if the server still reads, and closes the connection.
 func (s *Session) Quit() {
 	if s.conn.SetDeadline(time.Now().Add(quitTimeout)) == nil {
-		_, _ = io.WriteString(s.conn, "quit\n") // a courtesy: closing says the same
+		_, _ = io.WriteString(s.conn, "quit\n") // an error does not matter: closing tells the server the same
 	}
 	s.Close()
 }
 
 // Close closes the connection.
 func (s *Session) Close() {
-	_ = s.conn.Close() // nothing that was wanted can be lost any more
+	_ = s.conn.Close() // nothing can be lost any more
 }

@@ -9,11 +9,11 @@ import (
 	"cloudmaster/internal/activeset"
 )
 
-// batchWidth is how far apart two assignments may be and still be kept as one.
+// batchWidth is the time within which assignments are kept as one.
 const batchWidth = 100 * time.Millisecond
 
-// Estimates are kept to six decimals: sums of tenths that differ in the last bit
-// only are equals and must take turns. Absurd loads stay as they are.
+// Estimates below roundable are rounded to six decimals. Sums of tenths that differ in their last bit only are then
+// equal, so that their instances take turns.
 const (
 	decimals  = 1e6
 	roundable = 1e9
@@ -29,10 +29,9 @@ type candidate struct {
 	draw     uint64  // random order among those never chosen
 }
 
-// report takes over what a new set says. A report older than the one we have
-// changes nothing but the address: after its restart a controller lists
-// instances from which it has not heard yet. The same report again confirms
-// nothing that was assigned since, even if the instance's clock is ahead of ours.
+// report takes over what a new active set says of the instance. A report that is older than the present one changes
+// only the address: a controller that has restarted also lists instances that have not reported to it yet. The same
+// report again confirms none of the assignments made since, even if the instance's clock is ahead of ours.
 func (c *candidate) report(in activeset.Instance) {
 	if in.ReportedAt.Before(c.ReportedAt) {
 		c.Address = in.Address
@@ -44,7 +43,7 @@ func (c *candidate) report(in activeset.Instance) {
 	c.Instance = in
 }
 
-// rank computes the estimate anew; the heap must be told when it changes.
+// rank computes the estimate anew. The caller must then restore the order of the heap.
 func (c *candidate) rank(clientLoad float64) {
 	c.estimate = c.Load + float64(c.own.clients)*clientLoad
 	if c.estimate < roundable {
@@ -63,7 +62,7 @@ func (c *candidate) before(d *candidate) bool {
 	return c.draw < d.draw
 }
 
-// candidates is a heap: the first is the next to be chosen.
+// candidates is a heap. Its first element is the next to be chosen.
 type candidates []*candidate
 
 var _ heap.Interface = (*candidates)(nil)
@@ -72,7 +71,7 @@ func (q candidates) Len() int           { return len(q) }
 func (q candidates) Less(i, j int) bool { return q[i].before(q[j]) }
 func (q candidates) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
 
-// Push and Pop complete heap.Interface; sets are only ever replaced as a whole.
+// Push and Pop complete heap.Interface. They are not used, because candidates are only replaced as a whole.
 func (q *candidates) Push(c any) { *q = append(*q, c.(*candidate)) }
 
 func (q *candidates) Pop() any {
@@ -87,7 +86,7 @@ type assignments struct {
 	clients int     // their sum
 }
 
-// batch is some of them, made within batchWidth of each other.
+// batch is a number of assignments that were made within batchWidth.
 type batch struct {
 	first, last time.Time
 	clients     int
@@ -107,12 +106,12 @@ func (a *assignments) add(now time.Time) {
 	a.batches = append(a.batches, batch{first: now, last: now, clients: 1})
 }
 
-// confirm ends those that were made before a report was written.
+// confirm drops the assignments that were made before a report was written.
 func (a *assignments) confirm(reportedAt time.Time) {
 	a.dropWhile(func(b batch) bool { return b.last.Before(reportedAt) })
 }
 
-// forget ends those that were made at or before a time.
+// forget drops the assignments that were made at or before a time.
 func (a *assignments) forget(until time.Time) {
 	a.dropWhile(func(b batch) bool { return !b.last.After(until) })
 }

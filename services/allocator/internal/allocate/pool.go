@@ -2,17 +2,15 @@
 //
 // # The choice
 //
-// The active set is always older than the truth. Were each client sent to the
-// instance with the lowest load in the set, all clients between two reports
-// would go to the same one. So a Pool adds to each reported load what it has
-// assigned itself since the report was written:
+// The loads in an active set are always a little out of date. If each client were sent to the instance with the lowest
+// load in the set, all clients between two reports would go to the same one. So a Pool adds to each reported load what
+// it has assigned itself since the report was written:
 //
 //	estimate = load_estimate + client load × own assignments since reported_at
 //
-// and takes the lowest estimate. Among equals the one goes first that was chosen
-// longest ago; those never chosen go first, in random order, so that several
-// allocators with the same set do not march in step. An instance without an
-// address is skipped.
+// and takes the lowest estimate. Among instances with equal estimates it takes one that was never chosen, at random, so
+// that several allocators with the same set do not all choose the same; else the one that was chosen longest ago. An
+// instance without an address is skipped.
 //
 // # When an assignment stops counting
 //
@@ -23,17 +21,16 @@
 //     instance that has fallen silent, must not keep others away for ever.
 //   - The instance leaves the set.
 //
-// Assignments within 100 ms of each other are kept as one and end with the
-// newest of them, so memory is bounded by instances × Forget, not by clients.
+// Assignments within 100 ms of each other are kept as one and end with the newest of them, so memory is bounded by
+// instances × Forget and not by the number of clients.
 //
 // # Versions
 //
-// A document that is older than the one in use, by version and by time, is
-// ignored. A lower version with a later time is taken: the controller has begun
-// anew. An instance's older report never replaces its newer one.
+// A document that is older than the one in use, by version and by time, is ignored. A lower version with a later time
+// is taken: the controller has started to count anew. An instance's older report never replaces its newer one.
 //
-// The package knows no clock: callers pass the time. Loads have no unit: 0 is
-// nothing connected, 1 is full.
+// The package reads no clock: callers pass the time. Loads have no unit: 0 means that nothing is connected, 1 that the
+// instance is full.
 package allocate
 
 import (
@@ -52,11 +49,11 @@ import (
 // Defaults of Options.
 const (
 	DefaultClientLoad = 0.1
-	// DefaultForget outlasts a set that is written once a minute and misses one turn.
+	// DefaultForget is long enough for an active set that is written once a minute and missed once.
 	DefaultForget = 3 * time.Minute
 )
 
-// sweepInterval is how often assignments are looked through for old ones.
+// sweepInterval is how often old assignments are looked for.
 const sweepInterval = time.Second
 
 // The reasons for which no instance can be given.
@@ -74,8 +71,8 @@ type Options struct {
 	Rand       func() uint64 // orders instances never chosen; nil means a random seed
 }
 
-// Pool holds one pool's active set and what was assigned from it. It is safe for
-// concurrent use. Until the first Update or Clear it knows nothing.
+// Pool is one pool's active set and what was assigned from it. It is safe for concurrent use. Until the first Update or
+// Clear it does not know whether the pool has instances.
 type Pool struct {
 	name       pool.Name
 	clientLoad float64
@@ -91,7 +88,7 @@ type Pool struct {
 
 // header is what is known of the document as a whole.
 type header struct {
-	read      bool // some document, or that there is none, has been seen
+	read      bool // the store has given a document, or said that there is none
 	exists    bool
 	version   int
 	writtenAt time.Time
@@ -106,7 +103,7 @@ type Allocation struct {
 	Load    float64 // the estimate it was chosen by: before this client
 }
 
-// New returns a Pool that knows nothing yet.
+// New returns a Pool whose active set has not been read yet.
 func New(name pool.Name, opts Options) (*Pool, error) {
 	p := &Pool{
 		name:       name,
@@ -151,8 +148,8 @@ func (p *Pool) Allocate(now time.Time) (Allocation, error) {
 	return chosen, nil
 }
 
-// Update makes set the one in use and reports whether it did: an older document
-// than the present one is ignored. set is not kept.
+// Update makes set the one in use and returns true. If set is older than the one in use it changes nothing and returns
+// false. set is not kept.
 func (p *Pool) Update(set activeset.Set, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,12 +181,12 @@ func (p *Pool) Update(set activeset.Set, now time.Time) bool {
 	return true
 }
 
-// older reports whether a document precedes the one in use. Version and time must agree on it.
+// older reports whether a document is older than the one in use, both by version and by time.
 func older(set activeset.Set, have header) bool {
 	return set.Version < have.version && !set.WrittenAt.After(have.writtenAt)
 }
 
-// Clear is called when the store has no document for this pool: there are no servers.
+// Clear is called when the store has no document for this pool, which means that there are no servers.
 func (p *Pool) Clear(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +201,7 @@ func (p *Pool) Confirm(now time.Time) {
 	p.header.checkedAt = now
 }
 
-// sweepLocked forgets old assignments. It looks at all instances, so not at every call.
+// sweepLocked forgets old assignments. It looks at all instances and therefore does not do so at every call.
 func (p *Pool) sweepLocked(now time.Time) {
 	if now.Before(p.sweepFrom) {
 		return

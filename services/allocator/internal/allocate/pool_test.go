@@ -64,11 +64,15 @@ func TestAllocate(t *testing.T) {
 		instances []activeset.Instance
 		want      string
 	}{
-		"lowest load":                 {[]activeset.Instance{instance("a", 0.5), instance("b", 0)}, "b b b b b"},
-		"own clients count":           {[]activeset.Instance{instance("a", 0.2), instance("b", 0)}, "b b a b a"},
-		"equals take turns":           {[]activeset.Instance{instance("a", 0), instance("b", 0), instance("c", 0)}, "a b c a b c"},
-		"sums that round are equal":   {[]activeset.Instance{instance("a", 0.3), instance("b", 0)}, "b b b a b a b"},
-		"the last bit does not count": {[]activeset.Instance{instance("a", 0.30000000000000004), instance("b", 0.3)}, "a b a b"},
+		"lowest load":       {[]activeset.Instance{instance("a", 0.5), instance("b", 0)}, "b b b b b"},
+		"own clients count": {[]activeset.Instance{instance("a", 0.2), instance("b", 0)}, "b b a b a"},
+		"equals take turns": {
+			[]activeset.Instance{instance("a", 0), instance("b", 0), instance("c", 0)}, "a b c a b c",
+		},
+		"sums that round are equal": {[]activeset.Instance{instance("a", 0.3), instance("b", 0)}, "b b b a b a b"},
+		"the last bit does not count": {
+			[]activeset.Instance{instance("a", 0.30000000000000004), instance("b", 0.3)}, "a b a b",
+		},
 		"no address is skipped":       {[]activeset.Instance{nowhere, instance("b", 9)}, "b b"},
 		"full ones are still offered": {[]activeset.Instance{instance("a", 1.5), instance("b", 1.2)}, "b b b"},
 		"very large load":             {[]activeset.Instance{instance("a", math.MaxFloat64), instance("b", 7)}, "b"},

@@ -12,7 +12,7 @@ import (
 // View is a Pool at one moment, for people and metrics.
 type View struct {
 	Pool      pool.Name
-	Read      bool // false: nothing is known yet, and all else is zero
+	Read      bool // false: the active set has not been read yet, and all else is zero
 	Exists    bool // false: the store has no document, so there are no servers
 	Version   int
 	WrittenAt time.Time     // when the controller wrote the document
@@ -39,7 +39,7 @@ func (p *Pool) Summary(now time.Time) View {
 func (p *Pool) View(now time.Time) View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sweepFrom = now // what is shown is exact
+	p.sweepFrom = now // sweep now, so that the numbers are exact
 	p.sweepLocked(now)
 	v := p.summaryLocked(now)
 	v.Instances = make([]Assigned, len(p.queue))

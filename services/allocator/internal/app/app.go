@@ -1,10 +1,9 @@
 // Package app puts the allocator together and runs it.
 //
-// It takes requests at once, before the broker is there: until the active sets
-// have been read it is not ready and says so to clients. The stores are followed
-// from then on, whatever happens to the broker. At the end it answers the
-// requests under way, and closes the connection to the broker last, because an
-// answer may need the work queue.
+// It answers HTTP requests from the start, also while the broker is not there yet: until the active sets have been read
+// it is not ready, and says so to clients. From then on it keeps reading the active sets, and goes on with the last
+// ones if the broker goes away. When it stops it first answers the requests under way and closes the connection to the
+// broker last, because an answer may need the work queue.
 package app
 
 import (
@@ -111,15 +110,15 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 	return a, nil
 }
 
-// Run serves until ctx ends, and returns when everything it began has ended. A
-// stop is no error.
+// Run serves until ctx ends, and returns when everything that it started has ended. The end of ctx is no error.
 func (a *App) Run(ctx context.Context) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.settings.Listen)
 	if err != nil {
 		return listenError(a.settings.Listen, err)
 	}
 	a.opts.Log.InfoContext(ctx, "allocator is listening", "address", l.Addr().String(), "version", daemon.Version(),
-		"backend", backend.Redacted(a.settings.Backend), "pools", a.settings.Pools, "refresh_interval", a.settings.Refresh.String(), "request_interval", a.settings.Request.String())
+		"backend", backend.Redacted(a.settings.Backend), "pools", a.settings.Pools,
+		"refresh_interval", a.settings.Refresh.String(), "request_interval", a.settings.Request.String())
 	if a.opts.Listening != nil {
 		a.opts.Listening(l.Addr())
 	}
@@ -144,7 +143,7 @@ func (a *App) follow(ctx context.Context) error {
 	a.link.set(b)
 	store, err := a.openStore(ctx, b)
 	if err != nil {
-		return nil //nolint:nilerr // it ends with ctx only
+		return nil //nolint:nilerr // openStore fails only when ctx ends
 	}
 	refreshers := make([]func(context.Context) error, 0, len(a.sets))
 	for _, set := range a.sets {
@@ -160,7 +159,7 @@ func (a *App) follow(ctx context.Context) error {
 	return daemon.Group(ctx, refreshers...)
 }
 
-// closeIf ends a connection that came too late, if one came.
+// closeIf closes a connection that was opened only when ctx had already ended. With an error there is none.
 func closeIf(b backend.Backend, err error) error {
 	if err != nil {
 		return nil //nolint:nilerr // the stop came while we waited
@@ -176,7 +175,7 @@ func (a *App) openStore(ctx context.Context, b backend.Backend) (blob.Store, err
 			return store, nil
 		}
 		if attempt == 1 && ctx.Err() == nil {
-			a.opts.Log.WarnContext(ctx, "store of the active sets cannot be opened, trying on", "error", err)
+			a.opts.Log.WarnContext(ctx, "store of the active sets cannot be opened; trying again", "error", err)
 		}
 		if !backoff.Wait(ctx, storeRetry) {
 			return nil, context.Cause(ctx)
@@ -184,10 +183,11 @@ func (a *App) openStore(ctx context.Context, b backend.Backend) (blob.Store, err
 	}
 }
 
-// listenError says what to do about a port that cannot be had.
+// listenError says what to do if the port is taken.
 func listenError(address string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("listen on %s: another program has this port; stop it or choose another with --listen: %w", address, err)
+		return fmt.Errorf("listen on %s: another program has this port; stop it or choose another with --listen: %w",
+			address, err)
 	}
 	return fmt.Errorf("listen on %s: %w", address, err)
 }
@@ -195,7 +195,7 @@ func listenError(address string, err error) error {
 // errNoBroker is why servers cannot be requested before the broker is there.
 var errNoBroker = errors.New("the broker is not connected yet")
 
-// link is the backend, once there is one.
+// link gives access to the backend, which is opened while requests are already answered.
 type link struct {
 	mu      sync.Mutex
 	backend backend.Backend // guarded by mu; nil until set

@@ -62,7 +62,9 @@ func (b *broker) timesClosed() int {
 
 func (b *broker) publish(t *testing.T, version int, instances ...activeset.Instance) {
 	t.Helper()
-	data, err := activeset.Encode(activeset.Set{Pool: "fib", Version: version, WrittenAt: time.Now(), Instances: instances})
+	data, err := activeset.Encode(activeset.Set{
+		Pool: "fib", Version: version, WrittenAt: time.Now(), Instances: instances,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +325,7 @@ func TestAStoreThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	t.Cleanup(func() { stop(); wg.Wait(); http.DefaultClient.CloseIdleConnections() })
 	r.url = "http://" + (<-listening).String()
 	r.await(t, http.MethodGet, "/readyz", 200, "ready")
-	if !strings.Contains(log.String(), "trying on") {
+	if !strings.Contains(log.String(), "trying again") {
 		t.Errorf("got no word of the failure in the log:\n%s", log)
 	}
 	r.ended(t)
@@ -351,7 +353,8 @@ func TestAStopLetsRequestsFinish(t *testing.T) {
 
 	var client sync.WaitGroup
 	client.Go(func() {
-		if status, body := r.do(t, http.MethodPost, allocations); status != 503 || !strings.Contains(body, `"request":"queued"`) {
+		status, body := r.do(t, http.MethodPost, allocations)
+		if status != 503 || !strings.Contains(body, `"request":"queued"`) {
 			t.Errorf("got %d %s, want the request queued", status, body)
 		}
 	})

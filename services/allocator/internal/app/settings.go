@@ -26,7 +26,7 @@ import (
 // Settings are what the allocator is told.
 type Settings struct {
 	Listen     string // host:port
-	Backend    string // address of the broker
+	Backend    string // its address
 	Deployment string // part of the names of queues and store; may be empty
 	Pools      []PoolSettings
 	Refresh    time.Duration // between two reads of the store
@@ -43,14 +43,14 @@ type PoolSettings struct {
 	ClientLoad float64 // what one client adds to an instance's load
 }
 
-// flags are the settings as they are written.
+// flags are the settings as they are written on the command line, and what finish makes of them.
 type flags struct {
 	Settings
 	pools, loads, proxies []string
 }
 
-// Parse reads the settings from the command line, the environment and a file
-// (see daemon.Parse). All that is wrong is named in one error.
+// Parse reads the settings from the command line, the environment and a file (see daemon.Parse). One error names all
+// that is wrong.
 func Parse(args []string, stdout, stderr io.Writer) (Settings, *slog.Logger, error) {
 	var f flags
 	fs := f.flagSet()
@@ -68,19 +68,23 @@ func Parse(args []string, stdout, stderr io.Writer) (Settings, *slog.Logger, err
 func (f *flags) flagSet() *pflag.FlagSet {
 	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
 	fs.StringVar(&f.Listen, "listen", "127.0.0.1:20809", "`HOST:PORT` to take HTTP requests on")
-	fs.StringVar(&f.Backend, "backend", "nats://127.0.0.1:4222", "`ADDRESS` of the broker that has the active sets and the work queues")
+	fs.StringVar(&f.Backend, "backend", "nats://127.0.0.1:4222",
+		"`ADDRESS` of the backend that has the active sets and the work queues")
 	fs.StringVar(&f.Deployment, "deployment", "", "`NAME` of the deployment")
-	fs.StringSliceVar(&f.pools, "pool", nil, "`POOL` to allocate from, or POOL=QUEUE if its work queue is not POOL-work[-DEPLOYMENT]; repeatable")
+	fs.StringSliceVar(&f.pools, "pool", nil,
+		"`POOL` to allocate from, or POOL=QUEUE if its work queue is not POOL-work[-DEPLOYMENT]; repeatable")
 	fs.DurationVar(&f.Refresh, "refresh-interval", refresh.DefaultInterval, "how often the active sets are read")
-	fs.DurationVar(&f.Request, "request-interval", request.DefaultInterval, "how long a client that found no server is not counted again")
+	fs.DurationVar(&f.Request, "request-interval", request.DefaultInterval,
+		"how long a client that found no server is not counted again")
 	fs.StringSliceVar(&f.loads, "client-load", []string{strconv.FormatFloat(allocate.DefaultClientLoad, 'g', -1, 64)},
 		"`LOAD` that one client adds to a server, or POOL=LOAD for one pool; repeatable")
-	fs.DurationVar(&f.Forget, "forget-after", allocate.DefaultForget, "how long a client counts that no server reports; longer than servers and controller take to tell")
+	fs.DurationVar(&f.Forget, "forget-after", allocate.DefaultForget,
+		"how long a client counts that its server does not report; must be longer than a report takes to get here")
 	fs.StringSliceVar(&f.proxies, "trusted-proxy", nil, "`CIDR` of proxies whose X-Forwarded-For is believed; repeatable")
 	return fs
 }
 
-// finish turns the words into values.
+// finish turns the texts into values.
 func (f *flags) finish() error {
 	return errors.Join(
 		f.finishPools(),

@@ -28,7 +28,8 @@ func defaults() app.Settings {
 func TestParse(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allocator.yaml")
-	if err := os.WriteFile(file, []byte("pool: [fib, primes=jobs]\nclient_load: 0.5\nrefresh_interval: 2s\n"), 0o600); err != nil {
+	text := "pool: [fib, primes=jobs]\nclient_load: 0.5\nrefresh_interval: 2s\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cases := map[string]struct {
@@ -39,11 +40,22 @@ func TestParse(t *testing.T) {
 		"deployment": {"--pool fib --deployment demo", func(s *app.Settings) {
 			s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "fib-work-demo", "fib-status-demo"
 		}},
-		"queue named":         {"--pool fib=q --deployment demo", func(s *app.Settings) { s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "q", "" }},
-		"queue named as ours": {"--pool fib=web-work-x", func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Status = "web-work-x", "web-status-x" }},
-		"addresses":           {"--pool fib --listen :80 --backend nats://b:1", func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" }},
-		"times":               {"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s", func(s *app.Settings) { s.Refresh, s.Request, s.Forget = 3*time.Second, 4*time.Second, 5*time.Second }},
-		"load for all":        {"--pool fib --client-load 0.2", func(s *app.Settings) { s.Pools[0].ClientLoad = 0.2 }},
+		"queue named": {
+			"--pool fib=q --deployment demo",
+			func(s *app.Settings) { s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "q", "" },
+		},
+		"queue named as ours": {
+			"--pool fib=web-work-x",
+			func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Status = "web-work-x", "web-status-x" },
+		},
+		"addresses": {
+			"--pool fib --listen :80 --backend nats://b:1", func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" },
+		},
+		"times": {
+			"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s",
+			func(s *app.Settings) { s.Refresh, s.Request, s.Forget = 3*time.Second, 4*time.Second, 5*time.Second },
+		},
+		"load for all": {"--pool fib --client-load 0.2", func(s *app.Settings) { s.Pools[0].ClientLoad = 0.2 }},
 		"load for one pool": {"--pool fib,web --client-load fib=0.3,0.2", func(s *app.Settings) {
 			s.Pools[0].ClientLoad = 0.3
 			s.Pools = append(s.Pools, app.PoolSettings{Name: "web", Queue: "web-work", Status: "web-status", ClientLoad: 0.2})
@@ -53,7 +65,10 @@ func TestParse(t *testing.T) {
 		}},
 		"file": {"--config " + file, func(s *app.Settings) {
 			s.Refresh = 2 * time.Second
-			s.Pools = []app.PoolSettings{{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.5}, {Name: "primes", Queue: "jobs", ClientLoad: 0.5}}
+			s.Pools = []app.PoolSettings{
+				{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.5},
+				{Name: "primes", Queue: "jobs", ClientLoad: 0.5},
+			}
 		}},
 	}
 	for name, c := range cases {
@@ -88,8 +103,10 @@ func TestParseRefuses(t *testing.T) {
 		"load is no number": {"--pool fib --client-load much", []string{`client-load "much": a load is a number above 0`}},
 		"load 0":            {"--pool fib --client-load 0", []string{"above 0"}},
 		"load infinite":     {"--pool fib --client-load Inf", []string{"above 0"}},
-		"proxy":             {"--pool fib --trusted-proxy 10.0.0.1", []string{`trusted-proxy "10.0.0.1": it is not like 10.0.0.0/8`}},
-		"flag":              {"--pol fib", []string{"--pol"}},
+		"proxy": {
+			"--pool fib --trusted-proxy 10.0.0.1", []string{`trusted-proxy "10.0.0.1": it is not like 10.0.0.0/8`},
+		},
+		"flag": {"--pol fib", []string{"--pol"}},
 		"all at once": {
 			"--refresh-interval 0s --request-interval -1s --forget-after 0s --client-load -1",
 			[]string{"pool: name", "client-load", "refresh-interval: 0s", "request-interval: -1s", "forget-after: 0s"},

@@ -1,11 +1,10 @@
 // Package refresh keeps a pool's active set in step with the store.
 //
-// Every Options.Interval, give or take a fifth so that many allocators do not
-// ask at once, it reads the document if its version has changed.
+// Every Options.Interval it reads the document if its version has changed. The interval varies by a fifth, so that many
+// allocators do not all ask at the same moment.
 //
-//   - Store away, slow or throttled: the last set stays in use, however old; its
-//     age grows and is shown. A failure is never an empty set. Repeated failures are
-//     retried at up to four intervals.
+//   - Store away, slow or throttled: the last set stays in use, however old it is, and its age is shown. A failure is
+//     never taken for an empty set. After repeated failures the pause grows to four intervals.
 //   - No document: there are no servers.
 //   - Damaged document, or one of another pool: the last set stays in use until the
 //     document is written anew.
@@ -34,7 +33,7 @@ const (
 	DefaultTimeout  = 5 * time.Second
 )
 
-// maxBackoff is by how many doublings repeated failures stretch the interval.
+// maxBackoff is how often repeated failures double the interval at most.
 const maxBackoff = 2
 
 // Outcome is what one read of the store came to.
@@ -63,7 +62,7 @@ type store interface {
 	Get(ctx context.Context, key string, have blob.Version) (blob.Object, error)
 }
 
-// target holds the set that is in use.
+// target is what keeps the active set that is in use.
 type target interface {
 	Name() pool.Name
 	Update(set activeset.Set, now time.Time) bool
@@ -78,7 +77,7 @@ type Refresher struct {
 	opts   Options
 
 	have     blob.Version // of the document read last, whether it could be used or not
-	last     Outcome      // of the last read that was answered and not Unchanged; "" before the first
+	last     Outcome      // of the last read that was neither Failed nor Unchanged; "" before the first
 	failures int          // reads in a row that were not answered
 }
 
@@ -87,7 +86,8 @@ func New(from store, to target, opts Options) (*Refresher, error) {
 	opts.Interval = cmp.Or(opts.Interval, DefaultInterval)
 	opts.Timeout = cmp.Or(opts.Timeout, DefaultTimeout)
 	if opts.Interval < 0 || opts.Timeout < 0 {
-		return nil, fmt.Errorf("refresh pool %s: interval %v and timeout %v must be above 0", to.Name(), opts.Interval, opts.Timeout)
+		return nil, fmt.Errorf("refresh pool %s: interval %v and timeout %v must be above 0",
+			to.Name(), opts.Interval, opts.Timeout)
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -136,7 +136,7 @@ func (r *Refresher) step(ctx context.Context) (Outcome, error) {
 		return r.use(object.Data, now)
 	case errors.Is(err, blob.ErrNotModified):
 		if r.last == Damaged || r.last == Older {
-			return r.last, nil // the document in use is not the store's
+			return r.last, nil // the store still has the document that could not be used
 		}
 		r.target.Confirm(now)
 		return Unchanged, nil

@@ -1,12 +1,9 @@
-// Package request asks the controller for a server: one message on a pool's work
-// queue for each client that found none.
+// Package request asks the controller for a server: one message on a pool's work queue for each client that found none.
 //
-// A client that asks again within Options.Interval is not counted twice. The
-// table of clients holds at most Options.Clients; while it is full all further
-// clients together are treated as one, so a crowd can neither fill the memory nor
-// the queue. A message that could not be sent leaves no trace in the table: the
-// client's next call tries again. The queue is opened at the first request and
-// kept; when it has vanished it is opened anew.
+// A client that asks again within Options.Interval is not counted twice. The table of clients has at most
+// Options.Clients entries. While it is full all further clients together count as one, so that a crowd can fill neither
+// the memory nor the queue. If a message could not be sent the client is not entered in the table, and its next call
+// tries again. The queue is opened at the first request and kept; if it is gone it is opened anew.
 //
 // Where the work queue cannot tell of messages by itself, a hint is sent (see the package hint).
 package request
@@ -35,7 +32,7 @@ const (
 
 // Options of a Requester; the zero value works.
 type Options struct {
-	Interval time.Duration // how long one message stands for its client; 0 means DefaultInterval
+	Interval time.Duration // how long a client is not counted again; 0 means DefaultInterval
 	Timeout  time.Duration // how long opening the queue and sending may take; 0 means DefaultTimeout
 	Clients  int           // size of the table; 0 means DefaultClients
 
@@ -49,7 +46,7 @@ type Outcome int
 const (
 	Failed Outcome = iota // nothing was sent; the error says why
 	Queued                // a message is on the queue
-	Recent                // the client's last message still stands
+	Recent                // nothing was sent: the client's last message is less than Interval old
 )
 
 // String returns the outcome as metrics and answers name it.
@@ -84,7 +81,7 @@ type Requester struct {
 
 	mu     sync.Mutex
 	sender Sender               // guarded by mu; nil until opened
-	asked  map[string]time.Time // guarded by mu: until when each client's message stands; zero while it is being sent
+	asked  map[string]time.Time // guarded by mu: when each client's interval ends; zero while its message is being sent
 	order  []string             // guarded by mu: the clients whose message was sent, oldest first
 }
 
@@ -94,14 +91,14 @@ func New(open OpenFunc, opts Options) (*Requester, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, DefaultTimeout)
 	opts.Clients = cmp.Or(opts.Clients, DefaultClients)
 	if opts.Interval < 0 || opts.Timeout < 0 || opts.Clients < 0 {
-		return nil, fmt.Errorf("requests: interval %v, timeout %v and clients %d must be above 0", opts.Interval, opts.Timeout, opts.Clients)
+		return nil, fmt.Errorf("requests: interval %v, timeout %v and clients %d must be above 0",
+			opts.Interval, opts.Timeout, opts.Clients)
 	}
 	return &Requester{open: open, opts: opts, asked: make(map[string]time.Time)}, nil
 }
 
-// Request sends a message for this client unless its last one still stands. When
-// it returns Queued the broker has stored the message. A client that hangs up
-// does not take its request back; only the timeout ends the sending.
+// Request sends a message for this client unless its last one is less than Options.Interval old. When it returns Queued
+// the broker has stored the message. The sending goes on if the client hangs up (ctx ends); only the timeout ends it.
 func (r *Requester) Request(ctx context.Context, client string) (Outcome, error) {
 	client, ok := r.reserve(client, time.Now())
 	if !ok {
@@ -118,8 +115,8 @@ func (r *Requester) Request(ctx context.Context, client string) (Outcome, error)
 	return Queued, nil
 }
 
-// reserve takes the client's place in the table and returns the name it has
-// there, or false if its message stands or is being sent right now.
+// reserve enters the client in the table and returns the name that it has there. It returns false if the client is
+// there already, because its interval is not over or its message is being sent.
 func (r *Requester) reserve(client string, now time.Time) (string, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,7 +131,7 @@ func (r *Requester) reserve(client string, now time.Time) (string, bool) {
 	return client, true
 }
 
-// settle makes a reservation final or gives it up.
+// settle starts the client's interval if its message was sent, and else removes it from the table.
 func (r *Requester) settle(client string, now time.Time, sent bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,8 +143,8 @@ func (r *Requester) settle(client string, now time.Time, sent bool) {
 	r.order = append(r.order, client)
 }
 
-// expireLocked drops the clients whose message stands no more. All stand equally
-// long, so they end in the order in which they were sent.
+// expireLocked drops the clients whose interval is over. All intervals are equally long, so they end in the order in
+// which the messages were sent.
 func (r *Requester) expireLocked(now time.Time) {
 	n := 0
 	for n < len(r.order) && !now.Before(r.asked[r.order[n]]) {
@@ -179,7 +176,7 @@ func (r *Requester) hint(ctx context.Context) {
 	}
 }
 
-// opened returns the queue. Two callers may open it side by side; either handle is as good.
+// opened returns the queue. Two callers may open it side by side; it does not matter which handle is kept.
 func (r *Requester) opened(ctx context.Context) (Sender, error) {
 	r.mu.Lock()
 	sender := r.sender

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// client returns the address by which requests for servers are counted: the
-// peer's, or if the peer is a trusted proxy the last hop of X-Forwarded-For that
-// is none. What stands before that hop the client may have invented.
+// client returns the address by which requests for servers are counted: the peer's or, if the peer is a trusted proxy,
+// the last address in X-Forwarded-For that is no trusted proxy. What stands before that one is not believed, because
+// the client may have invented it.
 func (h *Handler) client(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return r.RemoteAddr // not a TCP listener: all its clients are one
+		return r.RemoteAddr // not a TCP listener: all its clients count as one
 	}
 	addr := peer.Addr().Unmap().WithZone("")
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

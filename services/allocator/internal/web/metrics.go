@@ -12,7 +12,7 @@ import (
 
 const prefix = "cloudmaster_allocator_"
 
-// metrics are what the front counts; what the sets say is read when asked (setCollector).
+// metrics are what the front counts. The metrics of the active sets are read when they are asked for (setCollector).
 type metrics struct {
 	allocations *prometheus.CounterVec
 	queued      *prometheus.CounterVec
@@ -44,7 +44,7 @@ type poolMetrics struct {
 	queued                       *prometheus.CounterVec
 }
 
-// of makes all of a pool's series appear, at 0.
+// of returns a pool's metrics. All its series are shown from then on, beginning at 0.
 func (m metrics) of(name pool.Name) poolMetrics {
 	allocations := m.allocations.MustCurryWith(prometheus.Labels{"pool": string(name)})
 	p := poolMetrics{
@@ -73,7 +73,7 @@ func (m metrics) register(r *prometheus.Registry, h *Handler) error {
 	return nil
 }
 
-// setCollector reports each pool's set as it is when asked. Sets never read are left out.
+// setCollector reports each pool's active set as it is when asked. Sets that were never read are left out.
 type setCollector struct {
 	handler                          *Handler
 	age, written, version, instances *prometheus.Desc

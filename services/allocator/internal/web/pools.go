@@ -54,7 +54,7 @@ func (h *Handler) allocate(w http.ResponseWriter, r *http.Request) {
 	p.metrics.latency.Observe(time.Since(start).Seconds())
 }
 
-// noServers requests one and says so.
+// noServers requests a server and answers that there is none yet.
 func (h *Handler) noServers(w http.ResponseWriter, r *http.Request, p *served) {
 	out, err := p.Requests.Request(r.Context(), h.client(r))
 	p.metrics.requests(out).Inc()
@@ -63,7 +63,8 @@ func (h *Handler) noServers(w http.ResponseWriter, r *http.Request, p *served) {
 		Detail: NoServers, Pool: string(p.name), Request: out.String(),
 	}
 	if out == request.Failed {
-		body.RequestDetail = fmt.Sprintf("the request for a server could not be put on the work queue %s; your next call tries again", p.Queue)
+		body.RequestDetail = fmt.Sprintf(
+			"the request for a server could not be put on the work queue %s; your next call tries again", p.Queue)
 		if !p.failing.Swap(true) {
 			h.opts.Log.WarnContext(r.Context(), "servers cannot be requested", "pool", p.name, "queue", p.Queue, "error", err)
 		}
@@ -96,7 +97,7 @@ type setView struct {
 type instanceView struct {
 	ID         string    `json:"id"`
 	Address    string    `json:"address"`
-	Load       float64   `json:"load_estimate"` // the two below together
+	Load       float64   `json:"load_estimate"` // reported_load and the assigned clients' load
 	Reported   float64   `json:"reported_load"`
 	Assigned   int       `json:"assigned"` // clients that no report confirms yet
 	ReportedAt time.Time `json:"reported_at"`
@@ -186,5 +187,5 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(append(data, '\n')) // the client has gone: nobody is left to be told
+	_, _ = w.Write(append(data, '\n')) // it fails only if the client is gone
 }

@@ -6,16 +6,14 @@
 //	GET  /readyz                       every pool's set has been read at least once
 //	GET  /metrics                      for Prometheus
 //
-// Errors are RFC 9457 problems (application/problem+json). When a pool has no
-// server the answer is 503 with Retry-After, after a request was put on the
-// pool's work queue; if it could not be, the member "request" says so and the
-// client's next call tries again. When the pool's set has not been read yet the
-// answer is 503 too, but another problem, and no server is requested: not
-// knowing is not having none.
+// Errors are RFC 9457 problems (application/problem+json). When a pool has no server, a request for one is put on the
+// pool's work queue, and the answer is 503 with Retry-After. If the request could not be put there, the member
+// "request" says so and the client's next call tries again. When the pool's active set has not been read yet the
+// answer is 503 too, but another problem, and no server is requested, because the pool may have some.
 //
-// An allocator whose store has gone stays ready: it goes on with the last set,
-// and taking all allocators out of rotation at once would make an outage of it.
-// /readyz names the pools whose set is older than Options.MaxSetAge.
+// An allocator whose store is away stays ready. It goes on with the last active set; and if it were not ready, a load
+// balancer would take all allocators out of use at once, and clients would get no servers at all. /readyz names the
+// pools whose set is older than Options.MaxSetAge.
 //
 // Bodies of requests are read up to 64 KiB and ignored.
 package web
@@ -151,7 +149,8 @@ func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
 		case !v.Read:
 			unread = append(unread, name)
 		case v.Age > h.opts.MaxSetAge:
-			notes = append(notes, fmt.Sprintf("pool %s: the active set was last confirmed %v ago; the last one known is in use", name, v.Age.Round(time.Second)))
+			notes = append(notes, fmt.Sprintf("pool %s: the active set was last confirmed %v ago; the last one known is in use",
+				name, v.Age.Round(time.Second)))
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

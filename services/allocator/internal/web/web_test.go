@@ -147,7 +147,8 @@ func TestNoServers(t *testing.T) {
 		"queued":          {request.Queued, nil, `{` + base + `,"request":"queued"}`},
 		"recently queued": {request.Recent, nil, `{` + base + `,"request":"recently_queued"}`},
 		"not queued": {request.Failed, errors.New("secret reason"), `{` + base + `,"request":"failed",
-			"request_detail":"the request for a server could not be put on the work queue fib-work-demo; your next call tries again"}`},
+			"request_detail":"the request for a server could not be put on the work queue fib-work-demo; ` +
+			`your next call tries again"}`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -208,9 +209,12 @@ func TestProblems(t *testing.T) {
 		"unknown pool's set": {"GET", "/v1/pools/f%20b", "", 404, `{"type":"urn:cloudmaster:problem:unknown-pool",
 			"title":"Unknown pool","status":404,"instance":"/v1/pools/f%20b","pools":["fib","primes"],
 			"detail":"there is no pool \"f b\" here; the pools are fib, primes"}`, ""},
-		"GET of allocations": {"GET", "/v1/pools/fib/allocations", "", 405, `{"type":"urn:cloudmaster:problem:method-not-allowed",
+		"GET of allocations": {
+			"GET", "/v1/pools/fib/allocations", "", 405,
+			`{"type":"urn:cloudmaster:problem:method-not-allowed",
 			"title":"Method not allowed","status":405,"instance":"/v1/pools/fib/allocations",
-			"detail":"GET is not possible here, only POST"}`, "POST"},
+			"detail":"GET is not possible here, only POST"}`, "POST",
+		},
 		"DELETE of a set": {"DELETE", "/v1/pools/fib", "", 405, `{"type":"urn:cloudmaster:problem:method-not-allowed",
 			"title":"Method not allowed","status":405,"instance":"/v1/pools/fib",
 			"detail":"DELETE is not possible here, only GET, HEAD"}`, "GET, HEAD"},
@@ -259,8 +263,10 @@ func TestView(t *testing.T) {
 		f.do(http.MethodPost, "/v1/pools/fib/allocations", nil)
 		time.Sleep(2500 * time.Millisecond)
 		r := f.do(http.MethodGet, "/v1/pools/fib", nil)
-		wantJSON(t, r, 200, plain, `{"pool":"fib","set":"present","version":42,"written_at":"2026-11-22T10:00:05Z","age_seconds":2.5,
-			"instances":[{"id":"a","address":"a:1","load_estimate":0.6,"reported_load":0.5,"assigned":1,"reported_at":"2026-11-22T10:00:05Z"}]}`)
+		wantJSON(t, r, 200, plain,
+			`{"pool":"fib","set":"present","version":42,"written_at":"2026-11-22T10:00:05Z","age_seconds":2.5,
+			"instances":[{"id":"a","address":"a:1","load_estimate":0.6,"reported_load":0.5,"assigned":1,
+				"reported_at":"2026-11-22T10:00:05Z"}]}`)
 		wantHeader(t, r, "Cache-Control", "no-store")
 	})
 }
@@ -279,7 +285,8 @@ func TestReady(t *testing.T) {
 		fib.Clear(time.Now())
 		f.wantText(t, "/readyz", 200, "ready\n")
 		time.Sleep(11 * time.Second)
-		f.wantText(t, "/readyz", 200, "ready\npool fib: the active set was last confirmed 11s ago; the last one known is in use\n")
+		f.wantText(t, "/readyz", 200,
+			"ready\npool fib: the active set was last confirmed 11s ago; the last one known is in use\n")
 		fib.Confirm(time.Now())
 		f.wantText(t, "/readyz", 200, "ready\n")
 	})
@@ -365,7 +372,8 @@ func TestClientAddress(t *testing.T) {
 func TestNewRefusesAPoolGivenTwice(t *testing.T) {
 	t.Parallel()
 	p := web.Pool{Set: newSet(t, "fib")}
-	if _, err := web.New([]web.Pool{p, p}, web.Options{}); err == nil || !strings.Contains(err.Error(), "pool fib is given twice") {
+	_, err := web.New([]web.Pool{p, p}, web.Options{})
+	if err == nil || !strings.Contains(err.Error(), "pool fib is given twice") {
 		t.Errorf("got %v", err)
 	}
 }

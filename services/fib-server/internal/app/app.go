@@ -1,10 +1,9 @@
 // Package app puts fib-server together: settings, the server for clients, the agent
 // that tells the controller how many there are, and the operations endpoint.
 //
-// Clients come first: they are served whether or not a controller started this
-// process, and whether or not the message broker is there. At a signal the server
-// takes no more clients, serves those it has until they leave or the drain timeout is
-// over, and goes on reporting its load for as long.
+// Clients are served whether or not a controller started this process, and whether or not the message broker is there.
+// At a signal the server takes no more clients. It serves those that it has until they leave or the drain timeout is
+// over, and reports its load until then.
 package app
 
 import (
@@ -46,7 +45,7 @@ type reporter interface {
 // Run serves until ctx ends and the clients are gone.
 func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if _, err := parse(args, stdout, agent.UserData{}); errors.Is(err, daemon.ErrDone) {
-		return err // help needs no identity; what is wrong with args comes again below
+		return err // help needs no identity; the second parse finds other errors in args again
 	}
 	me, unknown := agent.Identify(ctx, p.Metadata)
 	if unknown != nil && !errors.Is(unknown, agent.ErrNoUserData) {
@@ -81,8 +80,10 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	return run(ctx, set, l, tell, registry, log)
 }
 
-// run serves clients until the last is gone; reports and operations go on until then.
-func run(ctx context.Context, set settings, l net.Listener, tell reporter, registry *prometheus.Registry, log *slog.Logger) error {
+// run serves clients until the last is gone. Until then it reports the load and serves health and metrics.
+func run(
+	ctx context.Context, set settings, l net.Listener, tell reporter, registry *prometheus.Registry, log *slog.Logger,
+) error {
 	srv, err := newServer(set, tell, registry, log)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -100,7 +101,7 @@ func run(ctx context.Context, set settings, l net.Listener, tell reporter, regis
 			defer done()
 			return srv.Serve(ctx, l)
 		},
-		func(context.Context) error { return tell.Run(beside) }, // tells of the drain, too
+		func(context.Context) error { return tell.Run(beside) }, // goes on during the drain
 		func(context.Context) error {
 			return daemon.ServeOps(beside, set.opsListen, daemon.Ops{
 				Registry: registry, Log: log,
@@ -132,7 +133,7 @@ func newServer(set settings, tell reporter, registry *prometheus.Registry, log *
 	})
 }
 
-// nobody is told by a server that no controller has started.
+// nobody is the reporter of a server that no controller has started. It drops what it is told.
 type nobody struct{}
 
 func (nobody) Report(float64, message.Activity) {}

@@ -189,8 +189,11 @@ func TestBadSettingsAreAllNamed(t *testing.T) {
 
 func TestBadUserDataIsAnError(t *testing.T) {
 	for name, c := range map[string]struct{ doc, want string }{
-		"not complete":    {"pool: fib\n", "queues.status"},
-		"unknown setting": {"pool: fib\ninstance_id: i\nbackend: mem://x\nqueues: {status: q}\nsettings: {max_client: 3}\n", "max_client is not a setting of fib-server"},
+		"not complete": {"pool: fib\n", "queues.status"},
+		"unknown setting": {
+			"pool: fib\ninstance_id: i\nbackend: mem://x\nqueues: {status: q}\nsettings: {max_client: 3}\n",
+			"max_client is not a setting of fib-server",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(agent.EnvUserData, c.doc)

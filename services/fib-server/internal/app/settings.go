@@ -21,6 +21,14 @@ const (
 	defaultMaxClients = 10
 )
 
+const usage = `fib-server answers each line a TCP client sends with the next Fibonacci number.
+
+Usage:
+  %s [flags]
+
+Flags:
+%s`
+
 type settings struct {
 	flags *pflag.FlagSet
 
@@ -30,23 +38,29 @@ type settings struct {
 	drainTimeout, statusInterval time.Duration
 }
 
-// parse reads the settings; those in the user data give way to all others.
+// parse reads the settings. All other sources take precedence over the user data.
 func parse(args []string, stdout io.Writer, me agent.UserData) (settings, error) {
 	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
 	fs.SetOutput(stdout)
 	fs.Usage = func() {
-		fmt.Fprintf(stdout, "fib-server answers each line a TCP client sends with the next Fibonacci number.\n\nUsage:\n  %s [flags]\n\nFlags:\n%s", Name, fs.FlagUsages())
+		fmt.Fprintf(stdout, usage, Name, fs.FlagUsages())
 	}
 	s := settings{flags: fs}
 	fs.StringVar(&s.listen, "listen", defaultListen, "`address` to take clients on")
-	fs.StringVar(&s.advertise, "advertise", "", "`host:port` that clients are sent to (default the listening address, with this machine's name for an open host)")
+	fs.StringVar(&s.advertise, "advertise", "", "`host:port` that clients are sent to "+
+		"(default the listening address, with this machine's name for an open host)")
 	fs.IntVar(&s.maxClients, "max-clients", defaultMaxClients, "clients that make a load of 1")
-	fs.IntVar(&s.connectionLimit, "connection-limit", server.DefaultConnectionLimit, "clients beyond which more are refused")
-	fs.DurationVar(&s.idleTimeout, "idle-timeout", server.DefaultIdleTimeout, "close a client that ends no line for this long")
-	fs.DurationVar(&s.writeTimeout, "write-timeout", server.DefaultWriteTimeout, "close a client that takes no answers for this long")
-	fs.DurationVar(&s.drainTimeout, "drain-timeout", server.DefaultDrainTimeout, "serve connected clients for this long after a stop signal")
+	fs.IntVar(&s.connectionLimit, "connection-limit", server.DefaultConnectionLimit,
+		"clients beyond which more are refused")
+	fs.DurationVar(&s.idleTimeout, "idle-timeout", server.DefaultIdleTimeout,
+		"close a client that ends no line for this long")
+	fs.DurationVar(&s.writeTimeout, "write-timeout", server.DefaultWriteTimeout,
+		"close a client that takes no answers for this long")
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", server.DefaultDrainTimeout,
+		"serve connected clients for this long after a stop signal")
 	fs.StringVar(&s.opsListen, "ops-listen", "", "`address` for /healthz, /readyz and /metrics (default none)")
-	fs.DurationVar(&s.statusInterval, "status-interval", cmp.Or(me.StatusInterval, agent.DefaultInterval), "report to the controller at least this often")
+	fs.DurationVar(&s.statusInterval, "status-interval", cmp.Or(me.StatusInterval, agent.DefaultInterval),
+		"report to the controller at least this often")
 	if err := daemon.Parse(fs, args, me.Settings); err != nil {
 		return settings{}, err
 	}
@@ -100,10 +114,9 @@ func (s *settings) attrs() []any {
 	}
 }
 
-// advertise returns the address that clients are sent to: the one that is set, or else
-// the listening one, with the host that the cloud knows this machine by. Without a cloud
-// an open host (":20808") becomes this machine's name; the address is empty, and left to
-// the cloud, if it has none.
+// advertise returns the address that clients are sent to: --advertise (set) if given, or else the listening one with
+// the host that the cloud's metadata has for this machine. Without metadata an open host (":20808") is replaced by this
+// machine's name. If it has no name the address is empty, and the controller takes the one that the cloud lists.
 func advertise(set, host string, listening net.Addr) string {
 	tcp, ok := listening.(*net.TCPAddr)
 	switch {

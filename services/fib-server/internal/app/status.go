@@ -11,8 +11,8 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// statusQueue is the pool's status queue, opened when the first message is sent, so
-// that a broker that is away keeps only the sender waiting.
+// statusQueue is the pool's status queue. It is opened when the first message is sent, so that only the sending waits
+// for a broker that is away.
 type statusQueue struct {
 	openers backend.Openers
 	me      agent.UserData
@@ -24,7 +24,9 @@ type statusQueue struct {
 	queue   queue.Queue     // guarded by mu; nil before it is open
 }
 
-func newStatusQueue(openers backend.Openers, me agent.UserData, log *slog.Logger, count func(service, operation string, err error)) *statusQueue {
+func newStatusQueue(
+	openers backend.Openers, me agent.UserData, log *slog.Logger, count func(service, operation string, err error),
+) *statusQueue {
 	return &statusQueue{openers: openers, me: me, log: log, count: count}
 }
 

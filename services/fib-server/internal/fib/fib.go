@@ -4,11 +4,10 @@
 //
 // # Representation
 //
-// A number is kept as its decimal digits, eight to a word, one byte each with a
-// value from 0 to 9. That is the text itself but for the '0' in each byte, so writing
-// is a copy; and eight digits are added by one 64-bit addition, because a bias of
-// 0xF6 per byte (256 − 10) makes a sum of ten or more overflow into the next byte
-// exactly as a decimal carry must.
+// A number is kept as its decimal digits, eight to a word, one byte each with a value from 0 to 9. Only '0' has to be
+// added to each byte to get the text, so writing is hardly more than copying. And eight digits are added by one 64-bit
+// addition, because a bias of 0xF6 per byte (256 − 10) makes a sum of ten or more overflow into the next byte exactly
+// as a decimal carry must.
 package fib
 
 import (

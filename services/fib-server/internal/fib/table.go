@@ -2,8 +2,8 @@ package fib
 
 import "slices"
 
-// Table holds the first numbers of the sequence in decimal, worked out once for
-// all who begin there. It may be used concurrently.
+// Table is the first numbers of the sequence in decimal, computed once for all clients, which all begin there. It may
+// be used concurrently.
 type Table struct {
 	text []byte
 	ends []int // of each number's digits in text

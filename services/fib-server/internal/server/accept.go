@@ -17,8 +17,8 @@ const (
 	keepAliveCount    = 4
 )
 
-// Accept errors (no free file descriptor, as a rule) are met by waiting, and
-// named in the log at most this often.
+// After an error of Accept, usually for want of a free file descriptor, the server waits before it tries again. It logs
+// such errors at most every acceptLogEvery.
 const (
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = time.Second
@@ -39,7 +39,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 
 // accept hands new connections to serve until ctx ends, and closes the listener.
 func (s *Server) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
-	closeListener := func() { _ = l.Close() } // closing it twice is all that can go wrong
+	closeListener := func() { _ = l.Close() } // the only possible error is that it is closed already
 	defer closeListener()
 	defer context.AfterFunc(ctx, closeListener)()
 	pause, logged := minAcceptPause, time.Time{}

@@ -2,8 +2,8 @@ package server
 
 import "sync"
 
-// keepSize is the largest buffer that is kept for reuse. A long number takes more, and
-// its buffer goes back to the collector with it.
+// keepSize is the largest buffer that is kept for reuse. Buffers that have grown larger, for long numbers, are left to
+// the garbage collector.
 const keepSize = 4 * flushSize
 
 // buffers lends buffers for answers. The zero value works.

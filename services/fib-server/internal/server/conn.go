@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// readSize is the read buffer that every connection keeps. It bounds what one
-	// batch of requests may be, and 10,000 idle connections hold 10 MB of it.
+	// readSize is the size of the read buffer that every connection keeps. It bounds the number of requests that are
+	// answered together; the buffers of 10,000 idle connections take 10 MB.
 	readSize = 1024
-	// flushSize is how much is collected before it is written.
+	// flushSize is how many bytes of answers are collected before they are written.
 	flushSize = 32 << 10
 
-	// tableSize is how many numbers are worked out once for all clients: 105 KB of text.
+	// tableSize is how many numbers are computed once for all clients: 105 KB of text.
 	tableSize = 1000
 
-	// maxRefusals bounds the refusals under way at the same time; clients beyond
-	// them are closed without a word.
+	// maxRefusals bounds the refusals under way at the same time. The connections of further clients are closed without
+	// a message.
 	maxRefusals = 256
-	// lingerTime and lingerBytes bound what a client may still send while it is told good-bye.
+	// lingerTime and lingerBytes bound what a client may still send after its last answer, see linger.
 	lingerTime  = time.Second
 	lingerBytes = 64 << 10
 )
@@ -41,10 +41,10 @@ var (
 	errTooLong = errors.New("line too long")
 )
 
-// ServeConn serves one client and returns when it is gone; the end of ctx closes
-// the connection at once. A client past the connection limit is refused.
+// ServeConn serves one client and returns when it is gone. The end of ctx closes the connection at once. If the server
+// has as many clients as the connection limit allows, the client is refused.
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
-	closeConn := func() { _ = conn.Close() } // nothing is left to be done about an error
+	closeConn := func() { _ = conn.Close() } // there is nothing that could be done about an error
 	defer closeConn()
 	defer context.AfterFunc(ctx, closeConn)()
 	if !s.enter() {
@@ -53,7 +53,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 	}
 	defer s.leave()
 	c := &conversation{server: s, conn: conn}
-	err := c.hold()
+	err := c.converse()
 	if errors.Is(err, errQuit) || errors.Is(err, errTooLong) {
 		linger(conn)
 	}
@@ -77,8 +77,8 @@ func (s *Server) refuse(conn net.Conn) {
 	}
 }
 
-// linger reads on for a bounded while after the last word to a client. A
-// connection closed with bytes unread is reset, and a reset can overtake that word.
+// linger reads for a short time after the last answer to a client. If a connection is closed while bytes are unread it
+// is reset, and the client may then see the reset before the answer.
 func linger(conn net.Conn) {
 	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
@@ -93,12 +93,12 @@ type conversation struct {
 	conn   net.Conn
 	lines  lines
 	asked  int          // numbers given, up to the length of the server's table
-	seq    fib.Sequence // continues behind the table
+	seq    fib.Sequence // continues where the table ends
 	in     [readSize]byte
 }
 
-// hold answers until the connection ends, and returns why it did.
-func (c *conversation) hold() error {
+// converse answers until the connection ends, and returns why it did.
+func (c *conversation) converse() error {
 	if err := c.restartIdle(); err != nil {
 		return err
 	}
@@ -155,8 +155,8 @@ func (c *conversation) answer(p []byte) error {
 	return c.restartIdle()
 }
 
-// appendNext appends the client's next number: from the table that all clients share, as long
-// as it lasts, so that most clients keep no numbers of their own.
+// appendNext appends the client's next number. The first numbers come from the table that all clients share, so that
+// most clients need no memory for numbers of their own.
 func (c *conversation) appendNext(dst []byte) []byte {
 	table := c.server.table
 	if c.asked < table.Len() {

@@ -7,7 +7,7 @@ const MaxLine = 1 << 10
 
 const quitLine = "quit"
 
-// found is what lines.next came upon.
+// found is what lines.next has found.
 type found int
 
 const (
@@ -17,9 +17,8 @@ const (
 	tooLong
 )
 
-// lines finds the lines in a stream of bytes. It keeps no content but what tells
-// "quit" from the rest, so a line costs no memory. The zero value is at the start
-// of a line; after tooLong it is of no more use.
+// lines finds the lines in a stream of bytes. Of a line it keeps only as many bytes as it needs to recognise "quit", so
+// a long line costs no memory. The zero value is at the start of a line. It must not be used any more after tooLong.
 type lines struct {
 	length int  // bytes of the current line
 	last   byte // the newest of them

@@ -37,7 +37,7 @@ func TestLongNumbersAreNotKept(t *testing.T) {
 			c.seq.Next()
 		}
 		digits = c.seq.Digits()
-		wg.Go(func() { _ = c.hold() })
+		wg.Go(func() { _ = c.converse() })
 		wg.Go(func() { _, _ = io.WriteString(here, strings.Repeat("\n", asked)) })
 		r := bufio.NewReader(here)
 		for i := range asked {

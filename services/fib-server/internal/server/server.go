@@ -1,21 +1,21 @@
 // Package server serves the fib protocol over TCP: each line that a client ends with
 // '\n' is answered with the next Fibonacci number in decimal and '\n'. Every
 // connection has its own sequence. A '\r' before the '\n' is dropped, the line
-// "quit" closes the connection, and anything else in a line means nothing.
+// "quit" closes the connection, and all other lines mean the same.
 //
 // # What a client cannot do
 //
-// Clients are strangers, so each is bounded in what it can cost the others:
+// Clients are not trusted, so what each can cost the others is bounded:
 //
 //   - a line over MaxLine bytes is answered "error: line too long" and the connection closed;
-//   - a client past the connection limit is answered "error: server full" and closed;
+//   - a client over the connection limit is answered "error: server full" and closed;
 //   - one that ends no line for the idle timeout is closed, even if it sends bytes;
 //   - one that does not take its answers within the write timeout is closed;
-//   - an idle connection holds a few KiB: a goroutine, a small read buffer and the two
-//     numbers of its sequence. Buffers for answers are borrowed while they are written.
+//   - an idle connection takes a few KiB: a goroutine, a small read buffer and the two
+//     numbers of its sequence. Buffers for answers are shared, and used only while answers are written.
 //
-// Answers to lines that arrive together leave together; the work for a line is in
-// proportion to the digits of its answer.
+// Answers to lines that arrive together are sent together. The work for a line is in proportion to the digits of its
+// answer.
 package server
 
 import (
@@ -38,7 +38,9 @@ const (
 	DefaultConnectionLimit = 1000
 	DefaultIdleTimeout     = 10 * time.Minute
 	DefaultWriteTimeout    = 30 * time.Second
-	DefaultDrainTimeout    = 20 * time.Second // with the agent's last words it must end before the cloud loses patience (30s)
+	// DefaultDrainTimeout leaves time for the agent's last messages before the cloud kills the process, 30 s after
+	// the stop signal.
+	DefaultDrainTimeout = 20 * time.Second
 )
 
 // Options of a Server; the zero value works.
@@ -52,7 +54,7 @@ type Options struct {
 	// the changes. It must return at once and not call the server. May be nil.
 	Changed func(clients int)
 
-	Registerer prometheus.Registerer // of the server's metrics; nil: they are counted for nobody
+	Registerer prometheus.Registerer // of the server's metrics; nil: they are in no registry
 	Log        *slog.Logger          // nil discards
 }
 
@@ -132,10 +134,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// drain returns when all clients are gone, which it sees to once its time is over.
+// drain waits until all clients are gone. When the drain timeout is over it closes the connections that are left.
 func (s *Server) drain(ctx context.Context, gone <-chan struct{}, cut context.CancelFunc) {
 	if n := s.Clients(); n > 0 {
-		s.opts.Log.InfoContext(ctx, "serving the connected clients, taking no more", "clients", n, "drain_timeout", s.opts.DrainTimeout)
+		s.opts.Log.InfoContext(ctx, "serving the connected clients, taking no more",
+			"clients", n, "drain_timeout", s.opts.DrainTimeout)
 	}
 	over := time.NewTimer(s.opts.DrainTimeout)
 	defer over.Stop()
@@ -166,7 +169,8 @@ func (s *Server) leave() {
 	s.changeLocked(-1)
 }
 
-// changeLocked tells under the lock, for only then are changes told in their order.
+// changeLocked changes the number of clients. It calls Options.Changed under the lock, so that the calls are in the
+// order of the changes.
 func (s *Server) changeLocked(by int) {
 	s.clients += by
 	s.metrics.clients.Set(float64(s.clients))

@@ -38,10 +38,12 @@ func TestConversations(t *testing.T) {
 		"a line that has no end is not answered": {"\n\nabc", []string{"1", "1"}},
 		"telnet":                                 {"\r\nhello\r\n", []string{"1", "1"}},
 		"quit ends it, what follows is lost":     {"\n\nquit\n\n\n", []string{"1", "1"}},
-		"2 KiB line":                             {"\n" + strings.Repeat("x", 2<<10) + "\n", []string{"1", "error: line too long"}},
-		"1 MiB line":                             {strings.Repeat("x", 1<<20), []string{"error: line too long"}},
-		"longest line":                           {strings.Repeat("x", server.MaxLine) + "\r\n", []string{"1"}},
-		"not even a line":                        {"", nil},
+		"2 KiB line": {
+			"\n" + strings.Repeat("x", 2<<10) + "\n", []string{"1", "error: line too long"},
+		},
+		"1 MiB line":      {strings.Repeat("x", 1<<20), []string{"error: line too long"}},
+		"longest line":    {strings.Repeat("x", server.MaxLine) + "\r\n", []string{"1"}},
+		"not even a line": {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -306,7 +308,9 @@ func TestDrain(t *testing.T) {
 
 func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 	t.Parallel()
-	_, err := server.New(server.Options{ConnectionLimit: -1, IdleTimeout: -time.Second, WriteTimeout: -1, DrainTimeout: -1})
+	_, err := server.New(server.Options{
+		ConnectionLimit: -1, IdleTimeout: -time.Second, WriteTimeout: -1, DrainTimeout: -1,
+	})
 	if err == nil {
 		t.Fatal("got nil, want an error")
 	}

@@ -1,8 +1,8 @@
 // Package app puts primes-worker together: settings, queues, the worker, the agent
 // that reports for it, and the operations endpoint.
 //
-// It waits for a broker or queues that are not there yet. At a signal the worker finishes or
-// hands back its job; only then does the agent stop, because a result may have to be sent.
+// It waits for a broker or queues that are not there yet. At a signal the worker first finishes its job or hands it
+// back. Only then does the agent stop, because a result may have to be sent.
 package app
 
 import (
@@ -46,7 +46,7 @@ type Program struct {
 // Run works until ctx ends and the current job is finished or handed back.
 func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if _, err := parse(args, stdout, agent.UserData{}); errors.Is(err, daemon.ErrDone) {
-		return err // help needs no identity; what is wrong with args comes again below
+		return err // help needs no identity; the second parse finds other errors in args again
 	}
 	me, unknown := agent.Identify(ctx, p.Metadata)
 	set, err := parse(args, stdout, me)
@@ -66,7 +66,7 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	return a.run(ctx, p.Openers, me.Deployment)
 }
 
-// incomplete says what to do when nobody has told this process all it must know.
+// incomplete says what to do when settings are missing that this process cannot do without.
 func incomplete(missing []string, unknown error) error {
 	if unknown == nil {
 		unknown = errors.New("the user data is incomplete")
@@ -98,7 +98,7 @@ func (a *app) run(ctx context.Context, openers backend.Openers, deployment strin
 	)
 }
 
-// serve connects and works until ctx ends. The connection goes last.
+// serve connects and works until ctx ends. It closes the connection last.
 func (a *app) serve(ctx context.Context, openers backend.Openers, deployment string) error {
 	b, err := backend.Open(ctx, a.settings.backend, openers, backend.Options{
 		Deployment: deployment, Client: Name + " " + a.settings.instanceID, PolicyFile: policyFile,
@@ -158,7 +158,7 @@ func (a *app) openQueue(ctx context.Context, b backend.Backend, name string) (qu
 	}
 }
 
-// compute returns the sieve, with a gauge of how far it is.
+// compute returns the sieve, with a gauge of its progress.
 func (a *app) compute() worker.ComputeFunc {
 	found := promauto.With(a.registry).NewGauge(prometheus.GaugeOpts{
 		Name: "cloudmaster_primes_found",

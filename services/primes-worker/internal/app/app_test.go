@@ -66,7 +66,8 @@ func TestWaitsForItsQueues(t *testing.T) {
 	s.start(t, "--ops-listen", "127.0.0.1:0")
 	s.log.want(t, "waiting for a queue; the controller creates it")
 	ops := s.log.field(t, "serving health and metrics", "address")
-	if code, body := get(t, ops, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for the broker or its queues") {
+	code, body := get(t, ops, "/readyz")
+	if code != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for the broker or its queues") {
 		t.Errorf("ready without queues: got %d %q, want 503", code, body)
 	}
 	s.createQueues(t)
@@ -181,14 +182,15 @@ func (s *service) start(t *testing.T, args ...string) {
 		}
 		t.Setenv(agent.EnvUserData, string(doc))
 	}
-	program := app.Program{Metadata: s.metadata, Openers: backend.Openers{"mem": func(ctx context.Context, _ *url.URL, _ backend.Options) (backend.Backend, error) {
+	open := func(ctx context.Context, _ *url.URL, _ backend.Options) (backend.Backend, error) {
 		if s.open != nil {
 			if err := s.open(ctx); err != nil {
 				return nil, err
 			}
 		}
 		return kept{s.backend}, nil
-	}}}
+	}
+	program := app.Program{Metadata: s.metadata, Openers: backend.Openers{"mem": open}}
 	ctx, cancel := context.WithCancel(t.Context())
 	s.cancel, s.ended = cancel, make(chan error, 1)
 	t.Cleanup(cancel)

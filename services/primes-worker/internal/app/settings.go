@@ -38,7 +38,7 @@ type settings struct {
 	opsListen                   string
 }
 
-// parse reads the settings. Those in the user data give way to all others.
+// parse reads the settings. All other sources take precedence over the user data.
 func parse(args []string, stdout io.Writer, me agent.UserData) (settings, error) {
 	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
 	fs.SetOutput(stdout)
@@ -49,8 +49,10 @@ func parse(args []string, stdout io.Writer, me agent.UserData) (settings, error)
 	fs.StringVar(&s.statusQueue, "status-queue", me.Queues.Status, "`name` of the queue to report to")
 	fs.StringVar(&s.instanceID, "instance-id", string(me.InstanceID), "`name` to report under")
 	fs.IntVar(&s.maxN, "max-n", primesjob.DefaultCeiling, "largest N that a job may ask for")
-	fs.DurationVar(&s.stopTimeout, "stop-timeout", worker.DefaultStopTimeout, "let a job finish for this long after a stop signal, then hand it back")
-	fs.DurationVar(&s.statusInterval, "status-interval", cmp.Or(me.StatusInterval, agent.DefaultInterval), "report to the controller at least this often")
+	fs.DurationVar(&s.stopTimeout, "stop-timeout", worker.DefaultStopTimeout,
+		"let a job finish for this long after a stop signal, then hand it back")
+	fs.DurationVar(&s.statusInterval, "status-interval", cmp.Or(me.StatusInterval, agent.DefaultInterval),
+		"report to the controller at least this often")
 	fs.StringVar(&s.opsListen, "ops-listen", "", "`address` for /healthz, /readyz and /metrics (default none)")
 	if err := daemon.Parse(fs, args, me.Settings); err != nil {
 		return settings{}, err
@@ -79,8 +81,8 @@ func (s *settings) problems() []string {
 	return out
 }
 
-// missing names the flags that somebody must set: the user data, or else the person
-// who runs the program.
+// missing names the settings that are missing. The user data has them if a controller started the program; a person
+// who starts it must give them as flags.
 func (s *settings) missing() []string {
 	var out []string
 	for _, need := range []struct{ flag, value string }{
@@ -96,7 +98,7 @@ func (s *settings) missing() []string {
 	return out
 }
 
-// stopGrace is the stop timeout as package worker takes it, for which 0 is the default.
+// stopGrace is the stop timeout for package worker. 0 is given as -1, because there 0 means the default.
 func (s *settings) stopGrace() time.Duration { return cmp.Or(s.stopTimeout, -1) }
 
 func (s *settings) instance() pool.InstanceID { return pool.InstanceID(s.instanceID) }

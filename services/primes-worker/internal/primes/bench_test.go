@@ -43,7 +43,8 @@ var seconds = regexp.MustCompile(`Seconds: ([0-9.]+)`)
 
 func primesieve(b *testing.B, path string, n int) time.Duration {
 	b.Helper()
-	out, err := exec.CommandContext(b.Context(), path, fmt.Sprint(n), "--nth-prime", "--threads=1", "--time").CombinedOutput()
+	cmd := exec.CommandContext(b.Context(), path, fmt.Sprint(n), "--nth-prime", "--threads=1", "--time")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		b.Fatalf("primesieve: %v: %s", err, out)
 	}

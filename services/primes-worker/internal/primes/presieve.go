@@ -2,9 +2,8 @@ package primes
 
 import "encoding/binary"
 
-// The multiples of the smallest primes are most of all crossings-out. They repeat
-// every p1·p2·… bytes, so they are made once for each of these groups and
-// copied from then on, eight bytes at a time.
+// Most of all crossings-out are multiples of the smallest primes. For each of these groups of primes the pattern of
+// multiples repeats every p1·p2·… bytes, so it is computed once and then copied, eight bytes at a time.
 var presieveGroups = [...][]uint64{
 	{7, 11, 13}, {17, 19}, {23, 29}, {31, 37}, {41, 43}, {47, 53}, {59, 61}, {67, 71},
 }
@@ -12,13 +11,13 @@ var presieveGroups = [...][]uint64{
 // presieved is the largest prime in presieveGroups.
 const presieved = 71
 
-// chunk is how many bytes are copied between two looks at where the patterns are.
+// chunk is how many bytes of the patterns are copied at a time.
 const chunk = 2 << 10
 
-// pattern is what a group of primes leaves crossed out, for ever repeated.
+// pattern is what a group of primes crosses out. It repeats without end.
 type pattern struct {
 	period uint64
-	bits   []byte // one period, and a chunk more so that none wraps
+	bits   []byte // one period, and a chunk more, so that no chunk has to begin again at its start
 }
 
 func newPatterns() [len(presieveGroups)]pattern {
@@ -50,8 +49,8 @@ func (p *pattern) from(at uint64) *[chunk]byte {
 	return (*[chunk]byte)(p.bits[at%p.period:])
 }
 
-// presieve writes a segment that begins at byte low: crossed out are the multiples of the
-// presieved primes, themselves included.
+// presieve writes a segment that begins at byte low, in which the multiples of the presieved primes are crossed out,
+// the primes themselves included.
 func presieve(segment []byte, low uint64, patterns *[len(presieveGroups)]pattern) {
 	var last [chunk]byte
 	for len(segment) > 0 {

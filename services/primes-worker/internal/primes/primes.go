@@ -2,9 +2,8 @@
 //
 // Numbers that 2, 3 or 5 divide are left out: one byte stands for 30 numbers, one
 // bit for each of the 8 that may be prime. The sieve works through the numbers in
-// segments that stay in the processor's cache, counts what is left in each, and looks
-// for the prime itself only in the last. Memory is the segment and a few bytes for each prime
-// up to the square root of the result; it does not grow with n otherwise.
+// segments that stay in the processor's cache, counts the primes in each, and looks for the prime itself only in the
+// last. It needs memory for the segment, and a few bytes for each prime up to the square root of the result.
 package primes
 
 import (
@@ -14,8 +13,8 @@ import (
 	"math"
 )
 
-// MaxN is the largest n: every int holds it, and its prime, 47 055 833 459, is
-// small enough for the segments to stay in a cache.
+// MaxN is the largest n. It fits into an int of 32 bits, and its prime, 47 055 833 459, is small enough for the
+// segments to stay in a cache.
 const MaxN = 2_000_000_000
 
 // DefaultSegment is the size of a segment in bytes, the best of those measured up to
@@ -25,8 +24,11 @@ const DefaultSegment = 64 << 10
 
 // Options of NthWith; the zero value works.
 type Options struct {
-	Segment  int             // bytes; rounded up to a multiple of 8, and to the square root of the result
-	Progress func(found int) // told after each segment how many primes there are up to its end; may be nil
+	// Segment is the size of a segment in bytes. It is rounded up to a multiple of 8, and to the square root of the
+	// result. 0 means DefaultSegment.
+	Segment int
+	// Progress is called after each segment with the number of primes up to its end; may be nil.
+	Progress func(found int)
 }
 
 // Nth returns the n-th prime, 1 ≤ n ≤ MaxN; the first is 2. When ctx ends it
@@ -61,7 +63,7 @@ func NthWith(ctx context.Context, n int, opts Options) (uint64, error) {
 	}
 }
 
-// upperBound returns a number that the n-th prime is not above.
+// upperBound returns a number that is at least as large as the n-th prime.
 func upperBound(n int) uint64 {
 	if n < 6 {
 		return 11

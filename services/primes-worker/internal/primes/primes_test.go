@@ -158,7 +158,8 @@ func TestMemoryIsFlat(t *testing.T) { //nolint:paralleltest // reads the allocat
 	small, big := allocated(t, 1_000_000), allocated(t, large)
 	const most = 1 << 20
 	if big > 10*small || big > most {
-		t.Errorf("got %d bytes allocated for n = 1e6 and %d for n = %d, want at most 10 times as much and %d", small, big, large, most)
+		t.Errorf("got %d bytes allocated for n = 1e6 and %d for n = %d, want at most 10 times as much and %d",
+			small, big, large, most)
 	}
 }
 

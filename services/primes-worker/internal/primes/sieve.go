@@ -14,11 +14,11 @@ type sieve struct {
 
 	low     uint64 // byte at which the segment begins
 	segment []byte // a set bit is a number that is not prime
-	buffer  []byte // the segment and one byte that takes writes meant for nowhere
+	buffer  []byte // the segment and one spare byte, see cross
 }
 
-// stride is a prime and, for each bit, the byte of its next multiple, counted from
-// the start of the next segment. Between segments all are below p.
+// stride is a prime and, for each bit, the byte of its next multiple, counted from the start of the next segment.
+// Between segments all of these are below p.
 type stride struct {
 	p  uint32
 	at [8]uint32
@@ -27,7 +27,7 @@ type stride struct {
 // newSieve returns a sieve that is right for numbers up to limit.
 func newSieve(limit uint64, segment int) *sieve {
 	root := uint64(math.Sqrt(float64(limit))) + 1
-	// Whole words; and not below the root, so that every prime has a multiple in each segment.
+	// The size is a multiple of whole words, and at least the root, so that every prime has a multiple in each segment.
 	size := (max(uint64(segment), root) + 7) &^ 7
 	s := &sieve{
 		patterns: newPatterns(),
@@ -53,7 +53,7 @@ func (s *sieve) next() {
 	s.reachSquares()
 }
 
-// restoreSmall corrects what the presieve says of 1 and of its own primes.
+// restoreSmall corrects what the presieve has left wrong: 1 is no prime, and the presieved primes are primes.
 func (s *sieve) restoreSmall() {
 	s.segment[0] |= 1
 	for _, group := range presieveGroups {
@@ -87,12 +87,12 @@ func (s *sieve) reachSquares() {
 // cross crosses out the prime's multiples in a segment. The buffer is the segment
 // and one byte more.
 //
-// This is the inner loop of the whole: it has one write for each bit, so that the bits
-// are constants and the loop ends once, not eight times.
+// This is the inner loop of the sieve. It has one write for each bit, so that the bits are constants, and so that there
+// is one loop and not eight.
 func (st *stride) cross(buffer []byte) {
 	size := len(buffer) - 1
 	p := uint(st.p)
-	n := uint(size) - p + 1 // all offsets are below p: up to here none passes the end
+	n := uint(size) - p + 1 // all offsets are below p, so that none passes the end before n
 	b0 := buffer[st.at[0]:][:n]
 	b1 := buffer[st.at[1]:][:n]
 	b2 := buffer[st.at[2]:][:n]
@@ -112,8 +112,8 @@ func (st *stride) cross(buffer []byte) {
 		b6[i] |= 1 << 6
 		b7[i] |= 1 << 7
 	}
-	// At most one more each. Whether there is one cannot be predicted, so there is no branch:
-	// what lies behind the end goes to the spare byte.
+	// Each bit has at most one more multiple in the segment. The processor could not predict whether it has one, so
+	// there is no branch: a write beyond the end goes to the spare byte.
 	for bit := range st.at {
 		at := i + uint(st.at[bit])
 		buffer[min(at, uint(size))] |= 1 << bit

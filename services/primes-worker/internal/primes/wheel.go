@@ -18,8 +18,8 @@ func place(number uint64) (at uint64, bit uint8) {
 	return number / wheel, bitOf[number%wheel]
 }
 
-// firstMultiples returns, for each bit, the byte of the first multiple of p from
-// p² on whose place has that bit. Further ones follow every p bytes.
+// firstMultiples returns, for each bit, the byte of the first multiple of p, from p² on, that has this bit. Further
+// multiples with the same bit follow every p bytes.
 func firstMultiples(p uint64) (at [8]uint64) {
 	factor := p
 	for range at {
@@ -30,7 +30,7 @@ func firstMultiples(p uint64) (at [8]uint64) {
 	return at
 }
 
-// nextOnWheel returns the next number that 2, 3 and 5 do not divide, after one like it.
+// nextOnWheel returns the next number after number that 2, 3 and 5 do not divide; they must not divide number either.
 func nextOnWheel(number uint64) uint64 {
 	bit := bitOf[number%wheel]
 	if bit == 7 {
@@ -39,7 +39,7 @@ func nextOnWheel(number uint64) uint64 {
 	return number + residues[bit+1] - residues[bit]
 }
 
-// oddPrimes returns the odd primes above least and up to limit, by the plain sieve.
+// oddPrimes returns the odd primes above least and up to limit, with a sieve that is not segmented.
 func oddPrimes(least, limit uint64) []uint64 {
 	composite := make([]bool, limit/2+1) // index i stands for 2i+1
 	var out []uint64

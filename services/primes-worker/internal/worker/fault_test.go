@@ -161,7 +161,8 @@ func TestANewJobWithAnOldIDIsDone(t *testing.T) {
 		both.again.Store(again)
 		wait(time.Minute)
 		stop()
-		b.wantSaid(t, "Processing: 1 1", "Processed: 1 1 primes (1001) in 1", "Processing: 2 1", "Processed: 2 1 primes (1001) in 1")
+		b.wantSaid(t, "Processing: 1 1", "Processed: 1 1 primes (1001) in 1",
+			"Processing: 2 1", "Processed: 2 1 primes (1001) in 1")
 	})
 }
 
@@ -252,7 +253,7 @@ func TestReleaseFails(t *testing.T) {
 	})
 }
 
-// TestTwoWorkersAtOneMessage: a message that is delivered twice at once is done twice, and harms nobody.
+// TestTwoWorkersAtOneMessage: a message that is delivered twice at once is done twice, without harm.
 func TestTwoWorkersAtOneMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -270,7 +271,7 @@ func TestTwoWorkersAtOneMessage(t *testing.T) {
 	})
 }
 
-// TestAWorkerIsKilled: nothing of it is left but a message in flight, which another worker gets.
+// TestAWorkerIsKilled: it leaves only a message in flight, which another worker gets.
 func TestAWorkerIsKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -5,12 +5,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// The ends that a delivery can come to; label values of the jobs counter.
+// The ways in which a delivery can end; these are label values of the counter of jobs.
 const (
 	processed  = "processed"
 	refused    = "refused"
 	handedBack = "handed_back"
-	repeated   = "repeated" // a finished one, delivered again
+	repeated   = "repeated" // a finished job that was delivered again
 )
 
 // Metrics are a worker's counters.
@@ -20,7 +20,7 @@ type Metrics struct {
 	busy    prometheus.Gauge
 }
 
-// NewMetrics registers the counters; with nil they exist but are not shown.
+// NewMetrics registers the counters. With nil they exist but are not shown.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	auto := promauto.With(r)
 	m := &Metrics{

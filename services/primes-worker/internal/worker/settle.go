@@ -13,9 +13,9 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// hold keeps a message in flight until the returned function is called, which
-// returns when no more extension is under way.
-func (w *Worker) hold(ctx context.Context, m queue.Message) (letGo func()) {
+// keep keeps a message in flight until the returned function is called, which returns when no extension is under way
+// any more.
+func (w *Worker) keep(ctx context.Context, m queue.Message) (letGo func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -34,7 +34,7 @@ func (w *Worker) hold(ctx context.Context, m queue.Message) (letGo func()) {
 			case err == nil:
 				failures = 0
 				continue
-			case failures == 0: // go on: at worst the job is done twice
+			case failures == 0: // the job goes on; at worst another worker does it, too
 				w.opts.Log.WarnContext(ctx, "cannot extend a job's visibility; trying again", "error", err)
 			}
 			failures++
@@ -46,12 +46,12 @@ func (w *Worker) hold(ctx context.Context, m queue.Message) (letGo func()) {
 	}
 }
 
-// refuse says what is wrong with a message and buries it.
+// refuse reports what is wrong with a message and moves it to the dead letters.
 func (w *Worker) refuse(ctx context.Context, m queue.Message, reason error) {
 	w.reporter.Say(fmt.Sprintf("Refused: %s: %v", message.Excerpt(m.Body), reason))
 	w.opts.Log.WarnContext(ctx, "refused a message", "body", message.Excerpt(m.Body), "reason", reason)
 	w.opts.Metrics.count(refused)
-	// After the visibility timeout it is somebody else's: do not try for longer.
+	// After the visibility timeout another worker may have the message, so this is tried no longer than that.
 	ctx, cancel := context.WithTimeout(ctx, w.queue.Visibility())
 	defer cancel()
 	w.insist(ctx, "bury", func() error { return w.queue.Bury(ctx, m, reason.Error()) })
@@ -62,8 +62,8 @@ func (w *Worker) remove(ctx context.Context, m queue.Message) {
 	w.insist(ctx, "delete", func() error { return w.queue.Delete(ctx, m.Receipt) })
 }
 
-// handBack makes a message visible to other workers at once, and waits until the
-// broker has what was said of it. If that cannot be done, its visibility timeout does it.
+// handBack makes a message visible to other workers at once, and waits until the broker has stored what was reported of
+// it. If that fails, the message becomes visible when its visibility timeout is over.
 func (w *Worker) handBack(ctx context.Context, m queue.Message) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
@@ -73,7 +73,7 @@ func (w *Worker) handBack(ctx context.Context, m queue.Message) {
 	}
 }
 
-// insist repeats an act until it succeeds, cannot succeed, or ctx ends.
+// insist repeats an act until it succeeds, trying again cannot help, or ctx ends.
 func (w *Worker) insist(ctx context.Context, act string, do func() error) {
 	for failures := 1; ; failures++ {
 		err := do()
@@ -100,12 +100,12 @@ const (
 	mostBackoff  = 5 * time.Second
 )
 
-// mostFinished is how many finished messages are remembered: more than a queue
-// is likely to deliver between a delete that went astray and its redelivery.
+// mostFinished is how many finished messages are remembered. That is more than a queue is likely to deliver between a
+// delete that was lost and the redelivery of its message.
 const mostFinished = 256
 
-// finishedMessage tells a message from a later one with the same id, as a queue
-// that was made anew gives out.
+// finishedMessage identifies a message. The id is not enough, because a queue that was deleted and created again may
+// give the same ids to other messages.
 type finishedMessage struct {
 	id     string
 	sentAt time.Time

@@ -1,19 +1,17 @@
-// Package worker takes primes jobs from the work queue, one at a time, computes
-// them, and says the results to the operator.
+// Package worker takes primes jobs from the work queue, one at a time, computes them, and reports the results to the
+// operator.
 //
 // # What is promised
 //
-// A job's message is deleted only after the broker has stored its result. Until
-// then it is kept in flight by extending its visibility; should this process
-// die, it becomes visible again and another worker takes it. So a job is never
-// lost, and is done twice only if a worker died, or lost the broker, while it
-// did it. A message that is not a job is buried with the reason, and the worker goes on.
+// A job's message is deleted only after the broker has stored its result. Until then the message is kept in flight by
+// extending its visibility. If this process dies, the message becomes visible again and another worker takes it. So a
+// job is never lost, and it is done twice only if a worker dies, or loses the broker, while it works on it. A message
+// that is not a job is moved to the dead letters with the reason, and the worker goes on.
 //
-// When the context of Run ends no new job is begun. The current one may finish
-// within Options.StopTimeout; else it is handed back.
+// When the context of Run ends no new job is begun. The current one may finish within Options.StopTimeout; after that
+// it is handed back.
 //
-// While the broker is away the worker waits for it; a result that was computed
-// meanwhile is kept.
+// While the broker is away the worker waits for it, and keeps the result that it has computed.
 package worker
 
 import (
@@ -41,11 +39,16 @@ const releaseTimeout = 3 * time.Second
 
 // Options of a Worker; the zero value works.
 type Options struct {
-	Ceiling     int           // largest N that a job may ask for; 0 means primesjob.DefaultCeiling
-	StopTimeout time.Duration // how long a job may go on after the worker was told to stop; 0 means DefaultStopTimeout, negative not at all
-	Poll        time.Duration // how long one look at an empty queue waits; 0 means DefaultPoll
-	Metrics     *Metrics      // nil counts for nobody
-	Log         *slog.Logger  // nil discards
+	// Ceiling is the largest N that a job may ask for; 0 means primesjob.DefaultCeiling.
+	Ceiling int
+	// StopTimeout is how long a job may go on after the worker was told to stop; 0 means DefaultStopTimeout, and a
+	// negative value that it may not go on at all.
+	StopTimeout time.Duration
+	// Poll is how long one look at an empty queue waits for a message; 0 means DefaultPoll.
+	Poll time.Duration
+
+	Metrics *Metrics     // nil: nothing is shown
+	Log     *slog.Logger // nil discards
 }
 
 // receiver is where messages come from.
@@ -53,13 +56,13 @@ type receiver interface {
 	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
 }
 
-// holder keeps a message in flight.
-type holder interface {
+// keeper keeps a message in flight.
+type keeper interface {
 	Extend(ctx context.Context, receipts ...queue.Receipt) error
 	Visibility() time.Duration
 }
 
-// settler ends a delivery, each method in its way.
+// settler ends a delivery in one of three ways.
 type settler interface {
 	Delete(ctx context.Context, receipts ...queue.Receipt) error
 	Release(ctx context.Context, receipts ...queue.Receipt) error
@@ -69,21 +72,21 @@ type settler interface {
 // workQueue is what a worker needs of its work queue.
 type workQueue interface {
 	receiver
-	holder
+	keeper
 	settler
 }
 
-// reporter passes on what the worker has to say. See agent.Agent.
+// reporter sends what the worker reports. See agent.Agent.
 type reporter interface {
 	Report(load float64, activity message.Activity)
 	Say(text string)
 	Flush(ctx context.Context) error
 }
 
-// ComputeFunc returns the n-th prime, or the cause of ctx's end soon after it.
+// ComputeFunc returns the n-th prime or, soon after ctx ends, the cause of its end.
 type ComputeFunc func(ctx context.Context, n int) (uint64, error)
 
-// Worker works off a queue. Make it with New.
+// Worker does the jobs of a queue. Make it with New.
 type Worker struct {
 	queue    workQueue
 	reporter reporter
@@ -112,12 +115,12 @@ func New(q workQueue, r reporter, compute ComputeFunc, opts Options) (*Worker, e
 	return &Worker{queue: q, reporter: r, compute: compute, opts: opts}, nil
 }
 
-// Run works until ctx ends, and returns nil then: no fault of the queue ends it.
+// Run works until ctx ends, and then returns nil. Errors of the queue do not end it.
 func (w *Worker) Run(ctx context.Context) error {
 	w.reporter.Report(0, message.Idle)
 	idle, failures := true, 0
 	for ctx.Err() == nil {
-		var wait time.Duration // after a job look for the next at once, and be idle only if there is none
+		var wait time.Duration // 0 after a job: if no other is there, the worker reports that it is idle before it waits
 		if idle {
 			wait = w.opts.Poll
 		}
@@ -139,7 +142,7 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) countFailures(ctx context.Context, before int, err error) int {
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return 0 // the stop is the reason
+		return 0 // the stop has caused the error
 	case err != nil && before == 0:
 		w.opts.Log.WarnContext(ctx, "work queue gives no jobs; trying again", "error", err)
 	case err == nil && before > 0:
@@ -153,7 +156,7 @@ func (w *Worker) countFailures(ctx context.Context, before int, err error) int {
 
 // handle brings one delivery to its end.
 func (w *Worker) handle(ctx context.Context, m queue.Message) {
-	if ctx.Err() != nil { // it came together with the stop
+	if ctx.Err() != nil { // it was received when the worker was already to stop
 		w.handBack(ctx, m)
 		return
 	}
@@ -164,7 +167,8 @@ func (w *Worker) handle(ctx context.Context, m queue.Message) {
 	case err != nil:
 		w.refuse(ctx, m, err)
 	case w.finished.has(m):
-		w.opts.Log.InfoContext(ctx, "finished job was delivered again; deleting it", "job", job.ID, "deliveries", m.Deliveries)
+		w.opts.Log.InfoContext(ctx, "finished job was delivered again; deleting it",
+			"job", job.ID, "deliveries", m.Deliveries)
 		w.opts.Metrics.count(repeated)
 		w.remove(ctx, m)
 	default:
@@ -179,7 +183,7 @@ func (w *Worker) work(ctx context.Context, m queue.Message, job primesjob.Job) {
 	defer w.opts.Metrics.busy.Set(0)
 	w.reporter.Say(fmt.Sprintf("Processing: %s %d", job.ID, job.N))
 
-	letGo := w.hold(ctx, m)
+	letGo := w.keep(ctx, m)
 	err := w.result(ctx, job)
 	if err == nil {
 		w.finished.add(m)
@@ -198,7 +202,7 @@ func (w *Worker) work(ctx context.Context, m queue.Message, job primesjob.Job) {
 	}
 }
 
-// result computes a job and returns when the broker has its result.
+// result computes a job and returns nil when the broker has stored its result.
 func (w *Worker) result(ctx context.Context, job primesjob.Job) error {
 	start := time.Now()
 	prime, err := w.compute(ctx, job.N)
@@ -211,10 +215,10 @@ func (w *Worker) result(ctx context.Context, job primesjob.Job) error {
 	return w.reporter.Flush(ctx)
 }
 
-// errStopTimeout ends a job that outlived the worker's stop.
+// errStopTimeout is why a job is ended that was not finished in time.
 var errStopTimeout = errors.New("the job was not finished within the stop timeout")
 
-// withGrace returns a context that ends so long after ctx. The caller must cancel it.
+// withGrace returns a context that ends when grace has passed after the end of ctx. The caller must cancel it.
 func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

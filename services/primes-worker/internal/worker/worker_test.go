@@ -27,7 +27,8 @@ func TestDoesJobs(t *testing.T) {
 		b := newBench()
 		b.send(t, "1|2", "2|5")
 		b.run(t, time.Minute)
-		b.wantSaid(t, "Processing: 1 2", "Processed: 1 2 primes (1002) in 2", "Processing: 2 5", "Processed: 2 5 primes (1005) in 5")
+		b.wantSaid(t, "Processing: 1 2", "Processed: 1 2 primes (1002) in 2",
+			"Processing: 2 5", "Processed: 2 5 primes (1005) in 5")
 		b.wantQueue(t)
 	})
 }
@@ -43,7 +44,8 @@ func TestIsIdleOnlyWhenThereIsNoJob(t *testing.T) {
 		b.send(t, "4|1")
 		wait(10 * time.Second)
 		stop()
-		if got, want := b.voice.changes(), []string{"idle 0", "busy 1", "idle 0", "busy 1", "idle 0"}; !slices.Equal(got, want) {
+		want := []string{"idle 0", "busy 1", "idle 0", "busy 1", "idle 0"}
+		if got := b.voice.changes(); !slices.Equal(got, want) {
 			t.Errorf("statuses: got %q, want %q", got, want)
 		}
 	})
@@ -97,7 +99,8 @@ func wantRefusal(t *testing.T, text, reason string) {
 	if !strings.HasPrefix(text, `Refused: "`) || !strings.Contains(text, reason) {
 		t.Errorf("got %q, want a refusal with the reason %q", text, reason)
 	}
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(text) > 2000 {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) ||
+		len(text) > 2000 {
 		t.Errorf("got %q, want short and printable text", text)
 	}
 }
@@ -249,7 +252,7 @@ func TestStopWhileIdleIsAtOnce(t *testing.T) {
 	})
 }
 
-// TestStopWhileTheResultCannotBeStored: what nobody has heard of is not done.
+// TestStopWhileTheResultCannotBeStored: a job whose result is not stored is handed back.
 func TestStopWhileTheResultCannotBeStored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
