@@ -14,7 +14,7 @@ import (
 	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
-	"cloudmaster/services/controller/internal/dirlock"
+	"cloudmaster/internal/dirlock"
 )
 
 // machines is an opened cloud.
