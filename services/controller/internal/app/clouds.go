@@ -74,7 +74,7 @@ func (c *controller) openEC2(ctx context.Context, name string) (machines, error)
 		}
 	}
 	opened, err := ec2cloud.Open(ctx, aws, c.cfg.Deployment, ec2cloud.Options{
-		Pools: launches, ImageOwners: c.cfg.Clouds[name].ImageOwners, Log: c.log.With("cloud", name),
+		Pool: func(name pool.Name) (ec2cloud.Launch, bool) { l, ok := launches[name]; return l, ok }, ImageOwners: c.cfg.Clouds[name].ImageOwners, Log: c.log.With("cloud", name),
 	})
 	return machines{Cloud: opened, close: func() error { return nil }}, err
 }
