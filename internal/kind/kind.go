@@ -27,8 +27,9 @@ func (*None) Validate() error { return nil }
 
 // Key describes one setting.
 type Key struct {
-	Name    string
-	Type    string // for people: "duration", "whole number", "number", "text", "list", "mapping", "yes or no"
+	Name string
+	// Type is for people: "duration", "whole number", "number", "text", "true or false", "list of words", "list", "mapping", "word or list".
+	Type    string
 	Default string // as it is written in the configuration; empty if there is none
 	Help    string // one line
 }
@@ -57,6 +58,27 @@ func Names(s any) []string {
 	return names
 }
 
+// Field returns the field that a key names, which can be set; the zero Value if there is none.
+// s is a pointer to a struct.
+func Field(s any, name string) reflect.Value {
+	v := reflect.ValueOf(s).Elem()
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if f.Tag.Get("key") == name && name != "" && !f.Anonymous {
+			return v.FieldByIndex(f.Index)
+		}
+	}
+	return reflect.Value{}
+}
+
+// Text writes all settings, a line each, as "key: value". Equal settings have equal texts.
+func Text(s any) string {
+	var out strings.Builder
+	for _, name := range Names(s) {
+		fmt.Fprintf(&out, "%s: %#v\n", name, Field(s, name).Interface())
+	}
+	return out.String()
+}
+
 func typeName(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
@@ -69,6 +91,8 @@ func typeName(t reflect.Type) string {
 		return "true or false"
 	case t.Kind() == reflect.Map:
 		return "mapping"
+	case t.Kind() == reflect.Interface:
+		return "word or list"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		return "list of words"
 	case t.Kind() == reflect.Slice:

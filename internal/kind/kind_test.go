@@ -39,10 +39,39 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestField(t *testing.T) {
+	t.Parallel()
+	s := settings{Hidden: "x"}
+	kind.Field(&s, "often").SetInt(int64(time.Minute))
+	if s.Often != time.Minute {
+		t.Errorf("got %s, want the field of the embedded struct set", s.Often)
+	}
+	for _, name := range []string{"", "hidden", "Hidden", "base", "nothing"} {
+		if kind.Field(&s, name).IsValid() {
+			t.Errorf("%q: got a field, want none", name)
+		}
+	}
+}
+
+// TestText: pointers and their addresses must not make equal settings differ.
+func TestText(t *testing.T) {
+	t.Parallel()
+	text := func(names ...string) string {
+		return kind.Text(&settings{Names: names, More: map[string]any{"b": 1, "a": []string{"x"}}})
+	}
+	if a, b := text("x", "y"), text("x", "y"); a != b {
+		t.Errorf("got %q and %q, want the same for equal settings", a, b)
+	}
+	if a, b := text("x", "y"), text("x y"); a == b {
+		t.Errorf("got %q for two words and for one", a)
+	}
+}
+
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{
-		0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Second: "1m30s", 61 * time.Minute: "1h1m", 10 * time.Second: "10s",
+		0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Second: "1m30s", 61 * time.Minute: "1h1m",
+		10 * time.Second: "10s",
 	} {
 		if got := kind.Keys(&base{Often: d})[0].Default; got != want {
 			t.Errorf("%d: got %s, want %s", d, got, want)

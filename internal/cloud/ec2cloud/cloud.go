@@ -2,28 +2,30 @@
 //
 // # What is ours
 //
-// Instances and their volumes carry the tag cloudmaster:deployment from their first
-// moment. An instance that this value has not seen with that tag, in a list or
-// a launch, is looked up before it is tagged or ended; others are left alone.
+// Instances and their volumes carry the tag cloudmaster:deployment from their first moment. Before an instance
+// is tagged or ended that this value has not seen with that tag, in a list or a launch, it is looked up.
+// Instances of others are left alone.
 //
 // # Launching
 //
-// A launch asks for all instances in the first subnet; where there is no capacity, in
-// the next; at last, if it wants several, for as many as the first subnet has, then the
-// next, and takes what the first that has any gives. Each of these requests has a client token of its own, made from the launch's token, so that
-// EC2 starts nothing twice. A request whose answer was lost, or which started
-// something, is asked first when the launch is repeated with its token. Which one
-// that was is known to this value only: one that is opened later asks in order, and
-// if capacity has come back in an earlier subnet meanwhile, it launches there as well.
+// A launch asks for all instances in the first subnet. If there is no capacity, it asks in the next one, and
+// so on. If none has room for all, and several are wanted, it goes through the subnets once more and takes as
+// many as the first one that has any room gives. Each of these requests has a client token of its own, made
+// from the launch's token, so that EC2 starts nothing twice. When a launch is repeated with its token, the
+// request that started something, or whose answer was lost, is made first. Only this value remembers which
+// request that was: a value that is opened later asks in order, and if capacity has come back in an earlier
+// subnet meanwhile, it launches there as well.
 //
 // # Images
 //
-// An image is an id (ami-…), an SSM parameter that holds one (ssm:/path), or a name, with
-// * and ? as EC2 understands them, which means the newest available image of that
-// name. What a parameter or name stands for is remembered for a minute.
+// An image is an id (ami-…), an SSM parameter that holds one (ssm:/path), or a name. A name may contain * and ?
+// as EC2 understands them, and means the newest available image of that name. The id that a parameter or
+// name stands for is remembered for a minute.
 //
-// Lists lag behind launches and terminations by seconds. EC2 shows only private
-// addresses of instances in subnets that give no public ones; those are then the Address.
+// # Lists
+//
+// Lists lag behind launches and terminations by seconds. The Address of an instance is its public one; in
+// subnets that give none it is the private one.
 package ec2cloud
 
 import (
@@ -58,13 +60,13 @@ type Cloud struct {
 	attempts attempts                      // guarded by mu
 }
 
-var _ cloud.Cloud = (*Cloud)(nil)
+var _ cloud.Opened = (*Cloud)(nil)
 
 // seenFor is longer than EC2 shows an instance that has ended.
 const seenFor = 2 * time.Hour
 
-// Open returns the deployment's view of EC2 in cfg's region; an empty deployment is
-// "default". It does not use the network.
+// Open returns the deployment's view of EC2 in cfg's region. An empty deployment is called "default".
+// Open does not use the network.
 func Open(ctx context.Context, cfg aws.Config, deployment string, opts Options) (*Cloud, error) {
 	if err := done(ctx); err != nil {
 		return nil, fmt.Errorf("open EC2 cloud: %w", err)
@@ -87,6 +89,9 @@ func Open(ctx context.Context, cfg aws.Config, deployment string, opts Options) 
 		groups: make(map[string]string),
 	}, nil
 }
+
+// Close implements cloud.Opened. There is nothing to close: every call stands for itself.
+func (*Cloud) Close() error { return nil }
 
 // saw notes instances as ours.
 func (c *Cloud) saw(list []cloud.Instance) {

@@ -32,7 +32,10 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	conf := c.opts.of(pool.Name(spec.Tags[cloud.TagPool]))
+	conf, err := c.opts.of(pool.Name(spec.Tags[cloud.TagPool]))
+	if err != nil {
+		return nil, err
+	}
 	last, begun := c.recall(spec.Token)
 	in, err := c.request(ctx, spec, &conf, last)
 	if err != nil {
@@ -47,7 +50,8 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 		case err == nil, !errors.Is(err, cloud.ErrCapacity):
 			return out, err
 		}
-		c.log.InfoContext(ctx, "no capacity", "subnet", try.subnet, "at_least", try.least, "count", spec.Count, "error", err)
+		c.log.InfoContext(ctx, "no capacity",
+			"subnet", try.subnet, "at_least", try.least, "count", spec.Count, "error", err)
 		refused = err
 	}
 	return nil, refused
@@ -72,7 +76,8 @@ func (c *Cloud) request(ctx context.Context, spec *cloud.Spec, conf *Launch, las
 	tags := c.tags(spec)
 	in := &ec2.RunInstancesInput{
 		ImageId: aws.String(image), InstanceType: types.InstanceType(conf.InstanceType),
-		SecurityGroupIds: groups, UserData: doc, MaxCount: aws.Int32(int32(min(spec.Count, 1<<30))), //nolint:gosec // bounded
+		SecurityGroupIds: groups, UserData: doc,
+		MaxCount:                          aws.Int32(int32(min(spec.Count, 1<<30))), //nolint:gosec // bounded
 		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorTerminate,
 		MetadataOptions: &types.InstanceMetadataOptionsRequest{
 			HttpEndpoint: types.InstanceMetadataEndpointStateEnabled,
@@ -123,7 +128,8 @@ func userData(spec *cloud.Spec) (*string, error) {
 		return nil, fmt.Errorf("user data: %w", err)
 	}
 	if len(doc) > cloud.MaxUserData {
-		return nil, fmt.Errorf("%w: user data is %d bytes, EC2 takes %d; shorten the pool's settings", cloud.ErrInvalid, len(doc), cloud.MaxUserData)
+		return nil, fmt.Errorf("%w: user data is %d bytes, EC2 takes %d; shorten the pool's settings",
+			cloud.ErrInvalid, len(doc), cloud.MaxUserData)
 	}
 	return aws.String(base64.StdEncoding.EncodeToString(doc)), nil
 }

@@ -222,8 +222,15 @@ func TestUserDataLimit(t *testing.T) {
 func TestLaunchRequest(t *testing.T) {
 	t.Parallel()
 	f, c := world(t, ec2cloud.Options{
-		Launch: ec2cloud.Launch{InstanceType: "m5.large", SecurityGroups: []string{"sg-2", "workers"}, InstanceProfile: "p", KeyName: "k"},
-		Pools:  map[pool.Name]ec2cloud.Launch{"spot": {InstanceType: "c5.large", Subnets: []string{"subnet-c"}, InstanceProfile: "arn:aws:iam::1:instance-profile/q", Spot: true}},
+		Launch: ec2cloud.Launch{
+			InstanceType: "m5.large", SecurityGroups: []string{"sg-2", "workers"}, InstanceProfile: "p", KeyName: "k",
+		},
+		Pool: func(name pool.Name) (ec2cloud.Launch, bool) {
+			return ec2cloud.Launch{
+				InstanceType: "c5.large", Subnets: []string{"subnet-c"},
+				InstanceProfile: "arn:aws:iam::1:instance-profile/q", Spot: true,
+			}, name == "spot"
+		},
 	})
 	f.groups["workers"] = []string{"sg-1"}
 	other := spec("u", 1)

@@ -298,7 +298,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"deployment": {"a*", ec2cloud.Options{}, `deployment "a*"`},
 		"subnet":     {"a", ec2cloud.Options{Launch: ec2cloud.Launch{Subnets: []string{"main"}}}, `open EC2 cloud: subnet "main"`},
-		"group":      {"a", ec2cloud.Options{Pools: map[pool.Name]ec2cloud.Launch{"p": {SecurityGroups: []string{""}}}}, "pool p: a security group is empty"},
+		"group":      {"a", ec2cloud.Options{Launch: ec2cloud.Launch{SecurityGroups: []string{""}}}, "a security group is empty"},
 		"type":       {"a", ec2cloud.Options{Launch: ec2cloud.Launch{InstanceType: "t3 micro"}}, `instance type "t3 micro"`},
 	} {
 		if _, err := ec2cloud.Open(t.Context(), config(t, "http://localhost", "test"), tc.deployment, tc.opts); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 )
 
@@ -33,10 +34,12 @@ type Launch struct {
 
 // Options of Open. The zero value is usable.
 type Options struct {
-	Launch      Launch               // of every pool
-	Pools       map[pool.Name]Launch // over Launch, field by field
-	ImageOwners []string             // whose images are looked for by name; default self
-	Log         *slog.Logger         // default: none
+	Launch Launch // of every pool
+	// Pool returns what goes over Launch for one pool, field by field, or false if there is nothing. It is
+	// asked at each launch, because pools may come, change and go. Nil: there is nothing for any pool.
+	Pool        func(pool.Name) (Launch, bool)
+	ImageOwners []string     // whose images are looked for by name; default self
+	Log         *slog.Logger // default: none
 }
 
 var (
@@ -49,14 +52,10 @@ var (
 func (o Options) withDefaults(deployment string) (Options, error) {
 	var errs []error
 	if !deploymentName.MatchString(deployment) {
-		errs = append(errs, fmt.Errorf("deployment %q: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", deployment))
+		errs = append(errs, fmt.Errorf("deployment %q: want 1 to 63 of A-Z a-z 0-9 . _ -, "+
+			"beginning with a letter or digit", deployment))
 	}
 	errs = append(errs, o.Launch.Validate())
-	for name, l := range o.Pools {
-		if err := l.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("pool %s: %w", name, err))
-		}
-	}
 	if len(o.ImageOwners) == 0 {
 		o.ImageOwners = []string{DefaultImageOwner}
 	}
@@ -84,17 +83,30 @@ func (l *Launch) Validate() error {
 }
 
 // of returns how instances of a pool are launched.
-func (o *Options) of(name pool.Name) Launch {
-	l, over := o.Launch, o.Pools[name]
-	l.InstanceType = cmp.Or(over.InstanceType, l.InstanceType, DefaultInstanceType)
-	l.InstanceProfile = cmp.Or(over.InstanceProfile, l.InstanceProfile)
-	l.KeyName = cmp.Or(over.KeyName, l.KeyName)
-	l.Spot = over.Spot || l.Spot
-	if len(over.Subnets) > 0 {
-		l.Subnets = over.Subnets
+func (o *Options) of(name pool.Name) (Launch, error) {
+	var own Launch
+	if o.Pool != nil {
+		if l, known := o.Pool(name); known {
+			own = l
+		}
 	}
-	if len(over.SecurityGroups) > 0 {
-		l.SecurityGroups = over.SecurityGroups
+	if err := own.Validate(); err != nil {
+		return Launch{}, fmt.Errorf("%w: pool %s: %w", cloud.ErrInvalid, name, err)
+	}
+	return own.over(o.Launch), nil
+}
+
+// over fills in from base what l leaves open.
+func (l Launch) over(base Launch) Launch {
+	l.InstanceType = cmp.Or(l.InstanceType, base.InstanceType, DefaultInstanceType)
+	l.InstanceProfile = cmp.Or(l.InstanceProfile, base.InstanceProfile)
+	l.KeyName = cmp.Or(l.KeyName, base.KeyName)
+	l.Spot = l.Spot || base.Spot
+	if len(l.Subnets) == 0 {
+		l.Subnets = base.Subnets
+	}
+	if len(l.SecurityGroups) == 0 {
+		l.SecurityGroups = base.SecurityGroups
 	}
 	return l
 }

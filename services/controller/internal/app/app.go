@@ -72,11 +72,18 @@ func (c *Controller) ready(now func() time.Time) func() error {
 	return func() error { return errors.Join(c.lease.Check(now()), c.Ready()) }
 }
 
-// Run runs a controller with the pools that want returns, until ctx ends or something fails for good. At each
-// value from reload it asks want again: if that fails, or a new pool cannot be opened, nothing changes. Instances
-// run on when Run returns.
-func Run(ctx context.Context, parts Parts, want func() ([]desired.Pool, error), reload <-chan struct{}) error {
-	first, err := want()
+// Source says which pools should run.
+type Source struct {
+	First func(ctx context.Context) ([]desired.Pool, error)
+	// Next is asked at each value from Asked; applied is told whether its answer could be applied. Nil Asked: nobody asks.
+	Next  func(ctx context.Context) (pools []desired.Pool, applied func(ok bool), err error)
+	Asked <-chan struct{}
+}
+
+// Run runs a controller until ctx ends or something fails for good. If the source fails later, or a new pool cannot be
+// opened, nothing changes. Instances run on when Run returns.
+func Run(ctx context.Context, parts Parts, source Source) error {
+	first, err := source.First(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,7 +105,7 @@ func Run(ctx context.Context, parts Parts, want func() ([]desired.Pool, error), 
 		if _, err := c.Apply(ctx, first); err != nil {
 			return err
 		}
-		c.reload(ctx, parts.Log, want, reload)
+		c.reload(ctx, parts.Log, source)
 		return nil
 	})
 	for _, f := range parts.Beside {
@@ -124,17 +131,18 @@ func lost(err, why error) error {
 }
 
 // reload applies what should run whenever it is asked to.
-func (c *Controller) reload(ctx context.Context, log *slog.Logger, want func() ([]desired.Pool, error), asked <-chan struct{}) {
+func (c *Controller) reload(ctx context.Context, log *slog.Logger, source Source) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-asked:
+		case <-source.Asked:
 		}
-		list, err := want()
+		list, applied, err := source.Next(ctx)
 		var changes desired.Changes
 		if err == nil {
 			changes, err = c.Apply(ctx, list)
+			applied(err == nil)
 		}
 		switch {
 		case ctx.Err() != nil:

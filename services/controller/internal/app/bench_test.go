@@ -68,7 +68,7 @@ func newRig(b *testing.B, want desired.Pool) *rig {
 			OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
 				return desired.Machines{Cloud: account.Cloud("bench"), Audit: time.Second}, nil
 			},
-		}, func() ([]desired.Pool, error) { return []desired.Pool{want}, nil }, nil)
+		}, app.Source{First: func(context.Context) ([]desired.Pool, error) { return []desired.Pool{want}, nil }})
 	}()
 	b.Cleanup(func() {
 		cancel()

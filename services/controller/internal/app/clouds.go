@@ -12,10 +12,10 @@ import (
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/cloud/processcloud"
+	"cloudmaster/internal/dirlock"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/desired"
-	"cloudmaster/services/controller/internal/dirlock"
 )
 
 // openTimeout bounds how long opening a cloud may take.
@@ -26,7 +26,7 @@ const openTimeout = time.Minute
 func (o *opened) openCloud(ctx context.Context, name pool.CloudName, changed func()) (desired.Machines, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	switch kind := o.cfg.Clouds[string(name)].Type; kind {
+	switch kind := o.current.Load().Clouds[string(name)].Type; kind {
 	case config.ProcessCloud:
 		return o.openProcesses(ctx, string(name), changed)
 	case config.EC2Cloud:
@@ -37,7 +37,7 @@ func (o *opened) openCloud(ctx context.Context, name pool.CloudName, changed fun
 }
 
 func (o *opened) openProcesses(ctx context.Context, name string, changed func()) (desired.Machines, error) {
-	settings, deployment := o.cfg.Clouds[name], cmp.Or(o.cfg.Deployment, "default")
+	settings, deployment := o.current.Load().Clouds[name], cmp.Or(o.cfg.Deployment, "default")
 	// Another controller with a broker of its own would not meet our lease, but would judge our instances.
 	lock, err := dirlock.Take(filepath.Join(settings.StateDir, deployment))
 	if err != nil {
@@ -59,23 +59,22 @@ func (o *opened) openProcesses(ctx context.Context, name string, changed func())
 
 // openEC2 opens EC2. Its calls are counted where the SDK makes them.
 func (o *opened) openEC2(ctx context.Context, name string) (desired.Machines, error) {
-	region, endpoint := o.cfg.Reach(name)
+	region, endpoint := o.current.Load().Reach(name)
 	aws, err := awsconf.Load(ctx, awsconf.Options{
 		Region: region, Endpoint: endpoint, Client: "controller", PolicyFile: policyFile, Count: o.count,
 	})
 	if err != nil {
 		return desired.Machines{}, err
 	}
-	launches := make(map[pool.Name]ec2cloud.Launch)
-	for _, p := range o.cfg.Pools {
-		if p.Cloud == name {
-			launches[p.Name] = o.cfg.Launch(&p)
-		}
-	}
 	opened, err := ec2cloud.Open(ctx, aws, o.cfg.Deployment, ec2cloud.Options{
-		Pools: launches, ImageOwners: o.cfg.Clouds[name].ImageOwners, Log: o.Log.With("cloud", name),
+		ImageOwners: o.current.Load().Clouds[name].ImageOwners, Log: o.Log.With("cloud", name),
+		Pool: func(pool pool.Name) (ec2cloud.Launch, bool) { // pools come and go
+			cfg := o.current.Load()
+			p, known := cfg.Pools[string(pool)]
+			return cfg.Launch(&p), known && p.Cloud == name
+		},
 	})
-	return desired.Machines{Cloud: opened, Audit: o.cfg.Clouds[name].AuditInterval}, err
+	return desired.Machines{Cloud: opened, Audit: o.current.Load().Clouds[name].AuditInterval}, err
 }
 
 // countedCloud counts the calls to a cloud.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"cloudmaster/internal/backend"
@@ -18,6 +19,7 @@ import (
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/lease"
 	"cloudmaster/services/controller/internal/report"
 )
@@ -29,7 +31,8 @@ const policyFile = "deploy/aws/controller.json"
 type opened struct {
 	Parts
 
-	cfg     *config.Config
+	cfg     *config.Config                             // what needs no restart may be old in it: see current
+	current atomic.Pointer[config.Config]              // the newest that was applied, or is about to be
 	count   func(service, operation string, err error) // calls to brokers, stores and clouds
 	address string                                     // of the backend, as instances are told it
 	closers []func() error                             // in the order of opening
@@ -50,7 +53,7 @@ func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Con
 	if err != nil {
 		return err
 	}
-	return Run(ctx, o.Parts, o.wanted(ctx, load), reload)
+	return Run(ctx, o.Parts, Source{First: o.first, Next: func(ctx context.Context) ([]desired.Pool, func(bool), error) { return o.next(ctx, load) }, Asked: reload})
 }
 
 // open makes the parts that a configuration asks for. What was opened must be closed also after an error.
@@ -59,6 +62,7 @@ func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.L
 		Lease: lease.Options{TTL: cfg.LeaseTTL()}, Now: time.Now, Token: rand.Text, Log: log,
 		Registry: daemon.NewRegistry(), OpsListen: cfg.OpsListen,
 	}}
+	o.current.Store(cfg)
 	o.count = daemon.NewAPICalls(o.Registry)
 	back, err := o.openBackend(ctx)
 	if err != nil {

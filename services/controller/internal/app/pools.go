@@ -15,37 +15,45 @@ import (
 	"cloudmaster/services/controller/internal/loop"
 )
 
-// wanted returns what says which pools should run: those of the configuration at first, and then those of the
-// configuration as it is loaded again.
-func (o *opened) wanted(ctx context.Context, load func() (*config.Config, error)) func() ([]desired.Pool, error) {
-	first := true
-	return func() ([]desired.Pool, error) {
-		cfg := o.cfg
-		if !first {
-			var err error
-			if cfg, err = load(); err != nil {
-				return nil, err
-			}
-			if err := config.Restart(o.cfg, cfg); err != nil {
-				return nil, err
-			}
-		}
-		first = false
-		o.cfg = cfg
-		var out []desired.Pool
-		for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
-			p := cfg.Pools[name]
-			want, err := o.desired(&p)
-			if err != nil {
-				return nil, err
-			}
-			if want.Loop.TakesRequests && !want.Publishes {
-				o.Log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; set active_set_type: blob", "pool", name)
-			}
-			out = append(out, want)
-		}
-		return out, nil
+// first returns the pools that should run when the controller starts.
+func (o *opened) first(ctx context.Context) ([]desired.Pool, error) { return o.pools(ctx, o.cfg) }
+
+// next loads the configuration again and returns the pools that should run from now on. applied must be told whether
+// they do.
+func (o *opened) next(ctx context.Context, load func() (*config.Config, error)) (pools []desired.Pool, applied func(bool), err error) {
+	cfg, err := load()
+	if err != nil {
+		return nil, nil, err
 	}
+	if err := config.Restart(o.cfg, cfg); err != nil {
+		return nil, nil, err
+	}
+	if pools, err = o.pools(ctx, cfg); err != nil {
+		return nil, nil, err
+	}
+	before := o.current.Swap(cfg) // new pools launch as soon as they run, and their cloud looks here
+	return pools, func(ok bool) {
+		if !ok {
+			o.current.Store(before)
+		}
+	}, nil
+}
+
+// pools are those of a configuration, as they should run.
+func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool, error) {
+	var out []desired.Pool
+	for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
+		p := cfg.Pools[name]
+		want, err := o.desired(&p)
+		if err != nil {
+			return nil, err
+		}
+		if want.Loop.TakesRequests && !want.Publishes {
+			o.Log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; set active_set_type: blob", "pool", name)
+		}
+		out = append(out, want)
+	}
+	return out, nil
 }
 
 // desired is a pool of the configuration as it should run.

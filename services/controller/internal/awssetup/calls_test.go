@@ -245,7 +245,7 @@ func launch(t *testing.T, cfg *config.Config, rec *recorder) {
 	loaded, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: inOrder(t), Count: rec.count})
 	try(t, err)
 	p := cfg.Pools["primes"]
-	machines, err := ec2cloud.Open(ctx, loaded, "sample", ec2cloud.Options{Pools: map[pool.Name]ec2cloud.Launch{"primes": cfg.Launch(&p)}})
+	machines, err := ec2cloud.Open(ctx, loaded, "sample", ec2cloud.Options{Pool: func(pool.Name) (ec2cloud.Launch, bool) { return cfg.Launch(&p), true }})
 	try(t, err)
 	for i, image := range []string{p.Image, "ssm:/cloudmaster/primes"} {
 		started, err := machines.Launch(ctx, cloud.Spec{

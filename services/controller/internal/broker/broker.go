@@ -25,7 +25,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"cloudmaster/services/controller/internal/dirlock"
+	"cloudmaster/internal/dirlock"
 )
 
 const (

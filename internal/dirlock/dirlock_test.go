@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"cloudmaster/services/controller/internal/dirlock"
+	"cloudmaster/internal/dirlock"
 )
 
 func TestTake(t *testing.T) {

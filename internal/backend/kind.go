@@ -1,0 +1,86 @@
+package backend
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"cloudmaster/internal/kind"
+	"cloudmaster/internal/queue"
+)
+
+// Kind describes a kind of backend to the configuration.
+type Kind struct {
+	// Name is the scheme of its addresses, as nats of nats://HOST:4222; or, if there is no Form, the
+	// whole address.
+	Name string
+	Form string // an address as an example; empty if Name is the whole address
+	Help string // one line
+
+	// Section is the section of the configuration that has its settings; empty if there are none.
+	Section  string
+	Settings func() kind.Settings // its keys, with the defaults; nil if there are none
+
+	// LeaseTTL is how long the controller's lease should hold without renewal. Where renewals are free it
+	// is short, so that a successor need not wait for long; where each is paid for it is longer.
+	LeaseTTL time.Duration
+	// Watches: queues tell by themselves that messages have arrived. Those of other backends must be looked at.
+	Watches bool
+
+	// Check returns why no backend of this kind can be at an address; nil if it takes all.
+	// The error must not show what stands in front of an "@".
+	Check func(address string) error
+	// CheckRemote returns why programs on other machines cannot use an address as it is; nil if they always can.
+	CheckRemote func(address string) error
+	// CheckDeployment returns why a deployment cannot have this name there; nil if it takes all.
+	CheckDeployment func(address, deployment string) error
+	// CheckQueue returns what the broker cannot do of a queue's limits; nil if it can do all.
+	CheckQueue func(queue.Limits) error
+
+	// Open connects to the backend, or starts it. Address and settings are valid.
+	Open func(ctx context.Context, address string, settings kind.Settings, opts Options) (Opened, error)
+}
+
+// Opened is an open backend.
+type Opened struct {
+	Backend
+
+	Address string // for programs on this machine
+	// Run returns an error when the backend has become useless for good, and nil when ctx ends. Nil: that cannot
+	// happen.
+	Run func(context.Context) error
+}
+
+// Takes reports whether an address is one of this kind, be it valid or not.
+func (k *Kind) Takes(address string) bool {
+	if k.Form == "" {
+		return address == k.Name
+	}
+	return strings.HasPrefix(address, k.Name+"://")
+}
+
+// Addresses returns what an address of this kind looks like, in words.
+func (k *Kind) Addresses() string {
+	if k.Form == "" {
+		return k.Name
+	}
+	return "an address as " + k.Form
+}
+
+// ParseAddress is url.Parse, but its errors show nothing of the address.
+func ParseAddress(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, reason(err, address)
+	}
+	return u, nil
+}
+
+// Opens is the Open of a kind whose addresses an Opener opens.
+func Opens(scheme string, open Opener) func(context.Context, string, kind.Settings, Options) (Opened, error) {
+	return func(ctx context.Context, address string, _ kind.Settings, opts Options) (Opened, error) {
+		b, err := Open(ctx, address, Openers{scheme: open}, opts)
+		return Opened{Backend: b, Address: address}, err
+	}
+}

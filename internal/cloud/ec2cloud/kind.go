@@ -1,0 +1,199 @@
+package ec2cloud
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/kind"
+	"cloudmaster/internal/pool"
+)
+
+// KindName is the type of such a cloud in the configuration.
+const KindName = "ec2"
+
+// The markets.
+const (
+	OnDemand = "on-demand"
+	Spot     = "spot"
+)
+
+// Settings are the keys of a cloud of this kind. Those of Machine are for its pools that have none of their own.
+type Settings struct {
+	Region      string   `key:"region"       help:"where the instances are; default: the backend's, else that of the AWS SDK's chain"`
+	Endpoint    string   `key:"endpoint"     help:"URL of a service that speaks EC2's API; default: the backend's, else that of the SDK's chain"`
+	ImageOwners []string `key:"image_owners" help:"whose images are found by name"`
+	Machine
+}
+
+// Machine are the keys that say how instances are launched, in a cloud or in a pool. A pool's value goes
+// over its cloud's.
+type Machine struct {
+	InstanceType    string   `key:"instance_type"    help:"as t3.micro"`
+	Subnets         []string `key:"subnets"          help:"ids, tried in this order when one has no capacity; default: those of the default VPC"`
+	SecurityGroups  []string `key:"security_groups"  help:"ids, or names that one VPC has; default: cloudmaster-<deployment>-<pool>, which setup makes"`
+	InstanceProfile string   `key:"instance_profile" help:"name or ARN; default: cloudmaster-<deployment>-<pool>, which setup makes"`
+	KeyName         string   `key:"key_name"         help:"SSH key; default: none"`
+	Market          string   `key:"market"           help:"on-demand or spot"`
+	ClientCIDRs     []string `key:"client_cidrs"     help:"who may reach service_port, in the security group that setup makes; default: the VPC"`
+}
+
+// Validate implements kind.Settings.
+func (s *Settings) Validate() error {
+	address := "aws://" + s.Region
+	if s.Endpoint != "" {
+		address += "?endpoint=" + url.QueryEscape(s.Endpoint)
+	}
+	_, err := parse(address)
+	if err != nil && s.Endpoint == "" {
+		err = fmt.Errorf("region: %w", err)
+	}
+	return errors.Join(err, s.Machine.Validate())
+}
+
+// Validate implements kind.Settings.
+func (m *Machine) Validate() error {
+	launch := Launch{InstanceType: m.InstanceType, Subnets: m.Subnets, SecurityGroups: m.SecurityGroups}
+	errs := []error{launch.Validate()}
+	if m.Market != "" && m.Market != OnDemand && m.Market != Spot {
+		errs = append(errs, fmt.Errorf("market: %q is not %s or %s", m.Market, OnDemand, Spot))
+	}
+	for _, cidr := range m.ClientCIDRs {
+		if p, err := netip.ParsePrefix(cidr); err != nil || p != p.Masked() {
+			errs = append(errs, fmt.Errorf("client_cidrs: %q is not a block of addresses, as 10.0.0.0/16", cidr))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Kind describes the cloud to the configuration.
+func Kind() cloud.Kind {
+	return cloud.Kind{
+		Name: KindName,
+		Help: "Amazon EC2; the image of a pool is an id (ami-…), an SSM parameter that holds one (ssm:/path), " +
+			"or a name, with * and ?, which means the newest image of that name",
+		Settings: func() kind.Settings {
+			return &Settings{
+				ImageOwners: []string{DefaultImageOwner}, Machine: Machine{InstanceType: DefaultInstanceType, Market: OnDemand},
+			}
+		},
+		PoolSettings:  func() kind.Settings { return new(Machine) },
+		AuditInterval: time.Minute, Remote: true,
+		CheckPool: checkPool, Open: openKind,
+	}
+}
+
+func settings(s kind.Settings) (*Settings, error) {
+	set, ok := s.(*Settings)
+	if !ok {
+		return nil, fmt.Errorf("a cloud of type %s has no settings of type %T", KindName, s)
+	}
+	return set, nil
+}
+
+// maxRole is the longest name of a role. Source: IAM User Guide, "IAM and AWS STS quotas".
+const maxRole = 64
+
+// checkPool checks that setup can make what the pool does not name.
+func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
+	set, err := settings(s)
+	if err != nil {
+		return err
+	}
+	own := Owned(deployment, p.Name)
+	if len(own) > maxRole && set.Launch(deployment, p.Name, p.Settings).InstanceProfile == own {
+		return fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d characters that IAM takes",
+			own, maxRole)
+	}
+	return nil
+}
+
+// Owned is the name of what setup makes for a pool alone: role, instance profile, security group.
+func Owned(deployment string, name pool.Name) string {
+	if deployment == "" {
+		return "cloudmaster-" + string(name)
+	}
+	return "cloudmaster-" + deployment + "-" + string(name)
+}
+
+// Launch returns how instances of a pool are launched. own is the pool's Machine.
+func (s *Settings) Launch(deployment string, name pool.Name, own kind.Settings) Launch {
+	m := machine(own)
+	return Launch{
+		InstanceType:    cmp.Or(m.InstanceType, s.InstanceType, DefaultInstanceType),
+		Subnets:         firstOf(m.Subnets, s.Subnets),
+		SecurityGroups:  firstOf(m.SecurityGroups, s.SecurityGroups, []string{Owned(deployment, name)}),
+		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, Owned(deployment, name)),
+		KeyName:         cmp.Or(m.KeyName, s.KeyName),
+		Spot:            cmp.Or(m.Market, s.Market) == Spot,
+	}
+}
+
+// Clients returns who may reach a pool's service_port; empty means its VPC. own is the pool's Machine.
+func (s *Settings) Clients(own kind.Settings) []string {
+	return firstOf(machine(own).ClientCIDRs, s.ClientCIDRs)
+}
+
+// machine returns the settings of a pool; the zero value if it has none.
+func machine(own kind.Settings) Machine {
+	if m, ok := own.(*Machine); ok && m != nil {
+		return *m
+	}
+	return Machine{}
+}
+
+// firstOf returns the first list that is not empty.
+func firstOf(lists ...[]string) []string {
+	for _, l := range lists {
+		if len(l) > 0 {
+			return l
+		}
+	}
+	return nil
+}
+
+// Reach returns the region and the endpoint of a cloud: its own, else those of the backend's address if
+// that is on AWS. Empty ones are left to the SDK's chain.
+func (s *Settings) Reach(backend string) (region, endpoint string) {
+	var at awsconf.Address
+	if strings.HasPrefix(backend, "aws://") {
+		at, _ = parse(backend) // the configuration was checked
+	}
+	return cmp.Or(s.Region, at.Region), cmp.Or(s.Endpoint, at.Endpoint)
+}
+
+func parse(address string) (awsconf.Address, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return awsconf.Address{}, fmt.Errorf("%q is not an address", address)
+	}
+	return awsconf.ParseAddress(u)
+}
+
+func openKind(ctx context.Context, o cloud.OpenOptions) (cloud.Opened, error) {
+	set, err := settings(o.Settings)
+	if err != nil {
+		return nil, err
+	}
+	region, endpoint := set.Reach(o.Backend)
+	cfg, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: o.Client, Count: o.Count})
+	if err != nil {
+		return nil, err
+	}
+	launch := func(name pool.Name) (Launch, bool) {
+		own, _ := o.Pool(name)
+		return set.Launch(o.Deployment, name, own), true
+	}
+	c, err := Open(ctx, cfg, o.Deployment, Options{Pool: launch, ImageOwners: set.ImageOwners, Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,135 @@
+package ec2cloud_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/internal/kind"
+	"cloudmaster/internal/pool"
+)
+
+func TestLaunchOfPools(t *testing.T) {
+	t.Parallel()
+	set := ec2cloud.Settings{Machine: ec2cloud.Machine{
+		InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Market: ec2cloud.Spot,
+		ClientCIDRs: []string{"10.0.0.0/8"},
+	}}
+	for name, c := range map[pool.Name]struct {
+		own     kind.Settings
+		want    ec2cloud.Launch
+		clients string
+	}{
+		"a": {nil, ec2cloud.Launch{
+			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Spot: true,
+			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-a",
+		}, "10.0.0.0/8"},
+		"b": {
+			&ec2cloud.Machine{
+				InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
+				InstanceProfile: "p", KeyName: "k", Market: ec2cloud.OnDemand, ClientCIDRs: []string{"0.0.0.0/0"},
+			},
+			ec2cloud.Launch{
+				InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
+				InstanceProfile: "p", KeyName: "k",
+			},
+			"0.0.0.0/0",
+		},
+	} {
+		if diff := cmp.Diff(c.want, set.Launch("demo", name, c.own)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if got := set.Clients(c.own); !slices.Equal(got, []string{c.clients}) {
+			t.Errorf("clients of %s: got %q, want %s", name, got, c.clients)
+		}
+	}
+	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); got.InstanceType != "t3.micro" || got.InstanceProfile != "cloudmaster-a" {
+		t.Errorf("nothing set, no deployment: got %+v", got)
+	}
+}
+
+func TestReach(t *testing.T) {
+	t.Parallel()
+	const backend = "aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566"
+	far := ec2cloud.Settings{Region: "us-east-1", Endpoint: "http://far:1"}
+	for _, c := range []struct {
+		set              ec2cloud.Settings
+		backend          string
+		region, endpoint string
+	}{
+		{ec2cloud.Settings{}, backend, "eu-west-1", "http://localhost:4566"},
+		{far, backend, "us-east-1", "http://far:1"},
+		{far, "nats://h:1", "us-east-1", "http://far:1"},
+		{ec2cloud.Settings{}, "nats://h:1", "", ""},
+		{ec2cloud.Settings{}, "embedded", "", ""},
+	} {
+		if region, endpoint := c.set.Reach(c.backend); region != c.region || endpoint != c.endpoint {
+			t.Errorf("%+v on %s: got %s %s", c.set, c.backend, region, endpoint)
+		}
+	}
+}
+
+// TestPoolsChange: what a launch asks for is what the pool is set to now, and a pool that cannot
+// work fails alone.
+func TestPoolsChange(t *testing.T) {
+	t.Parallel()
+	now := ec2cloud.Launch{InstanceType: "t3.small"}
+	f, c := world(t, ec2cloud.Options{Pool: func(pool.Name) (ec2cloud.Launch, bool) { return now, true }})
+	launch := func(token string) error {
+		_, err := c.Launch(t.Context(), spec(token, 1))
+		return err
+	}
+	if err := launch("a"); err != nil {
+		t.Fatal(err)
+	}
+	now.InstanceType = "t3.large"
+	if err := launch("b"); err != nil {
+		t.Fatal(err)
+	}
+	var types []string
+	for _, form := range f.requests("RunInstances") {
+		types = append(types, form.Get("InstanceType"))
+	}
+	if want := []string{"t3.small", "t3.large"}; !slices.Equal(types, want) {
+		t.Errorf("got %q, want %q", types, want)
+	}
+	now.SecurityGroups = []string{""}
+	if err := launch("c"); !errors.Is(err, cloud.ErrInvalid) || !strings.Contains(err.Error(), "pool main: a security group is empty") {
+		t.Errorf("got %v, want the pool named", err)
+	}
+}
+
+func TestKindRefuses(t *testing.T) {
+	t.Parallel()
+	for want, s := range map[string]kind.Settings{
+		`region: "moon" is not an AWS region`:                        &ec2cloud.Settings{Region: "moon"},
+		`endpoint "far" is not a URL`:                                &ec2cloud.Settings{Endpoint: "far"},
+		`subnet "net-1": want an id`:                                 &ec2cloud.Settings{Machine: ec2cloud.Machine{Subnets: []string{"net-1"}}},
+		`market: "flea" is not on-demand or spot`:                    &ec2cloud.Machine{Market: "flea"},
+		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{ClientCIDRs: []string{"10.0.0.1/8"}},
+	} {
+		if err := s.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	k := ec2cloud.Kind()
+	for _, s := range []kind.Settings{k.Settings(), k.PoolSettings()} {
+		if err := s.Validate(); err != nil {
+			t.Errorf("defaults: got %v", err)
+		}
+	}
+	long := strings.Repeat("x", 50)
+	err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x"})
+	if err == nil || !strings.HasPrefix(err.Error(), "instance_profile: is missing, and the default, cloudmaster-xxx") {
+		t.Errorf("got %v, want the name refused", err)
+	}
+	own := &ec2cloud.Machine{InstanceProfile: "p"}
+	if err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x", Settings: own}); err != nil {
+		t.Errorf("with a profile of its own: got %v", err)
+	}
+}

@@ -1,0 +1,61 @@
+package cloud
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"cloudmaster/internal/kind"
+	"cloudmaster/internal/pool"
+)
+
+// Kind describes a kind of cloud to the configuration.
+type Kind struct {
+	Name         string               // as the key type of a cloud has it
+	Help         string               // one line
+	Settings     func() kind.Settings // a cloud's keys, with the defaults
+	PoolSettings func() kind.Settings // the keys that a pool has on such a cloud, with the defaults; nil: none
+
+	AuditInterval time.Duration // the default of how often instances are listed
+	ListLag       time.Duration // how far lists may be behind launches; 0: as far as callers assume anyway
+	// Remote: instances run on other machines, so that they need an address of the backend
+	// that is valid there.
+	Remote bool
+
+	// CheckPool returns all, joined, that stands against running a pool on a cloud with these settings.
+	// Each error begins with its key and a colon, or says by itself what it is about.
+	CheckPool func(settings kind.Settings, deployment string, p PoolSpec) error
+	// Open opens a cloud. The settings are valid.
+	Open func(ctx context.Context, opts OpenOptions) (Opened, error)
+}
+
+// PoolSpec is what a cloud must know of a pool.
+type PoolSpec struct {
+	Name     pool.Name
+	Image    string
+	Settings kind.Settings // those of Kind.PoolSettings; nil if the kind has none
+}
+
+// OpenOptions says what to open. Deployment may be empty; all else is required but where it says otherwise.
+type OpenOptions struct {
+	Deployment string
+	Name       pool.CloudName
+	Settings   kind.Settings
+	// Backend is the address of the deployment's queues, for clouds that are in the same place by default.
+	Backend string
+	// Pool returns what a pool has set for itself, or false if there is no such pool. It is asked at each
+	// launch, by any goroutine, because pools come, change and go while the cloud is open.
+	Pool   func(pool.Name) (kind.Settings, bool)
+	Client string // who we are: the program's name
+	Log    *slog.Logger
+	// Count is called once for each call to the cloud, for metrics; may be nil.
+	Count func(service, operation string, err error)
+	// Changed is called when the cloud knows by itself that an instance has ended; may be nil.
+	Changed func()
+}
+
+// Opened is a cloud that must be closed. Instances live on.
+type Opened interface {
+	Cloud
+	Close() error
+}
