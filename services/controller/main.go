@@ -23,7 +23,7 @@ import (
 func main() { os.Exit(daemon.Main("controller", run)) }
 
 // errInvalid stands before the list of problems.
-var errInvalid = errors.New("the configuration cannot be used, nothing was started")
+var errInvalid = errors.New("the configuration cannot be used")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := command.NewRoot("controller", "Keep each pool of servers at the right size", args, stdout, stderr)
