@@ -132,8 +132,9 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	}
 	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.asked.IsZero()}
 	launched, err := l.call(ctx)
+	told := l.open.started // when the launch was cut short before
 	for i := range launched {
-		if id := launched[i].ID; !slices.Contains(l.open.started, id) { // else it was told of when the launch was cut short
+		if id := launched[i].ID; !slices.Contains(told, id) {
 			l.open.started = append(l.open.started, id)
 			said.Started = append(said.Started, id)
 		}
