@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cloudmaster/internal/blob"
 	"cloudmaster/internal/blob/memblob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
@@ -314,6 +315,28 @@ func TestTwoControllers(t *testing.T) {
 		}
 		if got := len(w.account.Instances()); got != len(before) {
 			w.t.Errorf("got %d instances after the take-over, want %d", got, len(before))
+		}
+	})
+}
+
+// TestWhoLosesTheLeaseEnds, and says who has it.
+func TestWhoLosesTheLeaseEnds(t *testing.T) {
+	bubble(t, func(w *world) {
+		ended := make(chan error, 1)
+		go func() {
+			first := func(context.Context) ([]desired.Pool, error) { return []desired.Pool{want("a", 0, 1)}, nil }
+			ended <- app.Run(w.t.Context(), w.parts(1), app.Source{First: first})
+		}()
+		time.Sleep(time.Second)
+		doc, err := json.Marshal(lease.Holder{Host: "elsewhere", PID: 4711, RenewedAt: time.Now()})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := w.store.Put(w.t.Context(), lease.Key, doc, blob.Any); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := <-ended; !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "process 4711 on elsewhere") {
+			w.t.Errorf("got %v, want %v, and by whom", err, lease.ErrHeld)
 		}
 	})
 }
