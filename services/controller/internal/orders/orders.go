@@ -199,7 +199,7 @@ func (b *Book) take(messages []queue.Message, said *record.Intake) (done []queue
 			done = append(done, m.Receipt)
 			continue
 		}
-		if _, pending := b.receipts[m.ID]; !pending && !slices.Contains(b.doc.Applied, m.ID) {
+		if _, pending := b.receipts[m.ID]; !pending {
 			b.pending = append(b.pending, pool.Order{ID: m.ID, Absolute: absolute, N: adjust})
 		}
 		b.receipts[m.ID] = m.Receipt
