@@ -16,13 +16,11 @@ import (
 
 	"cloudmaster/internal/agent"
 	"cloudmaster/internal/backend"
-	"cloudmaster/internal/backend/awsbackend"
-	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/blob"
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
-	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/inventory"
 	"cloudmaster/services/controller/internal/lease"
@@ -37,7 +35,6 @@ type controller struct {
 	registry *prometheus.Registry
 	count    func(service, operation string, err error) // calls to brokers, stores and clouds
 	reports  report.Reporter
-	broker   *broker.Broker // our own; nil if the backend is elsewhere
 	closers  []func() error // in the order of opening
 }
 
@@ -46,47 +43,36 @@ type controller struct {
 func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) (err error) {
 	c := &controller{cfg: cfg, log: log, registry: daemon.NewRegistry()}
 	c.count = daemon.NewAPICalls(c.registry)
-	c.reports = newReports(cfg.Report, stdout, log)
 	defer func() {
 		err = errors.Join(err, c.close())
 		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "well", err == nil)
 	}()
 	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
-		"backend", backend.Redacted(cfg.Backend), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+		"backend", backend.Redacted(cfg.Backend.Address), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
 
-	address := cfg.Backend
-	if address == config.Embedded {
-		if address, err = c.startBroker(ctx); err != nil {
-			return err
-		}
-	}
-	back, err := backend.Open(ctx, address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
-		Deployment: cfg.Deployment, Client: "controller", Log: log, Count: c.count,
+	back, err := cfg.Backend.Kind.Open(ctx, cfg.Backend.Address, cfg.Backend.Settings, backend.Options{
+		Deployment: cfg.Deployment, Client: client, Log: log, Count: c.count,
 	})
 	if err != nil {
 		return err
 	}
 	c.closers = append(c.closers, back.Close)
-	return c.serve(ctx, back, address)
+	if c.reports, err = openReports(ctx, cfg.Reports, report.World{Stdout: stdout, Log: log, Backend: back}); err != nil {
+		return err
+	}
+	return c.serve(ctx, back)
 }
 
-func (c *controller) startBroker(ctx context.Context) (string, error) {
-	b, err := broker.Start(ctx, broker.Options{Listen: c.cfg.Broker.Listen, StoreDir: c.cfg.Broker.StoreDir, Log: c.log})
-	if err != nil {
-		return "", err
-	}
-	c.closers = append(c.closers, b.Close)
-	c.broker = b
-	return b.URL(), nil
-}
+// client is what we are called by brokers and clouds.
+const client = "controller"
 
 // serve takes the lease and runs everything that lives as long as the controller.
-func (c *controller) serve(ctx context.Context, back backend.Backend, address string) error {
+func (c *controller) serve(ctx context.Context, back backend.Opened) error {
 	blobs, err := back.Blobs(ctx)
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	held, err := lease.Acquire(ctx, blobs, c.log, lease.Options{TTL: c.cfg.LeaseTTL()})
+	held, err := lease.Acquire(ctx, blobs, c.log, lease.Options{TTL: c.cfg.Backend.Kind.LeaseTTL})
 	if err != nil {
 		return err
 	}
@@ -95,19 +81,19 @@ func (c *controller) serve(ctx context.Context, back backend.Backend, address st
 	defer giveBack()
 	return daemon.Group(ctx, func(ctx context.Context) error {
 		defer giveBack()
-		return c.run(ctx, back, blobs, address, held.Check)
-	}, func(context.Context) error { return held.Run(leaseCtx) }, c.watchBroker)
+		return c.run(ctx, back, blobs, held.Check)
+	}, func(context.Context) error { return held.Run(leaseCtx) }, watch(back))
 }
 
-// watchBroker ends the controller when its own broker has become useless.
-func (c *controller) watchBroker(ctx context.Context) error {
-	if c.broker == nil {
-		return nil
+// watch returns what ends the controller when its backend has become useless.
+func watch(back backend.Opened) func(context.Context) error {
+	if back.Run == nil {
+		return func(context.Context) error { return nil }
 	}
-	return c.broker.Run(ctx)
+	return back.Run
 }
 
-func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.Store, address string, rules func() error) error {
+func (c *controller) run(ctx context.Context, back backend.Opened, blobs blob.Store, rules func() error) error {
 	clouds, inventories, err := c.openClouds(ctx)
 	if err != nil {
 		return err
@@ -120,12 +106,17 @@ func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.S
 		if err != nil {
 			return err
 		}
-		if p.Requests() && !p.PublishesActiveSet() {
+		if p.Policy.Traits().TakesRequests && !p.PublishesActiveSet() {
 			c.log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; set active_set_type: blob", "pool", name)
 		}
-		l, err := loop.New(p, loop.Deps{
+		opts, err := loopConfig(&p)
+		if err != nil {
+			return fmt.Errorf("pool %s: %w", name, err)
+		}
+		l, err := loop.New(opts, loop.Deps{
 			Cloud: clouds[p.Cloud], Inventory: inventories[p.Cloud], Work: work, Status: status, Store: blobs,
-			ListLag: clouds[p.Cloud].listLag, Rules: rules, UserData: c.userData(&p, address), Report: c.reports, Metrics: metrics, Log: c.log,
+			ListLag: c.cfg.Clouds[p.Cloud].Kind.ListLag, Rules: rules, UserData: c.userData(&p, back.Address),
+			Report: c.reports, Metrics: metrics, Log: c.log,
 		})
 		if err != nil {
 			return err
@@ -145,11 +136,11 @@ func (c *controller) run(ctx context.Context, back backend.Backend, blobs blob.S
 
 // noticeStrays returns what says, once a pool, that instances run for which there
 // is no pool any more. Nobody judges them: they run until an operator ends them.
-func (c *controller) noticeStrays(ctx context.Context, cloudName string, v *inventory.Inventory) func() {
+func (c *controller) noticeStrays(ctx context.Context, cloudName pool.CloudName, v *inventory.Inventory) func() {
 	said := make(map[pool.Name]bool)
 	return func() { // an inventory calls it from one goroutine
 		for name, list := range v.Latest().Instances {
-			if _, known := c.cfg.Pools[string(name)]; known || said[name] {
+			if _, known := c.cfg.Pools[name]; known || said[name] {
 				continue
 			}
 			said[name] = true
@@ -165,13 +156,13 @@ func (c *controller) noticeStrays(ctx context.Context, cloudName string, v *inve
 
 // ensureQueues opens a pool's queues, creating those that are missing where the backend lets us.
 func ensureQueues(ctx context.Context, back backend.Backend, p *config.Pool) (work, status queue.Queue, err error) {
-	if work, err = back.Ensure(ctx, p.WorkQueue, p.WorkLimits()); err != nil {
-		return nil, nil, fmt.Errorf("pool %s: open work queue: %w", p.Name, err)
+	opened := make(map[config.Use]queue.Queue)
+	for _, q := range p.Queues {
+		if opened[q.Use], err = back.Ensure(ctx, q.Name, q.Limits); err != nil {
+			return nil, nil, fmt.Errorf("pool %s: open %s queue: %w", p.Name, q.Use, err)
+		}
 	}
-	if status, err = back.Ensure(ctx, p.StatusQueue, p.StatusLimits()); err != nil {
-		return nil, nil, fmt.Errorf("pool %s: open status queue: %w", p.Name, err)
-	}
-	return work, status, nil
+	return opened[config.Work], opened[config.Status], nil
 }
 
 // userData returns what tells a new instance of the pool who it is.
@@ -179,17 +170,19 @@ func (c *controller) userData(p *config.Pool, address string) func(pool.Instance
 	if c.cfg.WorkerBackend != "" {
 		address = c.cfg.WorkerBackend
 	}
+	work, _ := p.Queue(config.Work)
+	status, _ := p.Queue(config.Status)
 	return func(id pool.InstanceID) ([]byte, error) {
 		return agent.UserData{
 			Deployment: c.cfg.Deployment, Pool: p.Name, InstanceID: id, Backend: address,
-			Queues:         agent.Queues{Work: p.WorkQueue, Status: p.StatusQueue},
-			StatusInterval: p.StatusInterval, Settings: p.Settings,
+			Queues:         agent.Queues{Work: work.Name, Status: status.Name},
+			StatusInterval: p.Times.StatusInterval, Settings: p.Settings,
 		}.Encode()
 	}
 }
 
 // ready says whether we rule and every cloud has been listed.
-func ready(inventories map[string]*inventory.Inventory, rules func() error) func() error {
+func ready(inventories map[pool.CloudName]*inventory.Inventory, rules func() error) func() error {
 	return func() error {
 		errs := []error{rules()}
 		for _, name := range slices.Sorted(maps.Keys(inventories)) {
@@ -213,35 +206,34 @@ func (c *controller) close() error {
 	return errors.Join(errs...)
 }
 
-func newReports(names []string, stdout io.Writer, log *slog.Logger) report.Reporter {
+func openReports(ctx context.Context, reports []config.Report, world report.World) (report.Reporter, error) {
 	var all report.All
-	for _, name := range names {
-		switch name {
-		case "console":
-			all = append(all, report.NewConsole(stdout))
-		case "log":
-			all = append(all, report.NewLog(log))
+	for _, one := range reports {
+		r, err := one.Kind.Open(ctx, one.Settings, world)
+		if err != nil {
+			return nil, fmt.Errorf("open report %s: %w", one.Kind.Name, err)
 		}
+		all = append(all, r)
 	}
-	return all
+	return all, nil
 }
 
 // openTimeout bounds how long opening a cloud may take.
 const openTimeout = time.Minute
 
 // openClouds opens the clouds that pools use, each with its inventory.
-func (c *controller) openClouds(ctx context.Context) (map[string]machines, map[string]*inventory.Inventory, error) {
-	clouds, inventories := make(map[string]machines), make(map[string]*inventory.Inventory)
+func (c *controller) openClouds(ctx context.Context) (map[pool.CloudName]cloud.Cloud, map[pool.CloudName]*inventory.Inventory, error) {
+	clouds, inventories := make(map[pool.CloudName]cloud.Cloud), make(map[pool.CloudName]*inventory.Inventory)
 	for _, p := range c.cfg.Pools {
 		if _, open := clouds[p.Cloud]; open {
 			continue
 		}
-		v := inventory.New(pool.CloudName(p.Cloud), c.cfg.Clouds[p.Cloud].AuditInterval, c.log)
+		v := inventory.New(p.Cloud, c.cfg.Clouds[p.Cloud].AuditInterval, c.log)
 		opened, err := c.openCloud(ctx, p.Cloud, v.Refresh)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open cloud %s: %w", p.Cloud, err)
 		}
-		c.closers = append(c.closers, opened.close)
+		c.closers = append(c.closers, opened.Close)
 		clouds[p.Cloud] = opened
 		inventories[p.Cloud] = v
 	}

@@ -22,7 +22,6 @@ import (
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/broker"
-	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/inventory"
 	"cloudmaster/services/controller/internal/loop"
 	"cloudmaster/services/controller/internal/report"
@@ -35,7 +34,7 @@ type rig struct {
 	registry     *prometheus.Registry
 }
 
-func newRig(b *testing.B, cfg config.Pool) *rig {
+func newRig(b *testing.B, cfg loop.Options) *rig {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
 	srv, err := broker.Start(b.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
@@ -90,8 +89,8 @@ func newRig(b *testing.B, cfg config.Pool) *rig {
 	return r
 }
 
-func benchPool() config.Pool {
-	return config.Pool{
+func benchPool() loop.Options {
+	return loop.Options{
 		Name: "primes", Policy: "job", Image: "primes-worker", Cloud: "mem",
 		WorkQueue: "primes-work", StatusQueue: "primes-status", StatusParser: "std",
 		Maximum: 1_000_000, StartLimit: 1_000_000, StopLimit: 1, StartThreshold: 1, IdleThreshold: 1, MaxDeliveries: 5,

@@ -225,13 +225,16 @@ func controlQueues(t *testing.T, b backend.Backend, cfg *config.Config) {
 	t.Helper()
 	ctx := t.Context()
 	for _, p := range cfg.Pools {
-		work, err := b.Ensure(ctx, p.WorkQueue, p.WorkLimits())
-		try(t, err)
-		status, err := b.Ensure(ctx, p.StatusQueue, p.StatusLimits())
-		try(t, err)
-		_, err = work.Backlog(ctx)
+		opened := make(map[config.Use]queue.Queue)
+		for _, q := range p.Queues {
+			var err error
+			opened[q.Use], err = b.Ensure(ctx, q.Name, q.Limits)
+			try(t, err)
+		}
+		work, status := opened[config.Work], opened[config.Status]
+		_, err := work.Backlog(ctx)
 		try(t, err, status.Delete(ctx, receive(t, status).Receipt))
-		if p.Requests() {
+		if p.Policy.Traits().TakesRequests {
 			m := receive(t, work)
 			try(t, work.Extend(ctx, m.Receipt), work.Release(ctx, m.Receipt), work.Delete(ctx, m.Receipt))
 		}
@@ -245,7 +248,13 @@ func launch(t *testing.T, cfg *config.Config, rec *recorder) {
 	loaded, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: inOrder(t), Count: rec.count})
 	try(t, err)
 	p := cfg.Pools["primes"]
-	machines, err := ec2cloud.Open(ctx, loaded, "sample", ec2cloud.Options{Pool: func(pool.Name) (ec2cloud.Launch, bool) { return cfg.Launch(&p), true }})
+	set, ok := cfg.Clouds[p.Cloud].Settings.(*ec2cloud.Settings)
+	if !ok {
+		t.Fatalf("got settings %T", cfg.Clouds[p.Cloud].Settings)
+	}
+	machines, err := ec2cloud.Open(ctx, loaded, "sample", ec2cloud.Options{Pool: func(name pool.Name) (ec2cloud.Launch, bool) {
+		return set.Launch(cfg.Deployment, name, p.OnCloud), true
+	}})
 	try(t, err)
 	for i, image := range []string{p.Image, "ssm:/cloudmaster/primes"} {
 		started, err := machines.Launch(ctx, cloud.Spec{

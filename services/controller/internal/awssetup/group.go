@@ -24,7 +24,7 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	if !s.ownsGroup(pl) {
 		return nil
 	}
-	client, name := ec2.NewFromConfig(at.aws), s.cfg.Owned(pl.Name)
+	client, name := ec2.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
 	vpc, err := s.vpc(ctx, p, client, pl)
 	if err != nil || vpc == nil {
 		return err
@@ -65,13 +65,13 @@ func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup
 		next = "run controller teardown, which removes it, and then setup again; or name another one in security_groups"
 	}
 	p.refuse("security group %s exists (%s), and instances of pool %s run in %s: %s",
-		s.cfg.Owned(pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
+		owned(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
 }
 
 // vpc returns where the pool's instances run; nil if that is refused.
 func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.Pool) (*types.Vpc, error) {
 	in := &ec2.DescribeVpcsInput{Filters: []types.Filter{filter("is-default", "true")}}
-	if subnets := s.cfg.Launch(pl).Subnets; len(subnets) > 0 {
+	if subnets := launch(s.cfg, pl).Subnets; len(subnets) > 0 {
 		out, err := client.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: subnets})
 		if err != nil {
 			return nil, fmt.Errorf("look for subnets %s of pool %s: %w", strings.Join(subnets, ", "), pl.Name, err)
@@ -98,7 +98,7 @@ func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.
 
 // sources are the blocks of addresses that may reach the pool's service.
 func (s *site) sources(pl *config.Pool, vpc *types.Vpc) []string {
-	if named := s.cfg.Clients(pl); len(named) > 0 {
+	if named := clients(s.cfg, pl); len(named) > 0 {
 		return named
 	}
 	var out []string

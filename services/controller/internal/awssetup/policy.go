@@ -12,6 +12,7 @@ import (
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/lease"
@@ -62,14 +63,46 @@ func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
 	return p
 }
 
-// Named returns the policy of a program (controller, allocator, feed-primes, setup) or of the
-// instances of a pool; false if there is none of this name.
+// Who needs an IAM policy, beside the instances of pools.
+const (
+	roleController = "controller"
+	roleAllocator  = "allocator" // reads active sets and requests servers
+	roleFeeder     = "feeder"    // sends jobs
+	roleSetup      = "setup"     // sets up and takes down
+
+	feedPool = "feed-" // sends jobs to the pool whose name follows
+)
+
+// Names are what Named takes.
+func (p *Policies) Names() []string {
+	names := []string{roleController, roleAllocator, roleFeeder, roleSetup}
+	for _, pl := range pools(p.cfg) {
+		if !takesRequests(pl) {
+			names = append(names, feedPool+string(pl.Name))
+		}
+	}
+	for _, pl := range pools(p.cfg) {
+		names = append(names, string(pl.Name))
+	}
+	return names
+}
+
+// Named returns the IAM policy of a role: controller, allocator, feeder (sends jobs to all pools), feed-POOL
+// (to this one), setup, or the name of a pool, for its instances; false if there is none of this name.
 func (p *Policies) Named(name string) (Document, bool) {
-	programs := map[string]func() Document{"controller": p.Controller, "allocator": p.Allocator, "feed-primes": p.Feeder, "setup": p.Setup}
-	if build, ok := programs[name]; ok {
+	roles := map[string]func() Document{
+		roleController: p.Controller, roleAllocator: p.Allocator, roleSetup: p.Setup,
+		roleFeeder: func() Document { return p.Feeder(pools(p.cfg)...) },
+	}
+	if build, ok := roles[name]; ok {
 		return build(), true
 	}
-	if pl, ok := p.cfg.Pools[name]; ok {
+	if fed, ok := strings.CutPrefix(name, feedPool); ok {
+		if pl, ok := p.cfg.Pools[pool.Name(fed)]; ok && !takesRequests(&pl) {
+			return p.Feeder(&pl), true
+		}
+	}
+	if pl, ok := p.cfg.Pools[pool.Name(name)]; ok {
 		return p.Instance(&pl), true
 	}
 	return Document{}, false
@@ -98,16 +131,16 @@ var (
 // Instance is the policy of a pool's instances: of workers that take jobs, or of servers
 // whose requests the controller takes.
 func (p *Policies) Instance(pl *config.Pool) Document {
-	if !p.cfg.OnAWS() {
+	if !onAWS(p.cfg) {
 		return document()
 	}
-	report := allow("Report", sendTo, p.queue(pl.StatusQueue))
-	if pl.Requests() {
+	report := allow("Report", sendTo, p.use(pl, config.Status))
+	if takesRequests(pl) {
 		return document(report)
 	}
 	return document(
-		allow("WorkOffJobs", slices.Concat(openQueue, workOff), p.queue(pl.WorkQueue)),
-		allow("BuryJobs", []string{"sqs:GetQueueUrl", "sqs:SendMessage"}, p.queue(queue.DeadLetters(pl.WorkQueue))),
+		allow("WorkOffJobs", slices.Concat(openQueue, workOff), p.use(pl, config.Work)),
+		allow("BuryJobs", []string{"sqs:GetQueueUrl", "sqs:SendMessage"}, queue.DeadLetters(p.use(pl, config.Work))),
 		report,
 	)
 }
@@ -115,7 +148,7 @@ func (p *Policies) Instance(pl *config.Pool) Document {
 // Controller is the controller's policy.
 func (p *Policies) Controller() Document {
 	var s []Statement
-	if p.cfg.OnAWS() {
+	if onAWS(p.cfg) {
 		s = append(s, p.controlQueues()...)
 		s = append(s,
 			whoAmI(),
@@ -130,17 +163,23 @@ func (p *Policies) Controller() Document {
 }
 
 func (p *Policies) controlQueues() []Statement {
-	var all, status, requests []string
+	var all, requests []string
+	taken := make(map[config.Use][]string)
 	for _, pl := range pools(p.cfg) {
 		all = append(all, p.withDead(pl)...)
-		status = append(status, p.queue(pl.StatusQueue))
-		if pl.Requests() {
-			requests = append(requests, p.queue(pl.WorkQueue))
+		for _, q := range pl.Queues {
+			taken[q.Use] = append(taken[q.Use], p.queue(q.Name))
+		}
+		if takesRequests(pl) {
+			requests = append(requests, p.use(pl, config.Work))
 		}
 	}
-	s := []Statement{allow("WatchQueues", openQueue, all...), allow("Hear", takeFrom, status...)}
+	s := []Statement{allow("WatchQueues", openQueue, all...), allow("Hear", takeFrom, taken[config.Status]...)}
 	if len(requests) > 0 {
 		s = append(s, allow("TakeRequests", workOff, requests...))
+	}
+	if orders := taken[config.Orders]; len(orders) > 0 {
+		s = append(s, allow("TakeOrders", takeFrom, orders...))
 	}
 	return s
 }
@@ -167,12 +206,12 @@ func (p *Policies) controlInstances() []Statement {
 func (p *Policies) Allocator() Document {
 	var sets, requests []string
 	for _, pl := range pools(p.cfg) {
-		if pl.Requests() {
+		if takesRequests(pl) {
 			sets = append(sets, p.bucket+"/"+activeset.Key(pl.Name))
-			requests = append(requests, p.queue(pl.WorkQueue), p.queue(pl.StatusQueue))
+			requests = append(requests, p.use(pl, config.Work), p.use(pl, config.Status))
 		}
 	}
-	if !p.cfg.OnAWS() || len(sets) == 0 {
+	if !onAWS(p.cfg) || len(sets) == 0 {
 		return document()
 	}
 	return document(
@@ -183,15 +222,15 @@ func (p *Policies) Allocator() Document {
 	)
 }
 
-// Feeder is the policy of who sends jobs, and hints that there are some.
-func (p *Policies) Feeder() Document {
+// Feeder is the policy of who sends jobs to pools, and hints that there are some.
+func (p *Policies) Feeder(to ...*config.Pool) Document {
 	var queues []string
-	for _, pl := range pools(p.cfg) {
-		if !pl.Requests() {
-			queues = append(queues, p.queue(pl.WorkQueue), p.queue(pl.StatusQueue))
+	for _, pl := range to {
+		if !takesRequests(pl) {
+			queues = append(queues, p.use(pl, config.Work), p.use(pl, config.Status))
 		}
 	}
-	if !p.cfg.OnAWS() || len(queues) == 0 {
+	if !onAWS(p.cfg) || len(queues) == 0 {
 		return document()
 	}
 	return document(allow("SendJobs", sendTo, queues...))
@@ -200,7 +239,7 @@ func (p *Policies) Feeder() Document {
 // Setup is the policy of who sets up and takes down.
 func (p *Policies) Setup() Document {
 	s := []Statement{whoAmI()}
-	if p.cfg.OnAWS() {
+	if onAWS(p.cfg) {
 		s = append(s, p.setupBackend()...)
 	}
 	if len(onEC2(p.cfg)) > 0 {
@@ -256,9 +295,6 @@ func (p *Policies) setupRoles() []Statement {
 	}
 }
 
-// prefix begins the names of all that setup makes for pools of the deployment.
-func prefix(cfg *config.Config) string { return cfg.Owned("") }
-
 // trust lets EC2, and nobody else, give a role to instances.
 func (p *Policies) trust() Document {
 	return document(Statement{Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()}})
@@ -277,6 +313,12 @@ func (p *Policies) toEC2() map[string]map[string]string {
 	return equals("iam:PassedToService", p.ec2Service())
 }
 
+// use returns the ARN of a pool's queue for a use.
+func (p *Policies) use(pl *config.Pool, use config.Use) string {
+	q, _ := pl.Queue(use) // all pools have those that are asked for
+	return p.queue(q.Name)
+}
+
 // queue returns a queue's ARN.
 func (p *Policies) queue(name string) string {
 	return "arn:" + p.partition + ":sqs:" + p.region + ":" + p.account + ":" + name
@@ -285,8 +327,8 @@ func (p *Policies) queue(name string) string {
 // withDead are the ARNs of a pool's queues, each with its dead letters.
 func (p *Policies) withDead(pl *config.Pool) []string {
 	var out []string
-	for _, n := range needs(pl) {
-		out = append(out, p.queue(n.name), p.queue(queue.DeadLetters(n.name)))
+	for _, n := range pl.Queues {
+		out = append(out, p.queue(n.Name), p.queue(queue.DeadLetters(n.Name)))
 	}
 	return out
 }
@@ -323,7 +365,7 @@ func (p *Policies) parameters() []string {
 		base := "arn:" + p.partition + ":ssm:" + region + ":"
 		names := map[string]bool{base + p.account + ":parameter/cloudmaster/*": true}
 		for _, pl := range pools(p.cfg) {
-			path, named := strings.CutPrefix(pl.Image, "ssm:")
+			path, named := namesParameter(pl)
 			switch path = strings.TrimPrefix(path, "/"); {
 			case !named:
 			case strings.HasPrefix(path, "aws/"): // AWS's own belong to no account
@@ -341,7 +383,7 @@ func (p *Policies) parameters() []string {
 func (p *Policies) regions() []string {
 	var out []string
 	for _, name := range onEC2(p.cfg) {
-		region, _ := p.cfg.Reach(name)
+		region, _ := reach(p.cfg, name)
 		if region = cmp.Or(region, p.region); !slices.Contains(out, region) {
 			out = append(out, region)
 		}
@@ -354,10 +396,10 @@ func (p *Policies) regions() []string {
 func (p *Policies) roles() []string {
 	var out []string
 	for _, pl := range pools(p.cfg) {
-		if p.cfg.Clouds[pl.Cloud].Type != config.EC2Cloud {
+		if p.cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName {
 			continue
 		}
-		profile := p.cfg.Launch(pl).InstanceProfile
+		profile := launch(p.cfg, pl).InstanceProfile
 		out = append(out, p.iam("role/"+profile[strings.LastIndexByte(profile, '/')+1:]))
 	}
 	slices.Sort(out)

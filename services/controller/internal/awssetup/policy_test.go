@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cloudmaster/services/controller/internal/app"
 	"cloudmaster/services/controller/internal/awssetup"
 	"cloudmaster/services/controller/internal/config"
 )
@@ -24,7 +25,7 @@ const (
 // sample is the deployment that the files under deploy/aws are for.
 func sample(t *testing.T) *config.Config {
 	t.Helper()
-	cfg, err := config.Load(filepath.Join(deployAWS, "cloudmaster.yaml"))
+	cfg, err := config.Load(filepath.Join(deployAWS, "cloudmaster.yaml"), app.Kinds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 func TestPoliciesOfOtherConfigurations(t *testing.T) {
 	t.Parallel()
 	build := func(text string) *awssetup.Policies {
-		cfg, err := config.Parse("c.yaml", []byte(text))
+		cfg, err := config.Parse("c.yaml", []byte(text), app.Kinds())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	if !s.ownsProfile(pl) {
 		return nil
 	}
-	client, name := iam.NewFromConfig(at.aws), s.cfg.Owned(pl.Name)
+	client, name := iam.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
 	profile, err := getProfile(ctx, client, name)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 
 // planRole looks at a pool's role. One for a foreign profile is not made: nothing would use it.
 func (s *site) planRole(ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool) (thing, error) {
-	t := thing{kind: kindRole, name: s.cfg.Owned(pl.Name)}
+	t := thing{kind: kindRole, name: owned(s.cfg, pl.Name)}
 	role, err := getRole(ctx, client, t.name)
 	if err != nil {
 		return t, err
@@ -119,7 +119,7 @@ func (s *site) compareRole(ctx context.Context, client *iam.Client, t thing, rol
 }
 
 func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Pool, policy Document) error {
-	name := s.cfg.Owned(pl.Name)
+	name := owned(s.cfg, pl.Name)
 	_, err := client.CreateRole(ctx, &iam.CreateRoleInput{
 		RoleName: &name, AssumeRolePolicyDocument: aws.String(s.policies.trust().compact()),
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(),

@@ -6,39 +6,24 @@ import (
 
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/blob/s3blob"
-	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/sqsqueue"
 	"cloudmaster/services/controller/internal/config"
 )
-
-// need is a queue that a pool needs.
-type need struct {
-	name   string
-	key    string // of the configuration, that names it
-	limits queue.Limits
-}
-
-func needs(p *config.Pool) []need {
-	return []need{
-		{p.WorkQueue, "work_queue_name", p.WorkLimits()},
-		{p.StatusQueue, "status_queue_name", p.StatusLimits()},
-	}
-}
 
 // planQueues looks at each pool's queues. The dead letters come first, because a queue names them.
 func (s *site) planQueues(ctx context.Context, p *plan) error {
 	opts := sqsqueue.Options{Deployment: s.cfg.Deployment}
 	for _, pl := range s.pools() {
-		for _, n := range needs(pl) {
-			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, n.name, n.limits)
+		for _, q := range pl.Queues {
+			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
 			if err != nil {
 				return err
 			}
-			s.planQueue(p, pl, n.key, &dead, func(ctx context.Context) error {
-				return sqsqueue.EnsureDeadLetters(ctx, *s.queues, n.name, opts)
+			s.planQueue(p, pl, q.Key, &dead, func(ctx context.Context) error {
+				return sqsqueue.EnsureDeadLetters(ctx, *s.queues, q.Name, opts)
 			})
-			s.planQueue(p, pl, n.key, &main, func(ctx context.Context) error {
-				_, err := sqsqueue.Ensure(ctx, *s.queues, n.name, n.limits, opts)
+			s.planQueue(p, pl, q.Key, &main, func(ctx context.Context) error {
+				_, err := sqsqueue.Ensure(ctx, *s.queues, q.Name, q.Limits, opts)
 				return err
 			})
 		}

@@ -20,6 +20,7 @@ import (
 
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/blob/s3blob"
+	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/pool"
 )
 
@@ -276,10 +277,10 @@ func TestNamesThatMeetAreRefused(t *testing.T) {
 	w.mustSetUp(other)
 	cfg := w.config("a", "")
 	for _, name := range []pool.Name{"fib", "primes"} {
-		p := cfg.Pools[string(name)]
+		p := cfg.Pools[name]
 		p.Name = "b-" + name
-		delete(cfg.Pools, string(name))
-		cfg.Pools[string(p.Name)] = p
+		delete(cfg.Pools, name)
+		cfg.Pools[p.Name] = p
 	}
 	out, err := w.setup(cfg, false)
 	if err == nil || strings.Contains(out, "created") {
@@ -334,9 +335,11 @@ func TestSubnets(t *testing.T) {
 		subnets = append(subnets, *subnet.Subnet.SubnetId)
 	}
 	cfg := w.config("d", ", subnets: ["+subnets[0]+"]")
-	fib := cfg.Pools["fib"]
+	fib, ok := cfg.Pools["fib"].OnCloud.(*ec2cloud.Machine)
+	if !ok {
+		t.Fatalf("got %T", cfg.Pools["fib"].OnCloud)
+	}
 	fib.ClientCIDRs = nil
-	cfg.Pools["fib"] = fib
 	w.mustSetUp(cfg)
 	if got := sources(w.group("cloudmaster-d-fib")); !slices.Equal(got, []string{"tcp 20808 10.8.0.0/16"}) {
 		t.Errorf("got %q, want the block of the subnet's VPC", got)

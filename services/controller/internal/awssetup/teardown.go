@@ -117,7 +117,7 @@ func (s *site) names(at *place, owns func(*config.Pool) bool) []string {
 	var out []string
 	for _, pl := range s.pools() {
 		if where := s.placeOf(pl.Cloud); where != nil && (at == nil || where == at) && owns(pl) {
-			out = append(out, s.cfg.Owned(pl.Name))
+			out = append(out, owned(s.cfg, pl.Name))
 		}
 	}
 	return out
@@ -231,8 +231,8 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 // findQueues looks at the queues of the file's pools. SQS cannot be asked for queues by tag.
 func (s *site) findQueues(ctx context.Context, p *plan) error {
 	for _, pl := range s.pools() {
-		for _, n := range needs(pl) {
-			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, n.name, n.limits)
+		for _, q := range pl.Queues {
+			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
 			if err != nil {
 				return err
 			}

@@ -1,13 +1,20 @@
 package config_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"cloudmaster/internal/cloud/processcloud"
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/app"
+	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -29,52 +36,70 @@ func sample(t *testing.T, pool string) string {
 	return "deployment: demo\nclouds:\n  local: {bin_dir: " + programs(t, "worker") + "}\npools:\n  primes: {image: worker, cloud: local, " + pool + "}\n"
 }
 
+// parse reads a document with the controller's own kinds.
+func parse(doc string, set ...string) (*config.Config, error) {
+	return config.Parse("c.yaml", []byte(doc), app.Kinds(), set...)
+}
+
 func TestDefaults(t *testing.T) {
 	t.Parallel()
-	cfg, err := config.Parse("c.yaml", []byte(sample(t, "policy: job")))
+	cfg, err := parse(sample(t, "policy: job"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
+	kind := p.Policy.Kind.Name
+	p.Policy.Kind = policy.Kind{} // it has functions
 	want := config.Pool{
-		Name: "primes", Policy: "job", Image: "worker", Cloud: "local",
-		Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
-		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
-		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
-		StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1,
-		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
-		WorkQueue: "primes-work-demo", StatusQueue: "primes-status-demo",
-		VisibilityTimeout: 30 * time.Second, MaxDeliveries: 5, StatusParser: "std",
-		StatusInterval: time.Minute, ReportInterval: time.Minute, ActiveSetType: "none", ActiveSetInterval: time.Minute,
+		Name: "primes", Image: "worker", Cloud: "local", OnRemove: "leave",
+		Policy: config.Policy{Settings: &policy.JobSettings{StartThreshold: 2, IdleThreshold: 1}},
+		Limits: pool.Limits{
+			Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
+		},
+		Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5},
+		Times: config.Times{
+			PolicyInterval: time.Minute, PollInterval: 5 * time.Second, StatusInterval: time.Minute,
+			ReportInterval: time.Minute, ActiveSetInterval: time.Minute,
+		},
+		Queues: []config.Queue{
+			{"work", "work_queue_name", "primes-work-demo", queue.Limits{Visibility: 30 * time.Second, Deliveries: 5}},
+			{"status", "status_queue_name", "primes-status-demo", queue.Limits{Deliveries: 1000, Retention: 96 * time.Hour}},
+		},
+		StatusParser: "std", ActiveSet: "none",
 	}
-	if !equal(p, want) {
-		t.Errorf("got  %+v\nwant %+v", p, want)
+	if diff := cmp.Diff(want, p); diff != "" || kind != "job" {
+		t.Errorf("policy %s (-want +got):\n%s", kind, diff)
 	}
-	if cfg.Backend != config.Embedded || cfg.Broker.Listen != "127.0.0.1:4222" || cfg.Clouds["local"].Type != config.ProcessCloud {
-		t.Errorf("got backend %q, broker %+v, clouds %+v", cfg.Backend, cfg.Broker, cfg.Clouds)
+	set := broker.Settings{Listen: "127.0.0.1:4222", StoreDir: "var/jetstream"}
+	if cfg.Backend.Address != "embedded" || cmp.Diff(&set, cfg.Backend.Settings) != "" {
+		t.Errorf("got backend %q with %+v", cfg.Backend.Address, cfg.Backend.Settings)
 	}
-}
-
-// equal compares all but the settings, which are not comparable.
-func equal(a, b config.Pool) bool {
-	as, bs := a.Settings, b.Settings
-	a.Settings, b.Settings = nil, nil
-	return len(as) == len(bs) && fmt.Sprint(a) == fmt.Sprint(b)
+	local := cfg.Clouds["local"]
+	processes := &processcloud.Settings{Host: "127.0.0.1", StateDir: "var/instances", Grace: 30 * time.Second}
+	if got, ok := local.Settings.(*processcloud.Settings); ok {
+		processes.BinDir = got.BinDir
+	}
+	if diff := cmp.Diff(processes, local.Settings); diff != "" || local.Kind.Name != "process" || local.AuditInterval != 2*time.Second {
+		t.Errorf("got cloud of type %s listed every %s (-want +got):\n%s", local.Kind.Name, local.AuditInterval, diff)
+	}
+	if len(cfg.Reports) != 1 || cfg.Reports[0].Kind.Name != "console" || cfg.LogLevel != "info" {
+		t.Errorf("got reports %v at level %s", cfg.Reports, cfg.LogLevel)
+	}
 }
 
 func TestDefaultsSectionAndPool(t *testing.T) {
 	t.Parallel()
 	doc := sample(t, "start_limit: 7, settings: {max_n: 5}") + "defaults: {policy_interval: 5s, start_limit: 3, stop_limit: 4, active_set_type: s3}\n"
-	cfg, err := config.Parse("c.yaml", []byte(doc))
+	cfg, err := parse(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
-	if p.PolicyInterval != 5*time.Second || p.StartLimit != 7 || p.StopLimit != 4 {
-		t.Errorf("got interval %s, limits %d and %d, want 5s, 7 and 4", p.PolicyInterval, p.StartLimit, p.StopLimit)
+	if p.Times.PolicyInterval != 5*time.Second || p.Limits.StartLimit != 7 || p.Limits.StopLimit != 4 {
+		t.Errorf("got interval %s, limits %d and %d, want 5s, 7 and 4", p.Times.PolicyInterval, p.Limits.StartLimit, p.Limits.StopLimit)
 	}
-	if p.ActiveSetType != config.ActiveSetBlob {
-		t.Errorf("got active set type %q, want the new name of s3", p.ActiveSetType)
+	if p.ActiveSet != config.ActiveSetBlob {
+		t.Errorf("got active set type %q, want the new name of s3", p.ActiveSet)
 	}
 	if p.Settings["max_n"] != 5 {
 		t.Errorf("got settings %v", p.Settings)
@@ -85,23 +110,33 @@ func TestDefaultsSectionAndPool(t *testing.T) {
 func TestLeaseTTL(t *testing.T) {
 	t.Parallel()
 	for backend, want := range map[string]time.Duration{
-		config.Embedded: 15 * time.Second, "nats://a:4222": 15 * time.Second,
+		"embedded": 15 * time.Second, "nats://a:4222": 15 * time.Second,
 		"aws://eu-west-1": 3 * time.Minute, "aws://eu-west-1?bucket=aws": 3 * time.Minute,
 	} {
-		if got := (&config.Config{Backend: backend}).LeaseTTL(); got != want {
+		cfg, err := parse(sample(t, "") + "backend: " + backend + "\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Backend.Kind.LeaseTTL; got != want {
 			t.Errorf("%s: got %s, want %s", backend, got, want)
 		}
 	}
 }
 
+// named returns the name of a pool's queue.
+func named(p config.Pool, use config.Use) string {
+	q, _ := p.Queue(use)
+	return q.Name
+}
+
 func TestNoDeploymentNoSuffix(t *testing.T) {
 	t.Parallel()
-	cfg, err := config.Parse("c.yaml", []byte(strings.Replace(sample(t, "work_queue_name: jobs"), "demo", `""`, 1)))
+	cfg, err := parse(strings.Replace(sample(t, "work_queue_name: jobs"), "demo", `""`, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := cfg.Pools["primes"]; p.WorkQueue != "jobs" || p.StatusQueue != "primes-status" {
-		t.Errorf("got queues %q and %q", p.WorkQueue, p.StatusQueue)
+	if p := cfg.Pools["primes"]; named(p, config.Work) != "jobs" || named(p, config.Status) != "primes-status" {
+		t.Errorf("got queues %+v", p.Queues)
 	}
 }
 
@@ -113,19 +148,20 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("CLOUDMASTER_BROKER_LISTEN", "127.0.0.1:1")
 	t.Setenv("CLOUDMASTER_REPORT", "console,log")
 	t.Setenv("CLOUDMASTER_POOLS_PRIMES_SETTINGS", "{max_n: 5}")
-	cfg, err := config.Parse("c.yaml", []byte(sample(t, "start_limit: 2")))
+	cfg, err := parse(sample(t, "start_limit: 2"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
-	if p.StartLimit != 9 || p.StopLimit != 8 || p.PolicyInterval != 90*time.Second || p.WorkQueue != "primes-work-prod" {
-		t.Errorf("got limits %d and %d, interval %s, queue %s", p.StartLimit, p.StopLimit, p.PolicyInterval, p.WorkQueue)
+	if p.Limits.StartLimit != 9 || p.Limits.StopLimit != 8 || p.Times.PolicyInterval != 90*time.Second ||
+		named(p, config.Work) != "primes-work-prod" {
+		t.Errorf("got %+v", p)
 	}
 	if p.Settings["max_n"] != 5 {
 		t.Errorf("got settings %v, want max_n 5", p.Settings)
 	}
-	if cfg.Broker.Listen != "127.0.0.1:1" || len(cfg.Report) != 2 {
-		t.Errorf("got broker %+v, report %v", cfg.Broker, cfg.Report)
+	if set, ok := cfg.Backend.Settings.(*broker.Settings); !ok || set.Listen != "127.0.0.1:1" || len(cfg.Reports) != 2 {
+		t.Errorf("got backend %+v, reports %v", cfg.Backend, cfg.Reports)
 	}
 }
 
@@ -134,7 +170,7 @@ func TestDeadLettersTaken(t *testing.T) {
 	t.Parallel()
 	doc := strings.Replace(sample(t, "work_queue_name: x"), "deployment: demo", "deployment: dead", 1) +
 		"  two: {image: worker, cloud: local, work_queue_name: x-dead}\n"
-	_, err := config.Parse("c.yaml", []byte(doc))
+	_, err := parse(doc)
 	if err == nil || !strings.Contains(err.Error(), "x-dead-dead is already for the dead letters of the work queue of primes") {
 		t.Errorf("got %v, want the dead letters' name refused", err)
 	}
@@ -143,18 +179,18 @@ func TestDeadLettersTaken(t *testing.T) {
 func TestSettingsTooLarge(t *testing.T) {
 	t.Parallel()
 	doc := sample(t, "settings: {a: "+strings.Repeat("x", 17<<10)+"}")
-	if _, err := config.Parse("c.yaml", []byte(doc)); err == nil || !strings.Contains(err.Error(), "pools.primes.settings: ") {
+	if _, err := parse(doc); err == nil || !strings.Contains(err.Error(), "pools.primes.settings: ") {
 		t.Errorf("got %v, want the settings refused", err)
 	}
 }
 
 func TestSet(t *testing.T) {
 	t.Setenv("CLOUDMASTER_POOLS_PRIMES_START_LIMIT", "9")
-	cfg, err := config.Parse("c.yaml", []byte(sample(t, "stop_limit: 2")), "pools.primes.start_limit=4", "deployment=prod", "pools.primes.settings={a: 1}")
+	cfg, err := parse(sample(t, "stop_limit: 2"), "pools.primes.start_limit=4", "deployment=prod", "pools.primes.settings={a: 1}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := cfg.Pools["primes"]; p.StartLimit != 4 || p.StopLimit != 2 || p.WorkQueue != "primes-work-prod" || p.Settings["a"] != 1 {
+	if p := cfg.Pools["primes"]; p.Limits.StartLimit != 4 || p.Limits.StopLimit != 2 || named(p, config.Work) != "primes-work-prod" || p.Settings["a"] != 1 {
 		t.Errorf("got %+v", p)
 	}
 	for set, want := range map[string]string{
@@ -163,7 +199,7 @@ func TestSet(t *testing.T) {
 		"pools.fib.start_limit=1":    "--set pools.fib.start_limit: unknown key",
 		"pools.primes.start_limit=x": "pools.primes.start_limit: x is not a whole number",
 	} {
-		if _, err := config.Parse("c.yaml", []byte(sample(t, "")), set); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parse(sample(t, ""), set); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: got %v, want %s", set, err, want)
 		}
 	}
@@ -195,7 +231,7 @@ func TestComplaints(t *testing.T) {
 		"watchdog too short":      {pool: "watchdog_interval: 1m", want: []string{"1m0s is less than twice status_interval, 1m0s"}},
 		"breaker ratio":           {pool: "breaker_ratio: 2", want: []string{"2 is not above 0 and at most 1"}},
 		"backend":                 {rest: "backend: carrier-pigeon", want: []string{`"carrier-pigeon" is neither embedded nor an address`}},
-		"region":                  {rest: "backend: aws://moon", want: []string{`"aws://moon" is neither embedded nor an address as aws://eu-west-1: "moon" is not an AWS region`}},
+		"region":                  {rest: "backend: aws://moon", want: []string{`"aws://moon" is not an address as aws://eu-west-1: "moon" is not an AWS region`}},
 		"credentials for AWS":     {rest: "backend: aws://key:secret@eu-west-1", want: []string{"credentials come from the environment"}},
 		"worker's region":         {rest: "worker_backend: aws://eu-west-1?buket=x", want: []string{`unknown option "buket"`}},
 		"report":                  {rest: "report: telegram", want: []string{`"telegram" is not one of console, log`}},
@@ -231,7 +267,7 @@ func TestComplaints(t *testing.T) {
 			if strings.Contains(c.pool, "cloud:") {
 				doc = strings.Replace(doc, "cloud: local, ", "", 1)
 			}
-			_, err := config.Parse("c.yaml", []byte(doc+c.rest+"\n"))
+			_, err := parse(doc + c.rest + "\n")
 			if err == nil {
 				t.Fatalf("%s: no complaint", doc+c.rest)
 			}
@@ -247,7 +283,7 @@ func TestComplaints(t *testing.T) {
 func TestMissingImage(t *testing.T) {
 	t.Parallel()
 	doc := strings.Replace(sample(t, "policy: job"), "image: worker", "image: ghost", 1)
-	_, err := config.Parse("c.yaml", []byte(doc))
+	_, err := parse(doc)
 	if err == nil || !strings.Contains(err.Error(), "c.yaml:5: pools.primes.image: there is no program ") || !strings.Contains(err.Error(), "make build") {
 		t.Errorf("got %v, want the missing program with the next step", err)
 	}
@@ -256,7 +292,7 @@ func TestMissingImage(t *testing.T) {
 func TestNotAConfiguration(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{"", "5", "- a", "\x00", "a: [", "pools: 5", "pools: {primes: 5}", "pools: {Primes: {image: worker}}", "clouds: 7", "defaults: x"} {
-		if cfg, err := config.Parse("c.yaml", []byte(doc)); err == nil {
+		if cfg, err := parse(doc); err == nil {
 			t.Errorf("%q: got %+v, want an error", doc, cfg)
 		}
 	}
@@ -264,7 +300,7 @@ func TestNotAConfiguration(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	t.Parallel()
-	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml")); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), app.Kinds()); err == nil || !strings.Contains(err.Error(), "none.yaml") {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 }
@@ -277,7 +313,7 @@ func TestShipped(t *testing.T) {
 	}
 	t.Setenv("CLOUDMASTER_CLOUDS_LOCAL_BIN_DIR", programs(t, "primes-worker", "fib-server"))
 	for _, file := range files {
-		if _, err := config.Load(file); err != nil {
+		if _, err := config.Load(file, app.Kinds()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -288,7 +324,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("pools: {p: {policy_interval: 5, start_limit: x}}\ndefaults: {a: b}"))
 	f.Add([]byte("broker: {listen: 1}\nclouds: {l: {type: [1]}}"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		cfg, err := config.Parse("c.yaml", doc)
+		cfg, err := parse(string(doc))
 		if err == nil && len(cfg.Pools) == 0 {
 			t.Errorf("%q: accepted without a pool", doc)
 		}

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/loop"
 )
 
 // scenario is a story that has the same end wherever in it a controller dies.
 type scenario struct {
-	cfg      config.Pool
+	cfg      loop.Options
 	setUp    func(b *bench) // before controllers may die
 	story    func(b *bench) // lets time go by with live
 	launched int            // in all
@@ -21,7 +21,7 @@ type scenario struct {
 
 func scenarios() map[string]scenario {
 	workers := jobPool()
-	workers.ActiveSetType = config.ActiveSetBlob
+	workers.ActiveSetType = loop.ActiveSetBlob
 	watched := servers(2, 2)
 	watched.WatchdogInterval, watched.BootDeadline = 2*time.Minute, 2*time.Minute
 	return map[string]scenario{

@@ -12,12 +12,12 @@ import (
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/loop"
 )
 
 func TestWatchdogReplacesAHungOne(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"workers": fixedPool(2, 2), "servers": fibPool()} {
+	for name, cfg := range map[string]loop.Options{"workers": fixedPool(2, 2), "servers": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg.Minimum, cfg.Maximum = 2, 2 // so that its successor has no room beside it
@@ -118,7 +118,7 @@ func TestBreakerEndsNoPool(t *testing.T) {
 // TestWhoDoesNotRuleDoesNothing: neither to instances nor to messages, that another controller may need.
 func TestWhoDoesNotRuleDoesNothing(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
+	for name, cfg := range map[string]loop.Options{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestWhoDoesNotRuleDoesNothing(t *testing.T) {
 // TestStatusQueueDown: who cannot be heard is neither replaced nor stopped.
 func TestStatusQueueDown(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
+	for name, cfg := range map[string]loop.Options{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, cfg, func(b *bench) {
@@ -322,7 +322,7 @@ func TestUnansweredLaunchOfMoreThanIsNeeded(t *testing.T) {
 
 func TestListLagLaunchesNothingTwice(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"fixed": fixedPool(2, 4), "job": jobPool(), "resource": fibPool()} {
+	for name, cfg := range map[string]loop.Options{"fixed": fixedPool(2, 4), "job": jobPool(), "resource": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, cfg, func(b *bench) {

@@ -21,39 +21,38 @@ import (
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/memqueue"
-	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/inventory"
 	"cloudmaster/services/controller/internal/loop"
 	"cloudmaster/services/controller/internal/report"
 )
 
 // base has the defaults of the configuration, with limits that do not bite.
-func base() config.Pool {
-	return config.Pool{
+func base() loop.Options {
+	return loop.Options{
 		Name: "test", Image: "image", Cloud: "mem",
 		Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
 		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, IdleThreshold: 1,
 		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
 		StatusParser: "std", StatusInterval: 30 * time.Second, ReportInterval: time.Minute,
-		ActiveSetType: config.ActiveSetNone, ActiveSetInterval: time.Minute, ServicePort: 20808,
+		ActiveSetType: loop.ActiveSetNone, ActiveSetInterval: time.Minute, ServicePort: 20808,
 	}
 }
 
-func jobPool() config.Pool {
+func jobPool() loop.Options {
 	p := base()
 	p.Policy = "job"
 	return p
 }
 
-func fibPool() config.Pool {
+func fibPool() loop.Options {
 	p := base()
-	p.Policy, p.ActiveSetType, p.QueueLoadFactor = "resource", config.ActiveSetBlob, 10
+	p.Policy, p.ActiveSetType, p.QueueLoadFactor = "resource", loop.ActiveSetBlob, 10
 	p.MinimumActiveTime = 2 * time.Minute
 	return p
 }
 
-func fixedPool(least, most int) config.Pool {
+func fixedPool(least, most int) loop.Options {
 	p := base()
 	p.Policy, p.Minimum, p.Maximum = "fixed", least, most
 	return p
@@ -62,7 +61,7 @@ func fixedPool(least, most int) config.Pool {
 // bench is the world around controllers: it outlives them.
 type bench struct {
 	t     *testing.T
-	cfg   config.Pool
+	cfg   loop.Options
 	tap   *tap
 	start time.Time
 
@@ -91,7 +90,7 @@ type controller struct {
 }
 
 // bubble runs f on a bench with a controller that runs, in simulated time.
-func bubble(t *testing.T, cfg config.Pool, f func(b *bench), tweaks ...func(*memcloud.Options)) {
+func bubble(t *testing.T, cfg loop.Options, f func(b *bench), tweaks ...func(*memcloud.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, cfg, tweaks...)
@@ -101,7 +100,7 @@ func bubble(t *testing.T, cfg config.Pool, f func(b *bench), tweaks ...func(*mem
 	})
 }
 
-func newBench(t *testing.T, cfg config.Pool, tweaks ...func(*memcloud.Options)) *bench {
+func newBench(t *testing.T, cfg loop.Options, tweaks ...func(*memcloud.Options)) *bench {
 	t.Helper()
 	b := &bench{
 		t: t, cfg: cfg, start: time.Now(), audit: 10 * time.Second, store: memblob.New(), events: &events{}, log: &lockedBuffer{},

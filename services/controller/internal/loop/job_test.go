@@ -9,7 +9,7 @@ import (
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
-	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/loop"
 	"cloudmaster/services/controller/internal/report"
 )
 
@@ -161,7 +161,7 @@ func TestReactsAtOnce(t *testing.T) {
 // TestIdleHour: without events there are policy intervals, audits and long polls, and nothing else.
 func TestIdleHour(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"job": jobPool(), "resource": fibPool()} {
+	for name, cfg := range map[string]loop.Options{"job": jobPool(), "resource": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, cfg, func(b *bench) {
@@ -243,10 +243,10 @@ func TestVanishedOnesAreReplaced(t *testing.T) {
 // TestTakeOver: a controller that starts adopts what runs, and changes nothing.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"fixed": fixedPool(3, 3), "servers": fibPool()} {
+	for name, cfg := range map[string]loop.Options{"fixed": fixedPool(3, 3), "servers": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg.Minimum, cfg.ActiveSetType = 3, config.ActiveSetBlob
+			cfg.Minimum, cfg.ActiveSetType = 3, loop.ActiveSetBlob
 			bubble(t, cfg, func(b *bench) {
 				b.grow(3)
 				b.pass(5 * time.Minute)

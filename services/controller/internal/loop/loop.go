@@ -29,7 +29,6 @@ import (
 	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
-	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/inventory"
 	"cloudmaster/services/controller/internal/report"
 	"cloudmaster/services/controller/internal/roster"
@@ -86,7 +85,7 @@ type Deps struct {
 
 // Loop is the control loop of one pool.
 type Loop struct {
-	cfg     config.Pool
+	cfg     Options
 	deps    Deps
 	log     *slog.Logger
 	judge   policy.Judge
@@ -116,7 +115,7 @@ type Loop struct {
 }
 
 // New returns the loop of a pool, or all that is wrong with its configuration. Run runs it.
-func New(cfg config.Pool, deps Deps) (*Loop, error) {
+func New(cfg Options, deps Deps) (*Loop, error) {
 	judge, err := cfg.Judge()
 	if err != nil {
 		return nil, fmt.Errorf("pool %s: %w", cfg.Name, err)

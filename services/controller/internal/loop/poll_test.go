@@ -9,11 +9,11 @@ import (
 
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/loop"
 )
 
 // polled runs f on a bench whose work queue cannot tell of messages.
-func polled(t *testing.T, cfg config.Pool, f func(b *bench)) {
+func polled(t *testing.T, cfg loop.Options, f func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, cfg)
@@ -37,7 +37,7 @@ func (b *bench) hint() {
 // TestIdleBudget: what an idle pool costs in calls, each of which AWS is paid for.
 func TestIdleBudget(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]config.Pool{"job": jobPool(), "resource": fibPool()} {
+	for name, cfg := range map[string]loop.Options{"job": jobPool(), "resource": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			polled(t, cfg, func(b *bench) {

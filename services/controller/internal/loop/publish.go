@@ -10,7 +10,6 @@ import (
 	"cloudmaster/internal/activeset"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
 )
 
 // publisher writes a pool's active set: at once when its members change, at most
@@ -29,7 +28,7 @@ type publisher struct {
 	due     time.Time     // when changed loads may be written; zero: nothing waits
 }
 
-func newPublisher(cfg config.Pool, s store) publisher {
+func newPublisher(cfg Options, s store) publisher {
 	return publisher{on: cfg.PublishesActiveSet(), store: s, pool: cfg.Name, interval: cfg.ActiveSetInterval}
 }
 

@@ -9,13 +9,13 @@ import (
 	"cloudmaster/internal/activeset"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/loop"
 )
 
 // servers is a pool without a policy of its own whose set is published.
-func servers(least, most int) config.Pool {
+func servers(least, most int) loop.Options {
 	p := fixedPool(least, most)
-	p.ActiveSetType = config.ActiveSetBlob
+	p.ActiveSetType = loop.ActiveSetBlob
 	return p
 }
 
@@ -265,7 +265,7 @@ func TestLostAnswerOfALeaving(t *testing.T) {
 func TestSpokenSince(t *testing.T) {
 	t.Parallel()
 	cfg := jobPool()
-	cfg.ActiveSetType = config.ActiveSetBlob
+	cfg.ActiveSetType = loop.ActiveSetBlob
 	bubble(t, cfg, func(b *bench) {
 		b.send(1)
 		b.grow(1)

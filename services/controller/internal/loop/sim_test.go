@@ -14,7 +14,7 @@ import (
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue/memqueue"
-	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/loop"
 )
 
 var (
@@ -84,12 +84,12 @@ func simulate(t *testing.T, seed uint64, policy string) {
 	s.settle()
 }
 
-func randomPool(rng *rand.Rand, policy string) config.Pool {
+func randomPool(rng *rand.Rand, policy string) loop.Options {
 	cfg := jobPool()
 	if policy == "resource" {
 		cfg = fibPool()
 	}
-	cfg.ActiveSetType = config.ActiveSetBlob
+	cfg.ActiveSetType = loop.ActiveSetBlob
 	cfg.Minimum = rng.IntN(3)
 	cfg.Maximum = max(1, cfg.Minimum) + rng.IntN(5)
 	cfg.StartLimit, cfg.StopLimit = 1+rng.IntN(3), 1+rng.IntN(3)
