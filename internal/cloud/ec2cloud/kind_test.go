@@ -133,3 +133,40 @@ func TestKindRefuses(t *testing.T) {
 		t.Errorf("with a profile of its own: got %v", err)
 	}
 }
+
+// TestKindOpens: the cloud's settings and those that a pool has at the moment are what is launched with.
+func TestKindOpens(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	f := newFake(t)
+	f.images = []fakeImage{{id: image}}
+	own := &ec2cloud.Machine{KeyName: "first"}
+	calls := 0
+	opts := cloud.OpenOptions{
+		Deployment: "d", Settings: &ec2cloud.Settings{Machine: ec2cloud.Machine{InstanceType: "m5.large", SecurityGroups: []string{"sg-1"}}},
+		Backend: "aws://eu-west-1?endpoint=" + f.url, Client: "test",
+		Pool:  func(pool.Name) (kind.Settings, bool) { return own, true },
+		Count: func(string, string, error) { calls++ },
+	}
+	c, err := ec2cloud.Kind().Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range []string{"first", "second"} {
+		own = &ec2cloud.Machine{KeyName: key}
+		if _, err := c.Launch(t.Context(), spec("t-"+key, 1)); err != nil {
+			t.Fatal(err)
+		}
+		form := f.requests("RunInstances")[i]
+		if form.Get("InstanceType") != "m5.large" || form.Get("KeyName") != key || form.Get("IamInstanceProfile.Name") != "cloudmaster-d-main" {
+			t.Errorf("got %v", form)
+		}
+	}
+	if err := c.Close(); err != nil || calls == 0 {
+		t.Errorf("got %v and %d calls counted", err, calls)
+	}
+	opts.Settings = new(kind.None)
+	if _, err := ec2cloud.Kind().Open(t.Context(), opts); err == nil {
+		t.Error("settings of another kind: got no error")
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"cloudmaster/internal/kind"
+	"cloudmaster/internal/policy"
 	"cloudmaster/services/controller/internal/app"
 	"cloudmaster/services/controller/internal/awssetup"
 	"cloudmaster/services/controller/internal/config"
@@ -175,5 +177,64 @@ pools:
 	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: x, cloud: c}}\n")
 	if got := resources(nats.Controller(), "WatchQueues"); got != nil || resources(nats.Controller(), "EndOurs") == nil {
 		t.Errorf("with queues elsewhere: got rights on queues %q, want none, and rights on instances", got)
+	}
+}
+
+// TestRoles: who feeds and who allocates is found from the pools, whatever their names.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	kinds := app.Kinds()
+	kinds.Policies = append(kinds.Policies, policy.Kind{
+		Name: "told", Settings: func() kind.Settings { return new(kind.None) }, Traits: policy.Traits{Orders: "told_queue_name"},
+		New: func(kind.Settings, policy.Policy) (policy.Policy, error) { return policy.Fixed{}, nil },
+	})
+	cfg, err := config.Parse("c.yaml", []byte(`backend: aws://eu-west-1
+clouds: {c: {type: ec2}}
+pools:
+  ants: {policy: job, image: x, cloud: c}
+  bees: {policy: resource, image: x, cloud: c, active_set_type: blob}
+  wasps: {policy: told, image: x, cloud: c}
+`), kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := awssetup.NewPolicies(cfg, account, region, "b")
+	want := []string{"controller", "allocator", "feeder", "setup", "feed-ants", "feed-wasps", "ants", "bees", "wasps"}
+	if got := p.Names(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, name := range want {
+		if _, ok := p.Named(name); !ok {
+			t.Errorf("there is no policy %s", name)
+		}
+	}
+	for _, name := range []string{"feed-bees", "feed-", "feed-primes", ""} {
+		if doc, ok := p.Named(name); ok {
+			t.Errorf("%s: got %+v, want none", name, doc)
+		}
+	}
+	queues := func(name, sid string) string {
+		doc, _ := p.Named(name)
+		for _, s := range doc.Statement {
+			if s.Sid == sid {
+				return strings.ReplaceAll(strings.Join(s.Resource, " "), "arn:aws:sqs:eu-west-1:"+account+":", "")
+			}
+		}
+		return ""
+	}
+	for want, at := range map[string][2]string{
+		"ants-work ants-status wasps-work wasps-status": {"feeder", "SendJobs"},
+		"ants-work ants-status":                         {"feed-ants", "SendJobs"},
+		"bees-work bees-status":                         {"allocator", "RequestServers"},
+		"wasps-told":                                    {"controller", "TakeOrders"},
+		"bees-work":                                     {"controller", "TakeRequests"},
+		"ants-status bees-status wasps-status":          {"controller", "Hear"},
+	} {
+		if got := queues(at[0], at[1]); got != want {
+			t.Errorf("%s of %s: got %s, want %s", at[1], at[0], got, want)
+		}
+	}
+	if got := queues("controller", "WatchQueues"); !strings.Contains(got, "wasps-told wasps-told-dead") {
+		t.Errorf("got %s, want the queue of orders among all", got)
 	}
 }

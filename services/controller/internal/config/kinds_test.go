@@ -249,6 +249,18 @@ func TestDefaultsOfAnyPolicy(t *testing.T) {
 	}
 }
 
+// TestBackendsSectionMayStay: whoever tries another backend need not take out the section of the first.
+func TestBackendsSectionMayStay(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse(sample(t, "") + "backend: nats://h:1\nbroker: {listen: nowhere, store_dir: ''}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, none := cfg.Backend.Settings.(*kind.None); !none {
+		t.Errorf("got settings %+v, want none of nats", cfg.Backend.Settings)
+	}
+}
+
 func TestForeignKeyOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	_, err := parse(sample(t, "policy: job"), "pools.primes.target_upper_load=0.5")
