@@ -37,11 +37,14 @@ type rig struct {
 func newRig(b *testing.B, cfg loop.Options) *rig {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
-	srv, err := broker.Start(b.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
+	srv, err := broker.Start(b.Context(), broker.Options{
+		Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	back, err := backend.Open(b.Context(), srv.URL(), backend.Openers{"nats": natsbackend.Open}, backend.Options{Deployment: "bench", Log: log})
+	back, err := backend.Open(b.Context(), srv.URL(), backend.Openers{"nats": natsbackend.Open},
+		backend.Options{Deployment: "bench", Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -134,7 +137,8 @@ func BenchmarkIntake(b *testing.B) {
 	bodies := make([][]byte, 0, b.N)
 	for i := range b.N {
 		body, err := message.EncodeStatus(message.Status{
-			InstanceID: ids[i%instances], State: "active", Activity: message.Busy, Load: 1, Timestamp: time.Now(), Sequence: uint64(i),
+			InstanceID: ids[i%instances], State: "active", Activity: message.Busy, Load: 1, Timestamp: time.Now(),
+			Sequence: uint64(i),
 		})
 		if err != nil {
 			b.Fatal(err)

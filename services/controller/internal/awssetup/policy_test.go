@@ -67,7 +67,8 @@ func TestPolicyFiles(t *testing.T) {
 			}
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run PolicyFiles -update", file, err)
+			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run PolicyFiles "+
+				"-update", file, err)
 		}
 	}
 }
@@ -95,7 +96,8 @@ func TestStatementsNameWhatTheyGrant(t *testing.T) {
 				}
 			}
 			for _, r := range s.Resource {
-				ours := strings.Contains(r, "sample") && (strings.Contains(r, ":"+account+":") || strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
+				ours := strings.Contains(r, "sample") &&
+					(strings.Contains(r, ":"+account+":") || strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
 				if !ours && !wide[s.Sid] {
 					t.Errorf("%s: %s: %s, want it to be of the deployment alone", name, s.Sid, r)
 				}
@@ -116,14 +118,24 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 	t.Parallel()
 	for program, conditions := range map[string]map[string][2]string{
 		"controller": {
-			"LaunchTagged": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
-			"TagOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
+			"LaunchTagged": {
+				"aws:RequestTag/cloudmaster:deployment", "sample",
+			}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
+			"TagOurs": {
+				"ec2:ResourceTag/cloudmaster:deployment", "sample",
+			}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
 			"GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
 		},
 		"setup": {
-			"MakeGroups": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
-			"ChangeOurGroups": {"ec2:ResourceTag/cloudmaster:deployment", "sample"}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
-			"MakeRoles": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+			"MakeGroups": {
+				"aws:RequestTag/cloudmaster:deployment", "sample",
+			}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
+			"ChangeOurGroups": {
+				"ec2:ResourceTag/cloudmaster:deployment", "sample",
+			}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
+			"MakeRoles": {
+				"aws:RequestTag/cloudmaster:deployment", "sample",
+			}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
 		},
 	} {
 		got := make(map[string]awssetup.Statement)
@@ -163,18 +175,24 @@ pools:
   b: {image: "ssm:/aws/service/x", cloud: c}
 `).Controller()
 	for sid, want := range map[string][]string{
-		"EndOurs":   {"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*", "arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*"},
+		"EndOurs": {
+			"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*", "arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*",
+		},
 		"GiveRoles": {"arn:aws-cn:iam::123456789012:role/cloudmaster-d-b", "arn:aws-cn:iam::123456789012:role/mine"},
 		"ReadImageNames": {
-			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*", "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
-			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/cloudmaster/*", "arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-northwest-1::parameter/aws/service/x",
+			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*",
+			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
+			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/cloudmaster/*",
+			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/images/a",
+			"arn:aws-cn:ssm:cn-northwest-1::parameter/aws/service/x",
 		},
 	} {
 		if got := resources(p, sid); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", sid, got, want)
 		}
 	}
-	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: x, cloud: c}}\n")
+	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: " +
+		"x, cloud: c}}\n")
 	if got := resources(nats.Controller(), "WatchQueues"); got != nil || resources(nats.Controller(), "EndOurs") == nil {
 		t.Errorf("with queues elsewhere: got rights on queues %q, want none, and rights on instances", got)
 	}
@@ -185,8 +203,9 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	kinds := app.Kinds()
 	kinds.Policies = append(kinds.Policies, policy.Kind{
-		Name: "told", Settings: func() kind.Settings { return new(kind.None) }, Traits: policy.Traits{Orders: "told_queue_name"},
-		New: func(kind.Settings, policy.Policy) (policy.Policy, error) { return policy.Fixed{}, nil },
+		Name: "told", Settings: func() kind.Settings { return new(kind.None) },
+		Traits: policy.Traits{Orders: "told_queue_name"},
+		New:    func(kind.Settings, policy.Policy) (policy.Policy, error) { return policy.Fixed{}, nil },
 	})
 	cfg, err := config.Parse("c.yaml", []byte(`backend: aws://eu-west-1
 clouds: {c: {type: ec2}}

@@ -172,6 +172,9 @@ func (w *world) denying(action string, on *atomic.Bool) (endpoint string) {
 
 // denials are how services of these versions deny.
 var denials = map[string]string{
-	"2010-05-08": `<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`,                 // IAM
-	"2016-11-15": `<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>`, // EC2
+	// IAM.
+	"2010-05-08": `<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`,
+	// EC2.
+	"2016-11-15": `<Response><Errors>` +
+		`<Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>`,
 }

@@ -33,7 +33,8 @@ func programs(t *testing.T, names ...string) string {
 // sample is a configuration whose image exists.
 func sample(t *testing.T, pool string) string {
 	t.Helper()
-	return "deployment: demo\nclouds:\n  local: {bin_dir: " + programs(t, "worker") + "}\npools:\n  primes: {image: worker, cloud: local, " + pool + "}\n"
+	return "deployment: demo\nclouds:\n  local: {bin_dir: " + programs(t, "worker") +
+		"}\npools:\n  primes: {image: worker, cloud: local, " + pool + "}\n"
 }
 
 // parse reads a document with the controller's own kinds.
@@ -79,7 +80,8 @@ func TestDefaults(t *testing.T) {
 	if got, ok := local.Settings.(*processcloud.Settings); ok {
 		processes.BinDir = got.BinDir
 	}
-	if diff := cmp.Diff(processes, local.Settings); diff != "" || local.Kind.Name != "process" || local.AuditInterval != 2*time.Second {
+	if diff := cmp.Diff(processes, local.Settings); diff != "" || local.Kind.Name != "process" ||
+		local.AuditInterval != 2*time.Second {
 		t.Errorf("got cloud of type %s listed every %s (-want +got):\n%s", local.Kind.Name, local.AuditInterval, diff)
 	}
 	if len(cfg.Reports) != 1 || cfg.Reports[0].Kind.Name != "console" || cfg.LogLevel != "info" {
@@ -89,14 +91,16 @@ func TestDefaults(t *testing.T) {
 
 func TestDefaultsSectionAndPool(t *testing.T) {
 	t.Parallel()
-	doc := sample(t, "start_limit: 7, settings: {max_n: 5}") + "defaults: {policy_interval: 5s, start_limit: 3, stop_limit: 4, active_set_type: s3}\n"
+	doc := sample(t, "start_limit: 7, settings: {max_n: 5}") +
+		"defaults: {policy_interval: 5s, start_limit: 3, stop_limit: 4, active_set_type: s3}\n"
 	cfg, err := parse(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
 	if p.Times.PolicyInterval != 5*time.Second || p.Limits.StartLimit != 7 || p.Limits.StopLimit != 4 {
-		t.Errorf("got interval %s, limits %d and %d, want 5s, 7 and 4", p.Times.PolicyInterval, p.Limits.StartLimit, p.Limits.StopLimit)
+		t.Errorf("got interval %s, limits %d and %d, want 5s, 7 and 4", p.Times.PolicyInterval, p.Limits.StartLimit,
+			p.Limits.StopLimit)
 	}
 	if p.ActiveSet != config.ActiveSetBlob {
 		t.Errorf("got active set type %q, want the new name of s3", p.ActiveSet)
@@ -171,7 +175,8 @@ func TestDeadLettersTaken(t *testing.T) {
 	doc := strings.Replace(sample(t, "work_queue_name: x"), "deployment: demo", "deployment: dead", 1) +
 		"  two: {image: worker, cloud: local, work_queue_name: x-dead}\n"
 	_, err := parse(doc)
-	if err == nil || !strings.Contains(err.Error(), "x-dead-dead is already for the dead letters of the work queue of primes") {
+	if err == nil || !strings.Contains(err.Error(),
+		"x-dead-dead is already for the dead letters of the work queue of primes") {
 		t.Errorf("got %v, want the dead letters' name refused", err)
 	}
 }
@@ -186,11 +191,13 @@ func TestSettingsTooLarge(t *testing.T) {
 
 func TestSet(t *testing.T) {
 	t.Setenv("CLOUDMASTER_POOLS_PRIMES_START_LIMIT", "9")
-	cfg, err := parse(sample(t, "stop_limit: 2"), "pools.primes.start_limit=4", "deployment=prod", "pools.primes.settings={a: 1}")
+	cfg, err := parse(sample(t, "stop_limit: 2"), "pools.primes.start_limit=4", "deployment=prod",
+		"pools.primes.settings={a: 1}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := cfg.Pools["primes"]; p.Limits.StartLimit != 4 || p.Limits.StopLimit != 2 || named(p, config.Work) != "primes-work-prod" || p.Settings["a"] != 1 {
+	if p := cfg.Pools["primes"]; p.Limits.StartLimit != 4 || p.Limits.StopLimit != 2 ||
+		named(p, config.Work) != "primes-work-prod" || p.Settings["a"] != 1 {
 		t.Errorf("got %+v", p)
 	}
 	for set, want := range map[string]string{
@@ -211,45 +218,100 @@ func TestComplaints(t *testing.T) {
 		pool, rest string
 		want       []string
 	}{
-		"unknown key":             {pool: "polcy: job", want: []string{"c.yaml:5: pools.primes.polcy: unknown key, did you mean policy?"}},
-		"unknown top key":         {rest: "colour: red", want: []string{"c.yaml:6: colour: unknown key; known here are "}},
-		"image under defaults":    {rest: "defaults: {image: x}", want: []string{"defaults.image: unknown key"}},
-		"key twice":               {rest: "backend: embedded\nbackend: embedded", want: []string{"backend"}},
-		"no such policy":          {pool: "policy: psychic", want: []string{`pools.primes.policy: there is no policy "psychic": there are fixed, job, resource`}},
-		"minimum above maximum":   {pool: "minimum_number_of_instances: 5", want: []string{"pools.primes: minimum_number_of_instances is 5, more than maximum_number_of_instances, 2"}},
-		"negative limits":         {pool: "start_limit: -1, stop_limit: -2", want: []string{"start_limit is -1", "stop_limit is -2"}},
-		"bare duration":           {pool: "policy_interval: 5", want: []string{"c.yaml:5: pools.primes.policy_interval: 5 is not a duration, as 5s or 10m"}},
-		"poll interval too short": {pool: "poll_interval: 500ms", want: []string{"c.yaml:5: pools.primes.poll_interval: 500ms is less than 1s"}},
-		"bad number":              {pool: "start_limit: many", want: []string{"pools.primes.start_limit: many is not a whole number"}},
-		"bad float":               {pool: "policy: resource, target_upper_load: .nan", want: []string{"target_upper_load is NaN"}},
-		"loads crossed":           {pool: "policy: resource, target_upper_load: 0.2", want: []string{"target_lower_load is 0.25, not below target_upper_load, 0.2"}},
-		"thresholds":              {pool: "policy: job, start_threshold: 0, idle_threshold: 0", want: []string{"start_threshold is 0, the least is 1", "idle_threshold is 0, the least is 1"}},
-		"no such cloud":           {pool: "cloud: moon", want: []string{`there is no cloud "moon": there are local`}},
-		"cloud type":              {rest: "", pool: "x: 1", want: []string{"pools.primes.x: unknown key"}},
-		"parser":                  {pool: "status_parser: morse", want: []string{`there is no parser "morse": there are lifeguard, std`}},
-		"active set type":         {pool: "active_set_type: fax", want: []string{`"fax" is not none or blob`}},
-		"watchdog too short":      {pool: "watchdog_interval: 1m", want: []string{"1m0s is less than twice status_interval, 1m0s"}},
-		"breaker ratio":           {pool: "breaker_ratio: 2", want: []string{"2 is not above 0 and at most 1"}},
-		"backend":                 {rest: "backend: carrier-pigeon", want: []string{`"carrier-pigeon" is neither embedded nor an address`}},
-		"region":                  {rest: "backend: aws://moon", want: []string{`"aws://moon" is not an address as aws://eu-west-1: "moon" is not an AWS region`}},
-		"credentials for AWS":     {rest: "backend: aws://key:secret@eu-west-1", want: []string{"credentials come from the environment"}},
-		"worker's region":         {rest: "worker_backend: aws://eu-west-1?buket=x", want: []string{`unknown option "buket"`}},
-		"report":                  {rest: "report: telegram", want: []string{`"telegram" is not one of console, log`}},
-		"log level":               {rest: "log_level: loud", want: []string{`"loud" is not debug, info, warn or error`}},
-		"queue taken":             {pool: "work_queue_name: q, status_queue_name: q", want: []string{"pools.primes.status_queue_name: q-demo is already the work queue of primes"}},
-		"backend of another kind": {rest: "backend: ftp://a:1", want: []string{`"ftp://a:1" is neither embedded nor an address`}},
-		"worker backend":          {rest: "worker_backend: '???'", want: []string{`worker_backend: "???" is not an address`}},
-		"credentials":             {rest: "backend: nats://u:geheim@a:4222", want: []string{"worker_backend: instances would be told the credentials"}},
-		"listen addresses":        {rest: "ops_listen: x\nbroker: {listen: 'a:99999', store_dir: ''}", want: []string{`ops_listen: "x" is not HOST:PORT`, `broker.listen: "a:99999" is not`, "broker.store_dir: is empty"}},
+		"unknown key": {
+			pool: "polcy: job", want: []string{"c.yaml:5: pools.primes.polcy: unknown key, did you mean policy?"},
+		},
+		"unknown top key":      {rest: "colour: red", want: []string{"c.yaml:6: colour: unknown key; known here are "}},
+		"image under defaults": {rest: "defaults: {image: x}", want: []string{"defaults.image: unknown key"}},
+		"key twice":            {rest: "backend: embedded\nbackend: embedded", want: []string{"backend"}},
+		"no such policy": {
+			pool: "policy: psychic",
+			want: []string{`pools.primes.policy: there is no policy "psychic": there are fixed, job, resource`},
+		},
+		"minimum above maximum": {
+			pool: "minimum_number_of_instances: 5",
+			want: []string{"pools.primes: minimum_number_of_instances is 5, more than maximum_number_of_instances, 2"},
+		},
+		"negative limits": {
+			pool: "start_limit: -1, stop_limit: -2", want: []string{"start_limit is -1", "stop_limit is -2"},
+		},
+		"bare duration": {
+			pool: "policy_interval: 5",
+			want: []string{"c.yaml:5: pools.primes.policy_interval: 5 is not a duration, as 5s or 10m"},
+		},
+		"poll interval too short": {
+			pool: "poll_interval: 500ms", want: []string{"c.yaml:5: pools.primes.poll_interval: 500ms is less than 1s"},
+		},
+		"bad number": {
+			pool: "start_limit: many", want: []string{"pools.primes.start_limit: many is not a whole number"},
+		},
+		"bad float": {
+			pool: "policy: resource, target_upper_load: .nan", want: []string{"target_upper_load is NaN"},
+		},
+		"loads crossed": {
+			pool: "policy: resource, target_upper_load: 0.2",
+			want: []string{"target_lower_load is 0.25, not below target_upper_load, 0.2"},
+		},
+		"thresholds": {
+			pool: "policy: job, start_threshold: 0, idle_threshold: 0",
+			want: []string{"start_threshold is 0, the least is 1", "idle_threshold is 0, the least is 1"},
+		},
+		"no such cloud": {pool: "cloud: moon", want: []string{`there is no cloud "moon": there are local`}},
+		"cloud type":    {rest: "", pool: "x: 1", want: []string{"pools.primes.x: unknown key"}},
+		"parser": {
+			pool: "status_parser: morse", want: []string{`there is no parser "morse": there are lifeguard, std`},
+		},
+		"active set type": {pool: "active_set_type: fax", want: []string{`"fax" is not none or blob`}},
+		"watchdog too short": {
+			pool: "watchdog_interval: 1m", want: []string{"1m0s is less than twice status_interval, 1m0s"},
+		},
+		"breaker ratio": {pool: "breaker_ratio: 2", want: []string{"2 is not above 0 and at most 1"}},
+		"backend": {
+			rest: "backend: carrier-pigeon", want: []string{`"carrier-pigeon" is neither embedded nor an address`},
+		},
+		"region": {
+			rest: "backend: aws://moon",
+			want: []string{`"aws://moon" is not an address as aws://eu-west-1: "moon" is not an AWS region`},
+		},
+		"credentials for AWS": {
+			rest: "backend: aws://key:secret@eu-west-1", want: []string{"credentials come from the environment"},
+		},
+		"worker's region": {
+			rest: "worker_backend: aws://eu-west-1?buket=x", want: []string{`unknown option "buket"`},
+		},
+		"report":    {rest: "report: telegram", want: []string{`"telegram" is not one of console, log`}},
+		"log level": {rest: "log_level: loud", want: []string{`"loud" is not debug, info, warn or error`}},
+		"queue taken": {
+			pool: "work_queue_name: q, status_queue_name: q",
+			want: []string{"pools.primes.status_queue_name: q-demo is already the work queue of primes"},
+		},
+		"backend of another kind": {
+			rest: "backend: ftp://a:1", want: []string{`"ftp://a:1" is neither embedded nor an address`},
+		},
+		"worker backend": {rest: "worker_backend: '???'", want: []string{`worker_backend: "???" is not an address`}},
+		"credentials": {
+			rest: "backend: nats://u:geheim@a:4222", want: []string{"worker_backend: instances would be told the credentials"},
+		},
+		"listen addresses": {
+			rest: "ops_listen: x\nbroker: {listen: 'a:99999', store_dir: ''}",
+			want: []string{`ops_listen: "x" is not HOST:PORT`, `broker.listen: "a:99999" is not`, "broker.store_dir: is empty"},
+		},
 		"every kind at once": {
-			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, start_limit: many", rest: "bakend: x",
-			want: []string{"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number", "no policy", "more than maximum", "no program"},
+			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, start_limit: " +
+				"many",
+			rest: "bakend: x",
+			want: []string{
+				"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number", "no policy",
+				"more than maximum", "no program",
+			},
 		},
 		"breaker ratio NaN": {pool: "breaker_ratio: .nan", want: []string{"NaN is not above 0"}},
 		"a fraction":        {pool: "maximum_number_of_instances: 2.7", want: []string{"2.7 is not a whole number"}},
 		"true":              {pool: "maximum_number_of_instances: true", want: []string{"true is not a whole number"}},
 		"nothing":           {pool: "maximum_number_of_instances: ''", want: []string{" is not a whole number"}},
-		"too large":         {pool: "maximum_number_of_instances: 99999999999999999999", want: []string{"is not a whole number"}},
+		"too large": {
+			pool: "maximum_number_of_instances: 99999999999999999999", want: []string{"is not a whole number"},
+		},
 		"image with a path": {pool: "image: ../worker", want: []string{"is not the name of a program in bin_dir"}},
 		"two documents":     {rest: "---\na: b", want: []string{"second document"}},
 		"several at once": {
@@ -284,14 +346,18 @@ func TestMissingImage(t *testing.T) {
 	t.Parallel()
 	doc := strings.Replace(sample(t, "policy: job"), "image: worker", "image: ghost", 1)
 	_, err := parse(doc)
-	if err == nil || !strings.Contains(err.Error(), "c.yaml:5: pools.primes.image: there is no program ") || !strings.Contains(err.Error(), "make build") {
+	if err == nil || !strings.Contains(err.Error(), "c.yaml:5: pools.primes.image: there is no program ") ||
+		!strings.Contains(err.Error(), "make build") {
 		t.Errorf("got %v, want the missing program with the next step", err)
 	}
 }
 
 func TestNotAConfiguration(t *testing.T) {
 	t.Parallel()
-	for _, doc := range []string{"", "5", "- a", "\x00", "a: [", "pools: 5", "pools: {primes: 5}", "pools: {Primes: {image: worker}}", "clouds: 7", "defaults: x"} {
+	for _, doc := range []string{
+		"", "5", "- a", "\x00", "a: [", "pools: 5", "pools: {primes: 5}",
+		"pools: {Primes: {image: worker}}", "clouds: 7", "defaults: x",
+	} {
 		if cfg, err := parse(doc); err == nil {
 			t.Errorf("%q: got %+v, want an error", doc, cfg)
 		}
@@ -300,7 +366,8 @@ func TestNotAConfiguration(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	t.Parallel()
-	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), app.Kinds()); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), app.Kinds()); err == nil ||
+		!strings.Contains(err.Error(), "none.yaml") {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 }

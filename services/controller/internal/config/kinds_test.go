@@ -122,7 +122,8 @@ func TestTraitsOfBoth(t *testing.T) {
 			t.Errorf("%s: got %+v and drain %t, want %+v", base, got, p.Limits.Drain, want)
 		}
 		_, takes := p.Queue(config.Orders)
-		if work, _ := p.Queue(config.Work); takes != (want.Orders != "") || (work.Limits.Deliveries > 5) != want.TakesRequests {
+		if work, _ := p.Queue(config.Work); takes != (want.Orders != "") ||
+			(work.Limits.Deliveries > 5) != want.TakesRequests {
 			t.Errorf("%s: got queues %+v", base, p.Queues)
 		}
 	}
@@ -142,7 +143,8 @@ func TestOrders(t *testing.T) {
 		}
 	}
 	_, err := parseMore(sample(t, "policy: manual, manual_queue_name: primes-work"))
-	if err == nil || !strings.Contains(err.Error(), "pools.primes.manual_queue_name: primes-work-demo is already the work queue of primes") {
+	if err == nil || !strings.Contains(err.Error(),
+		"pools.primes.manual_queue_name: primes-work-demo is already the work queue of primes") {
 		t.Errorf("got %v, want the name refused", err)
 	}
 }
@@ -184,34 +186,76 @@ func TestReports(t *testing.T) {
 func TestComplaintsOfKinds(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ pool, rest, want string }{
-		"key of another policy":   {"policy: job, target_upper_load: 0.5", "", "c.yaml:5: pools.primes.target_upper_load: is only for pools with policy resource"},
-		"key of the base alone":   {"policy: calendar, start_threshold: 3", "", "pools.primes.start_threshold: is only for pools with policy job"},
-		"base of a plain policy":  {"policy: job, base: fixed", "", "pools.primes.base: is only for pools with policy calendar"},
-		"queue of orders":         {"policy: job, manual_queue_name: x", "", "pools.primes.manual_queue_name: is only for pools with policy manual"},
-		"key of a cloud":          {"policy: job, subnets: [subnet-1]", "", "pools.primes.subnets: is only for pools on a cloud of type ec2"},
-		"no such base":            {"policy: calendar, base: psychic", "", `pools.primes.base: there is no policy "psychic": there are fixed, job, resource, manual`},
-		"base that changes":       {"policy: calendar, base: calendar", "", `pools.primes.base: there is no policy "calendar": there are fixed, job, resource, manual`},
-		"settings of the policy":  {"policy: calendar, strict: true", "", "c.yaml:5: pools.primes.windows: is missing"},
-		"settings of the base":    {"policy: calendar, base: job, idle_threshold: 0", "", "c.yaml:5: pools.primes: idle_threshold is 0, the least is 1"},
-		"not true":                {"policy: calendar, strict: perhaps", "", "pools.primes.strict: perhaps is not true or false"},
-		"not a list":              {"policy: calendar, windows: 5", "", "pools.primes.windows: 5 is not understood"},
-		"unknown key in a list":   {"policy: calendar, windows: [{day: mon}]", "", "invalid keys: day"},
-		"a word":                  {"image: [a]", "", "pools.primes.image: [a] is not a word"},
-		"queue name":              {"policy: manual, manual_queue_name: [a]", "", "pools.primes.manual_queue_name: [a] is not a word"},
-		"policy under defaults":   {"", "defaults: {policy: psychic}", `pools.primes.policy: there is no policy "psychic"`},
-		"value under defaults":    {"policy: job", "defaults: {target_upper_load: x}", "c.yaml:6: defaults.target_upper_load: x is not a number"},
-		"typo under defaults":     {"", "defaults: {target_uper_load: 1}", "defaults.target_uper_load: unknown key, did you mean target_upper_load?"},
-		"report's key":            {"", "report: {type: postcard, too: me}", "report: too: unknown key of postcard, did you mean to?"},
-		"report's value":          {"", "report: {type: postcard, to: me, stamp: x}", "c.yaml:6: report: stamp: x is not a whole number"},
-		"report's settings":       {"", "report: [postcard]", "c.yaml:6: report.to: is missing"},
-		"report without type":     {"", "report: [{to: me}]", "neither the name of a report nor a mapping with its type, as {type: console}"},
-		"no such report":          {"", "report: [fax]", `"fax" is not one of console, log, postcard`},
-		"on_remove":               {"on_remove: burn", "", `pools.primes.on_remove: "burn" is not drain or leave`},
-		"section of the backend":  {"", "broker: {lisen: x}", "broker.lisen: unknown key, did you mean listen?"},
-		"section that is none":    {"", "broker: 5", "broker: is not a mapping of keys to values"},
-		"embedded for workers":    {"", "worker_backend: embedded", `worker_backend: "embedded" is not an address as nats://HOST:4222 or aws://eu-west-1`},
-		"what a backend may be":   {"", "backend: ''", `backend: "" is neither embedded nor an address as nats://HOST:4222 nor an address as aws://eu-west-1`},
-		"port of another backend": {"", "backend: nats://h:99999", `"nats://h:99999" is not an address as nats://HOST:4222: host "h:99999"`},
+		"key of another policy": {
+			"policy: job, target_upper_load: 0.5", "",
+			"c.yaml:5: pools.primes.target_upper_load: is only for pools with policy resource",
+		},
+		"key of the base alone": {
+			"policy: calendar, start_threshold: 3", "", "pools.primes.start_threshold: is only for pools with policy job",
+		},
+		"base of a plain policy": {
+			"policy: job, base: fixed", "", "pools.primes.base: is only for pools with policy calendar",
+		},
+		"queue of orders": {
+			"policy: job, manual_queue_name: x", "", "pools.primes.manual_queue_name: is only for pools with policy manual",
+		},
+		"key of a cloud": {
+			"policy: job, subnets: [subnet-1]", "", "pools.primes.subnets: is only for pools on a cloud of type ec2",
+		},
+		"no such base": {
+			"policy: calendar, base: psychic", "",
+			`pools.primes.base: there is no policy "psychic": there are fixed, job, resource, manual`,
+		},
+		"base that changes": {
+			"policy: calendar, base: calendar", "",
+			`pools.primes.base: there is no policy "calendar": there are fixed, job, resource, manual`,
+		},
+		"settings of the policy": {"policy: calendar, strict: true", "", "c.yaml:5: pools.primes.windows: is missing"},
+		"settings of the base": {
+			"policy: calendar, base: job, idle_threshold: 0", "",
+			"c.yaml:5: pools.primes: idle_threshold is 0, the least is 1",
+		},
+		"not true": {
+			"policy: calendar, strict: perhaps", "", "pools.primes.strict: perhaps is not true or false",
+		},
+		"not a list":            {"policy: calendar, windows: 5", "", "pools.primes.windows: 5 is not understood"},
+		"unknown key in a list": {"policy: calendar, windows: [{day: mon}]", "", "invalid keys: day"},
+		"a word":                {"image: [a]", "", "pools.primes.image: [a] is not a word"},
+		"queue name": {
+			"policy: manual, manual_queue_name: [a]", "", "pools.primes.manual_queue_name: [a] is not a word",
+		},
+		"policy under defaults": {"", "defaults: {policy: psychic}", `pools.primes.policy: there is no policy "psychic"`},
+		"value under defaults": {
+			"policy: job", "defaults: {target_upper_load: x}", "c.yaml:6: defaults.target_upper_load: x is not a number",
+		},
+		"typo under defaults": {
+			"", "defaults: {target_uper_load: 1}", "defaults.target_uper_load: unknown key, did you mean target_upper_load?",
+		},
+		"report's key": {
+			"", "report: {type: postcard, too: me}", "report: too: unknown key of postcard, did you mean to?",
+		},
+		"report's value": {
+			"", "report: {type: postcard, to: me, stamp: x}", "c.yaml:6: report: stamp: x is not a whole number",
+		},
+		"report's settings": {"", "report: [postcard]", "c.yaml:6: report.to: is missing"},
+		"report without type": {
+			"", "report: [{to: me}]", "neither the name of a report nor a mapping with its type, as {type: console}",
+		},
+		"no such report":         {"", "report: [fax]", `"fax" is not one of console, log, postcard`},
+		"on_remove":              {"on_remove: burn", "", `pools.primes.on_remove: "burn" is not drain or leave`},
+		"section of the backend": {"", "broker: {lisen: x}", "broker.lisen: unknown key, did you mean listen?"},
+		"section that is none":   {"", "broker: 5", "broker: is not a mapping of keys to values"},
+		"embedded for workers": {
+			"", "worker_backend: embedded",
+			`worker_backend: "embedded" is not an address as nats://HOST:4222 or aws://eu-west-1`,
+		},
+		"what a backend may be": {
+			"", "backend: ''",
+			`backend: "" is neither embedded nor an address as nats://HOST:4222 nor an address as aws://eu-west-1`,
+		},
+		"port of another backend": {
+			"", "backend: nats://h:99999", `"nats://h:99999" is not an address as nats://HOST:4222: host "h:99999"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -244,7 +288,8 @@ func TestDefaultsOfAnyPolicy(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if r, ok := cfg.Pools["two"].Policy.Settings.(*policy.ResourceSettings); !ok || r.UpperLoad != 0.5 || r.LowerLoad != 0.25 {
+	if r, ok := cfg.Pools["two"].Policy.Settings.(*policy.ResourceSettings); !ok || r.UpperLoad != 0.5 ||
+		r.LowerLoad != 0.25 {
 		t.Errorf("got %+v", cfg.Pools["two"].Policy.Settings)
 	}
 }
@@ -272,7 +317,10 @@ func TestForeignKeyOnTheCommandLine(t *testing.T) {
 // TestOneUnknownThingIsOneComplaint: where nobody knows which keys are meant, none is called foreign.
 func TestOneUnknownThingIsOneComplaint(t *testing.T) {
 	t.Parallel()
-	for _, pool := range []string{"policy: psychic, start_threshold: 3, target_upper_load: 0.5", "cloud: moon, subnets: [subnet-1]"} {
+	for _, pool := range []string{
+		"policy: psychic, start_threshold: 3, target_upper_load: 0.5",
+		"cloud: moon, subnets: [subnet-1]",
+	} {
 		doc := sample(t, pool)
 		if strings.Contains(pool, "cloud:") {
 			doc = strings.Replace(doc, "cloud: local, ", "", 1)
@@ -285,7 +333,8 @@ func TestOneUnknownThingIsOneComplaint(t *testing.T) {
 
 func TestSettingsAreMerged(t *testing.T) {
 	t.Parallel()
-	doc := sample(t, "settings: {a: 1}") + "  two: {image: worker, cloud: local, settings: {b: 3}}\ndefaults: {settings: {b: 2}}\n"
+	doc := sample(t, "settings: {a: 1}") +
+		"  two: {image: worker, cloud: local, settings: {b: 3}}\ndefaults: {settings: {b: 2}}\n"
 	cfg, err := parse(doc)
 	if err != nil {
 		t.Fatal(err)
@@ -301,13 +350,15 @@ func TestSettingsAreMerged(t *testing.T) {
 // TestComplaintsInOrder: whoever corrects a file goes through it once.
 func TestComplaintsInOrder(t *testing.T) {
 	t.Parallel()
-	_, err := parse("log_level: loud\nclouds: {local: {type: moon}}\npools:\n  p:\n    start_limit: -1\n    colour: red\n    image: x\n")
+	_, err := parse("log_level: loud\nclouds: {local: {type: moon}}\npools:\n  p:\n    start_limit: -1\n    colour: " +
+		"red\n    image: x\n")
 	var lines []string
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		lines = append(lines, strings.Join(strings.SplitN(line, ":", 4)[:3], ":"))
 	}
 	want := []string{
-		"c.yaml:1: log_level", "c.yaml:2: clouds.local.type", "c.yaml:4: pools.p.cloud", "c.yaml:5: pools.p", "c.yaml:6: pools.p.colour",
+		"c.yaml:1: log_level", "c.yaml:2: clouds.local.type", "c.yaml:4: pools.p.cloud", "c.yaml:5: pools.p",
+		"c.yaml:6: pools.p.colour",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

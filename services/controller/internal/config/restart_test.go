@@ -49,7 +49,8 @@ func TestRestart(t *testing.T) {
 		}
 	}
 	embedded := strings.Replace(sample(t, ""), "deployment: demo\n", "broker: {store_dir: a}\n", 1)
-	err := config.Restart(mustParse(t, embedded), mustParse(t, strings.Replace(embedded, "store_dir: a", "store_dir: b", 1)))
+	err := config.Restart(mustParse(t, embedded),
+		mustParse(t, strings.Replace(embedded, "store_dir: a", "store_dir: b", 1)))
 	if err == nil || !strings.HasPrefix(err.Error(), "broker has changed") {
 		t.Errorf("broker: got %v", err)
 	}
@@ -67,14 +68,24 @@ func TestRevision(t *testing.T) {
 		t.Error("read again unchanged, the pool has another revision")
 	}
 	for _, change := range [][2]string{
-		{"image: x", "image: y"}, {"n: 1", "n: 2"}, {"n: 1", "n: '1'"}, {"base: job", "base: fixed"},
-		{"base: job", "base: job, idle_threshold: 2"}, {"base: job", "base: job, strict: true, windows: [{days: [mon]}]"},
-		{"image: x", "image: x, subnets: [subnet-2]"}, {"image: x", "image: x, on_remove: drain"},
-		{"image: x", "image: x, start_limit: 4"}, {"image: x", "image: x, watchdog_interval: 0s"},
-		{"image: x", "image: x, status_interval: 9s"}, {"image: x", "image: x, work_queue_name: w"},
-		{"image: x", "image: x, max_deliveries: 9"}, {"image: x", "image: x, status_parser: lifeguard"},
-		{"image: x", "image: x, active_set_type: blob"}, {"image: x", "image: x, service_port: 1"},
-		{"policy: calendar, base: job", "policy: job"}, {"deployment: demo", "deployment: other"},
+		{"image: x", "image: y"},
+		{"n: 1", "n: 2"},
+		{"n: 1", "n: '1'"},
+		{"base: job", "base: fixed"},
+		{"base: job", "base: job, idle_threshold: 2"},
+		{"base: job", "base: job, strict: true, windows: [{days: [mon]}]"},
+		{"image: x", "image: x, subnets: [subnet-2]"},
+		{"image: x", "image: x, on_remove: drain"},
+		{"image: x", "image: x, start_limit: 4"},
+		{"image: x", "image: x, watchdog_interval: 0s"},
+		{"image: x", "image: x, status_interval: 9s"},
+		{"image: x", "image: x, work_queue_name: w"},
+		{"image: x", "image: x, max_deliveries: 9"},
+		{"image: x", "image: x, status_parser: lifeguard"},
+		{"image: x", "image: x, active_set_type: blob"},
+		{"image: x", "image: x, service_port: 1"},
+		{"policy: calendar, base: job", "policy: job"},
+		{"deployment: demo", "deployment: other"},
 	} {
 		got := revision(strings.Replace(running, change[0], change[1], 1))
 		if other, taken := seen[got]; taken {
