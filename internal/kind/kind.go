@@ -29,7 +29,8 @@ func (*None) Validate() error { return nil }
 // Key describes one setting.
 type Key struct {
 	Name string
-	// Type is for people: "duration", "whole number", "number", "text", "true or false", "list of words", "list", "mapping", "word or list".
+	// Type is for people: "duration", "whole number", "number", "text", "true or false", "list of words", "list",
+	// "mapping", "word or list".
 	Type    string
 	Default string // as it is written in the configuration, or in words; empty if there is none
 	Help    string // one line

@@ -27,7 +27,8 @@ var errInvalid = errors.New("the configuration cannot be used, nothing was start
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := command.NewRoot("controller", "Keep each pool of servers at the right size", args, stdout, stderr)
-	root.AddCommand(runCommand(ctx, stderr), checkCommand(), setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx), keysTopic())
+	root.AddCommand(runCommand(ctx, stderr), checkCommand(),
+		setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx), keysTopic())
 	return root.ExecuteContext(ctx)
 }
 

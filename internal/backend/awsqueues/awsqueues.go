@@ -84,7 +84,8 @@ func (q *Queues) Ensure(ctx context.Context, name string, limits queue.Limits) (
 		return nil, err
 	}
 	if len(differs) > 0 {
-		q.opts.Log.WarnContext(ctx, "queue is not as the configuration has it; run controller setup", "queue", name, "differs", differs)
+		q.opts.Log.WarnContext(ctx, "queue is not as the configuration has it; run controller setup",
+			"queue", name, "differs", differs)
 	}
 	return q.Queue(ctx, name)
 }

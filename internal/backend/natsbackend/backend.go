@@ -104,7 +104,8 @@ var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 // Blobs implements backend.Backend. The store is named after the deployment.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	if bad := unsafe.FindString(b.opts.Deployment); bad != "" {
-		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -", b.opts.Deployment, bad)
+		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -",
+			b.opts.Deployment, bad)
 	}
 	bucket := "cloudmaster"
 	if b.opts.Deployment != "" {

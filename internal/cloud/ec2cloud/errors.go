@@ -90,7 +90,8 @@ func classify(err error) error {
 	case m == nil:
 		return err
 	case noProfile.MatchString(err.Error()):
-		return fmt.Errorf("%w: run controller setup, or correct the pool's instance_profile; one that was made just now is not known everywhere yet: %w", m, err)
+		return fmt.Errorf("%w: run controller setup, or correct the pool's instance_profile; "+
+			"one that was made just now is not known everywhere yet: %w", m, err)
 	}
 	return fmt.Errorf("%w: %w", m, err)
 }
@@ -101,7 +102,9 @@ var noProfile = regexp.MustCompile(`(?i)instance ?profile`)
 // settled reports whether a classified error says for certain that nothing was started.
 // Throttled does not: an earlier try of the same call may have got through.
 func settled(err error) bool {
-	for _, sure := range []error{cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid} {
+	for _, sure := range []error{
+		cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
+	} {
 		if errors.Is(err, sure) {
 			return true
 		}

@@ -27,8 +27,8 @@ const (
 
 // Settings are the keys of a cloud of this kind. Those of Machine are for its pools that have none of their own.
 type Settings struct {
-	Region      string   `key:"region" default:"the backend's, else that of the SDK's chain" help:"where the instances are"`
-	Endpoint    string   `key:"endpoint" default:"the backend's, else that of the SDK's chain" help:"URL of what speaks EC2's API"`
+	Region      string   `key:"region" default:"the backend's, else the SDK's" help:"where the instances are"`
+	Endpoint    string   `key:"endpoint" default:"the backend's, else the SDK's" help:"URL of what speaks EC2's API"`
 	ImageOwners []string `key:"image_owners" help:"whose images are found by name"`
 	Machine
 }
@@ -36,13 +36,15 @@ type Settings struct {
 // Machine are the keys that say how instances are launched, in a cloud or in a pool. A pool's value goes
 // over its cloud's.
 type Machine struct {
-	InstanceType    string   `key:"instance_type" default:"the cloud's" help:"what EC2 calls the size of the machine"`
-	Subnets         []string `key:"subnets" default:"those of the default VPC" help:"ids, tried in this order when one has no capacity"`
+	InstanceType string   `key:"instance_type" default:"the cloud's" help:"what EC2 calls the size of the machine"`
+	Subnets      []string `key:"subnets" default:"the default VPC's" help:"ids, tried in this order if one has no room"`
+
 	SecurityGroups  []string `key:"security_groups" default:"what setup makes" help:"ids, or names that one VPC has"`
 	InstanceProfile string   `key:"instance_profile" default:"what setup makes" help:"name or ARN"`
-	KeyName         string   `key:"key_name" default:"none" help:"SSH key"`
-	Market          string   `key:"market" default:"the cloud's" help:"on-demand or spot"`
-	ClientCIDRs     []string `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port, if setup makes the group"`
+
+	KeyName     string   `key:"key_name" default:"none" help:"SSH key"`
+	Market      string   `key:"market" default:"the cloud's" help:"on-demand or spot"`
+	ClientCIDRs []string `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port"`
 }
 
 // Validate implements kind.Settings.

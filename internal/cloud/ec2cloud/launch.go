@@ -58,7 +58,9 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 }
 
 // request is all that the launch's tries have in common.
-func (c *Cloud) request(ctx context.Context, spec *cloud.Spec, conf *Launch, last attempt) (*ec2.RunInstancesInput, error) {
+func (c *Cloud) request(
+	ctx context.Context, spec *cloud.Spec, conf *Launch, last attempt,
+) (*ec2.RunInstancesInput, error) {
 	doc, err := userData(spec)
 	if err != nil {
 		return nil, err
@@ -135,7 +137,9 @@ func userData(spec *cloud.Spec) (*string, error) {
 }
 
 // run asks EC2 once, and remembers the try unless it certainly started nothing.
-func (c *Cloud) run(ctx context.Context, spec *cloud.Spec, common *ec2.RunInstancesInput, try try) ([]cloud.Instance, error) {
+func (c *Cloud) run(
+	ctx context.Context, spec *cloud.Spec, common *ec2.RunInstancesInput, try try,
+) ([]cloud.Instance, error) {
 	in := *common
 	in.ClientToken = aws.String(try.token)
 	in.MinCount = aws.Int32(int32(min(try.least, int(*in.MaxCount)))) //nolint:gosec // MaxCount is an int32

@@ -47,8 +47,9 @@ func Run(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Lo
 		err = errors.Join(err, c.close())
 		log.InfoContext(context.WithoutCancel(ctx), "controller ends; instances run on", "well", err == nil)
 	}()
-	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
-		"backend", backend.Redacted(cfg.Backend.Address), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File,
+		"deployment", cfg.Deployment, "backend", backend.Redacted(cfg.Backend.Address),
+		"pools", slices.Sorted(maps.Keys(cfg.Pools)))
 
 	back, err := cfg.Backend.Kind.Open(ctx, cfg.Backend.Address, cfg.Backend.Settings, backend.Options{
 		Deployment: cfg.Deployment, Client: client, Log: log, Count: c.count,
@@ -107,7 +108,8 @@ func (c *controller) run(ctx context.Context, back backend.Opened, blobs blob.St
 			return err
 		}
 		if p.Policy.Traits().TakesRequests && !p.PublishesActiveSet() {
-			c.log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; set active_set_type: blob", "pool", name)
+			c.log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; "+
+				"set active_set_type: blob", "pool", name)
 		}
 		opts, err := loopConfig(&p)
 		if err != nil {
@@ -129,7 +131,9 @@ func (c *controller) run(ctx context.Context, back backend.Opened, blobs blob.St
 		run = append(run, func(ctx context.Context) error { return v.Run(ctx, clouds[name]) })
 	}
 	run = append(run, func(ctx context.Context) error {
-		return daemon.ServeOps(ctx, c.cfg.OpsListen, daemon.Ops{Registry: c.registry, Ready: ready(inventories, rules), Log: c.log})
+		return daemon.ServeOps(ctx, c.cfg.OpsListen, daemon.Ops{
+			Registry: c.registry, Ready: ready(inventories, rules), Log: c.log,
+		})
 	})
 	return daemon.Group(ctx, run...)
 }
@@ -222,7 +226,9 @@ func openReports(ctx context.Context, reports []config.Report, world report.Worl
 const openTimeout = time.Minute
 
 // openClouds opens the clouds that pools use, each with its inventory.
-func (c *controller) openClouds(ctx context.Context) (map[pool.CloudName]cloud.Cloud, map[pool.CloudName]*inventory.Inventory, error) {
+func (c *controller) openClouds(
+	ctx context.Context,
+) (map[pool.CloudName]cloud.Cloud, map[pool.CloudName]*inventory.Inventory, error) {
 	clouds, inventories := make(map[pool.CloudName]cloud.Cloud), make(map[pool.CloudName]*inventory.Inventory)
 	for _, p := range c.cfg.Pools {
 		if _, open := clouds[p.Cloud]; open {

@@ -129,7 +129,9 @@ type place struct {
 }
 
 // open reaches what the configuration has of AWS. program is who is denied, in errors.
-func open(ctx context.Context, cfg *config.Config, program string, count func(service, operation string, err error)) (*site, error) {
+func open(
+	ctx context.Context, cfg *config.Config, program string, count func(service, operation string, err error),
+) (*site, error) {
 	s := &site{cfg: cfg}
 	load := func(region, endpoint string) (awsconf.Config, error) {
 		return awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: program, Count: count})

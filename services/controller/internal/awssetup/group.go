@@ -87,10 +87,12 @@ func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.
 	case err != nil:
 		return nil, fmt.Errorf("look for the VPC of pool %s: %w", pl.Name, err)
 	case len(out.Vpcs) == 0:
-		p.refuse("pool %s names no subnets, and the region has no default VPC: name some in subnets, or make one (aws ec2 create-default-vpc)", pl.Name)
+		p.refuse("pool %s names no subnets, and the region has no default VPC: "+
+			"name some in subnets, or make one (aws ec2 create-default-vpc)", pl.Name)
 		return nil, nil
 	case len(out.Vpcs) > 1:
-		p.refuse("the subnets of pool %s are in %d VPCs, and a security group is in one: name subnets of one VPC, or security_groups", pl.Name, len(out.Vpcs))
+		p.refuse("the subnets of pool %s are in %d VPCs, and a security group is in one: "+
+			"name subnets of one VPC, or security_groups", pl.Name, len(out.Vpcs))
 		return nil, nil
 	}
 	return &out.Vpcs[0], nil
@@ -118,7 +120,8 @@ func ingress(port int, blocks []string) rules {
 	if port == 0 {
 		return rules{}
 	}
-	perm := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: aws.Int32(int32(port)), ToPort: aws.Int32(int32(port))} //nolint:gosec // the configuration was checked
+	number := aws.Int32(int32(port)) //nolint:gosec // the configuration was checked
+	perm := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: number, ToPort: number}
 	for _, b := range blocks {
 		if prefix, err := netip.ParsePrefix(b); err == nil && prefix.Addr().Is6() {
 			perm.Ipv6Ranges = append(perm.Ipv6Ranges, types.Ipv6Range{CidrIpv6: aws.String(b)})
@@ -203,24 +206,29 @@ func compareRules(client *ec2.Client, g types.SecurityGroup, want rules) (verb, 
 
 func changeRules(ctx context.Context, client *ec2.Client, id *string, open, shut []types.IpPermission) error {
 	if len(open) > 0 {
-		if _, err := client.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, IpPermissions: open}); err != nil {
+		in := &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, IpPermissions: open}
+		if _, err := client.AuthorizeSecurityGroupIngress(ctx, in); err != nil {
 			return err
 		}
 	}
 	if len(shut) > 0 {
-		if _, err := client.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: id, IpPermissions: shut}); err != nil {
+		in := &ec2.RevokeSecurityGroupIngressInput{GroupId: id, IpPermissions: shut}
+		if _, err := client.RevokeSecurityGroupIngress(ctx, in); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func createGroup(ctx context.Context, client *ec2.Client, deployment string, pl *config.Pool, name, vpc string, want rules) error {
+func createGroup(
+	ctx context.Context, client *ec2.Client, deployment string, pl *config.Pool, name, vpc string, want rules,
+) error {
 	out, err := client.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
 		GroupName: aws.String(name), VpcId: aws.String(vpc),
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)),
 		TagSpecifications: []types.TagSpecification{{
-			ResourceType: types.ResourceTypeSecurityGroup, Tags: tagList(deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }),
+			ResourceType: types.ResourceTypeSecurityGroup,
+			Tags:         tagList(deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }),
 		}},
 	})
 	if err != nil {

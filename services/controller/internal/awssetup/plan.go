@@ -76,7 +76,8 @@ func (p *plan) refuseOthers(kind, name, deployment string, tags map[string]strin
 	if !made || owner == deployment {
 		return false
 	}
-	p.refuse("%s %s belongs to deployment %q: rename this deployment or its pool, so that their names do not meet", kind, name, owner)
+	p.refuse("%s %s belongs to deployment %q: rename this deployment or its pool, so that their names do not meet",
+		kind, name, owner)
 	return true
 }
 
@@ -106,7 +107,10 @@ func (p *plan) work() int {
 }
 
 // made are the codes that say that something is there already.
-var made = map[string]bool{"InvalidGroup.Duplicate": true, "InvalidPermission.Duplicate": true, "EntityAlreadyExists": true, "QueueNameExists": true}
+var made = map[string]bool{
+	"InvalidGroup.Duplicate": true, "InvalidPermission.Duplicate": true,
+	"EntityAlreadyExists": true, "QueueNameExists": true,
+}
 
 // carryOut does what is to be done, and stops at the first failure: later things may need
 // the one that failed. command is what goes on from there.
@@ -120,7 +124,8 @@ func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) erro
 			if made[awsconf.Code(err)] {
 				return fmt.Errorf("%s %s was made meanwhile, by another setup: run %s again: %w", t.kind, t.name, command, err)
 			}
-			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\nPut that right and run %s again: it goes on from there",
+			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\n"+
+				"Put that right and run %s again: it goes on from there",
 				t.verb, t.kind, t.name, done, all, err, command)
 		}
 		done++

@@ -58,7 +58,10 @@ type Policies struct {
 
 // NewPolicies returns those of a configuration in an account. region is the backend's.
 func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
-	p := &Policies{cfg: cfg, partition: partition(region), region: region, account: account, owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment)}
+	p := &Policies{
+		cfg: cfg, partition: partition(region), region: region, account: account,
+		owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment),
+	}
 	p.bucket = "arn:" + p.partition + ":s3:::" + bucket
 	return p
 }
@@ -188,11 +191,15 @@ func (p *Policies) controlInstances() []Statement {
 	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
 	instances := p.ec2("instance")
 	s := []Statement{
-		allow("SeeInstances", []string{"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"}, everything...),
+		allow("SeeInstances", []string{
+			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups",
+		}, everything...),
 		allow("LaunchTagged", []string{"ec2:RunInstances"}, slices.Concat(instances, p.ec2("volume"))...).
 			when(equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)),
 		allow("LaunchWith", []string{"ec2:RunInstances"},
-			slices.Concat(p.images(), p.ec2("key-pair", "network-interface", "security-group", "spot-instances-request", "subnet"))...),
+			slices.Concat(p.images(), p.ec2(
+				"key-pair", "network-interface", "security-group", "spot-instances-request", "subnet",
+			))...),
 		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances, p.ec2("volume"))...).
 			when(equals("ec2:CreateAction", "RunInstances")),
 		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
@@ -259,8 +266,9 @@ func (p *Policies) setupBackend() []Statement {
 			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
 		}), all...),
 		allow("MakeBucket", []string{
-			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging", "s3:GetEncryptionConfiguration",
-			"s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
+			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging",
+			"s3:GetEncryptionConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls",
+			"s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
 		}, p.bucket),
 		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
 		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
@@ -270,11 +278,17 @@ func (p *Policies) setupBackend() []Statement {
 func (p *Policies) setupGroups() []Statement {
 	tag := awsconf.TagDeployment
 	return []Statement{
-		allow("SeeNetwork", []string{"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"}, everything...),
-		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
+		allow("SeeNetwork", []string{
+			"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+		}, everything...),
+		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
+			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
 		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
-		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).when(equals("ec2:CreateAction", "CreateSecurityGroup")),
-		allow("ChangeOurGroups", []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress"}, p.ec2("security-group")...).
+		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).
+			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
+		allow("ChangeOurGroups", []string{
+			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
+		}, p.ec2("security-group")...).
 			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
 	}
 }
@@ -283,12 +297,19 @@ func (p *Policies) setupRoles() []Statement {
 	roles, profiles := p.iam("role/"+prefix(p.cfg)+"*"), p.iam("instance-profile/"+prefix(p.cfg)+"*")
 	tag := awsconf.TagDeployment
 	return []Statement{
-		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"}, p.iam("role/*"), p.iam("instance-profile/*")),
-		allow("SeeRoles", []string{"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"}, roles, profiles),
-		allow("MakeRoles", []string{"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole"}, roles, profiles).
+		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"},
+			p.iam("role/*"), p.iam("instance-profile/*")),
+		allow("SeeRoles", []string{
+			"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
+			"iam:ListRolePolicies",
+		}, roles, profiles),
+		allow("MakeRoles", []string{
+			"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole",
+		}, roles, profiles).
 			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
 		allow("ChangeOurRoles", []string{
-			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
+			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy",
+			"iam:DetachRolePolicy",
 			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
 		}, roles, profiles).when(equals("aws:ResourceTag/"+tag, p.cfg.Deployment)),
 		allow("GiveRoles", []string{"iam:PassRole"}, roles).when(p.toEC2()),
@@ -297,7 +318,9 @@ func (p *Policies) setupRoles() []Statement {
 
 // trust lets EC2, and nobody else, give a role to instances.
 func (p *Policies) trust() Document {
-	return document(Statement{Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()}})
+	return document(Statement{
+		Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()},
+	})
 }
 
 // ec2Service is EC2 as somebody who takes roles.

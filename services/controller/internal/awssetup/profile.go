@@ -37,7 +37,8 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	}
 	foreign := profile != nil && !awsconf.Ours(iamTags(profile.Tags), s.cfg.Deployment)
 	if foreign && len(profile.Roles) == 0 {
-		p.refuse("instance profile %s was not made by setup for this deployment, and has no role: put one into it, or name another one in instance_profile", name)
+		p.refuse("instance profile %s was not made by setup for this deployment, and has no role: "+
+			"put one into it, or name another one in instance_profile", name)
 		return nil
 	}
 	role, err := s.planRole(ctx, p, client, pl, foreign)
@@ -62,7 +63,9 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 }
 
 // planRole looks at a pool's role. One for a foreign profile is not made: nothing would use it.
-func (s *site) planRole(ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool) (thing, error) {
+func (s *site) planRole(
+	ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool,
+) (thing, error) {
 	t := thing{kind: kindRole, name: owned(s.cfg, pl.Name)}
 	role, err := getRole(ctx, client, t.name)
 	if err != nil {
@@ -85,7 +88,9 @@ func (s *site) planRole(ctx context.Context, p *plan, client *iam.Client, pl *co
 }
 
 // compareRole says what has to be done to a role of ours.
-func (s *site) compareRole(ctx context.Context, client *iam.Client, t thing, role *types.Role, want Document) (thing, error) {
+func (s *site) compareRole(
+	ctx context.Context, client *iam.Client, t thing, role *types.Role, want Document,
+) (thing, error) {
 	have, err := getPolicy(ctx, client, t.name)
 	if err != nil {
 		return t, err
@@ -133,7 +138,9 @@ func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Po
 // putPolicy writes the role's policy. IAM takes none that grants nothing.
 func putPolicy(ctx context.Context, client *iam.Client, role string, policy Document) error {
 	if len(policy.Statement) == 0 {
-		_, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &role, PolicyName: aws.String(policyName)})
+		_, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{
+			RoleName: &role, PolicyName: aws.String(policyName),
+		})
 		return unlessGone(err)
 	}
 	_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
@@ -143,10 +150,13 @@ func putPolicy(ctx context.Context, client *iam.Client, role string, policy Docu
 }
 
 func (s *site) createProfile(ctx context.Context, client *iam.Client, name string) error {
-	if _, err := client.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList()}); err != nil {
+	in := &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList()}
+	if _, err := client.CreateInstanceProfile(ctx, in); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: &name, RoleName: &name})
+	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
+		InstanceProfileName: &name, RoleName: &name,
+	})
 	return err
 }
 
@@ -155,13 +165,17 @@ func replaceRole(ctx context.Context, client *iam.Client, profile *types.Instanc
 	if err := takeRolesOut(ctx, client, profile); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: profile.InstanceProfileName, RoleName: &name})
+	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
+		InstanceProfileName: profile.InstanceProfileName, RoleName: &name,
+	})
 	return err
 }
 
 func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.InstanceProfile) error {
 	for i := range profile.Roles {
-		in := &iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName}
+		in := &iam.RemoveRoleFromInstanceProfileInput{
+			InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName,
+		}
 		if _, err := client.RemoveRoleFromInstanceProfile(ctx, in); unlessGone(err) != nil {
 			return err
 		}
@@ -228,7 +242,8 @@ func (d Document) equal(text string) bool {
 		return len(d.Statement) == 0 && text == ""
 	}
 	var have, want any
-	return json.Unmarshal([]byte(text), &have) == nil && json.Unmarshal([]byte(d.compact()), &want) == nil && reflect.DeepEqual(have, want)
+	return json.Unmarshal([]byte(text), &have) == nil && json.Unmarshal([]byte(d.compact()), &want) == nil &&
+		reflect.DeepEqual(have, want)
 }
 
 func roleNames(roles []types.Role) string {

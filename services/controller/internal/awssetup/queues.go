@@ -31,7 +31,9 @@ func (s *site) planQueues(ctx context.Context, p *plan) error {
 	return nil
 }
 
-func (s *site) planQueue(p *plan, pl *config.Pool, key string, have *sqsqueue.State, ensure func(context.Context) error) {
+func (s *site) planQueue(
+	p *plan, pl *config.Pool, key string, have *sqsqueue.State, ensure func(context.Context) error,
+) {
 	t := thing{kind: kindQueue, name: have.Name}
 	differs := strings.Join(have.Differs, ", ")
 	ours := awsconf.Ours(have.Tags, s.cfg.Deployment)
@@ -45,7 +47,8 @@ func (s *site) planQueue(p *plan, pl *config.Pool, key string, have *sqsqueue.St
 	case ours:
 		t.verb = keep
 	case differs != "":
-		p.refuse("queue %s was not made by setup for this deployment, and does not fit pool %s: %s; set that by hand, or name another queue in %s",
+		p.refuse("queue %s was not made by setup for this deployment, and does not fit pool %s: %s; "+
+			"set that by hand, or name another queue in %s",
 			have.Name, pl.Name, differs, key)
 		return
 	default:

@@ -91,7 +91,8 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 			case "InvalidGroup.NotFound":
 				return nil
 			case "DependencyViolation":
-				return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w", aws.ToString(g.GroupId), err)
+				return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w",
+					aws.ToString(g.GroupId), err)
 			}
 			return err
 		}})
@@ -175,7 +176,8 @@ func (s *site) findRoles(ctx context.Context, p *plan, client *iam.Client) error
 			return err
 		}
 		if role != nil {
-			s.judge(p, kindRole, name, iamTags(role.Tags), func(ctx context.Context) error { return removeRole(ctx, client, name) })
+			s.judge(p, kindRole, name, iamTags(role.Tags),
+				func(ctx context.Context) error { return removeRole(ctx, client, name) })
 		}
 	}
 	return nil
@@ -207,7 +209,8 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 			return unlessGone(err)
 		}
 		for _, policy := range page.PolicyNames {
-			if _, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy}); unlessGone(err) != nil {
+			in := &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy}
+			if _, err := client.DeleteRolePolicy(ctx, in); unlessGone(err) != nil {
 				return err
 			}
 		}
@@ -219,7 +222,8 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 			return unlessGone(err)
 		}
 		for _, policy := range page.AttachedPolicies {
-			if _, err := client.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: &name, PolicyArn: policy.PolicyArn}); unlessGone(err) != nil {
+			in := &iam.DetachRolePolicyInput{RoleName: &name, PolicyArn: policy.PolicyArn}
+			if _, err := client.DetachRolePolicy(ctx, in); unlessGone(err) != nil {
 				return err
 			}
 		}
@@ -297,7 +301,8 @@ func (s *site) idle(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(ids)
-	return fmt.Errorf("nothing was removed: instances of the deployment are there: %s. Stop the controller, end them (aws ec2 terminate-instances --instance-ids %s), wait until they are gone, and run it again",
+	return fmt.Errorf("nothing was removed: instances of the deployment are there: %s. Stop the controller, end them "+
+		"(aws ec2 terminate-instances --instance-ids %s), wait until they are gone, and run it again",
 		strings.Join(slices.Sorted(maps.Values(seen)), ", "), strings.Join(ids, " "))
 }
 

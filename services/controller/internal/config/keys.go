@@ -22,12 +22,14 @@ const (
 
 // topKeys are the keys of the top level.
 type topKeys struct {
-	Deployment    string `key:"deployment" default:"none" help:"part of the names of queues and store, and of what is written on instances"`
-	Backend       string `key:"backend" help:"where queues and objects are: the name or the address of a backend, see below"`
-	WorkerBackend string `key:"worker_backend" default:"the controller's own" help:"the backend's address as instances reach it"`
-	OpsListen     string `key:"ops_listen" default:"off" help:"HOST:PORT for /healthz, /readyz and /metrics"`
-	LogLevel      string `key:"log_level" help:"debug, info, warn or error"`
-	Report        any    `key:"report" help:"one report or a list, each by its name, or as {type: NAME, …} with its keys"`
+	Deployment string `key:"deployment" default:"none" help:"part of the names of queues and store, and of tags"`
+	Backend    string `key:"backend" help:"where queues and objects are: a backend's name or address, see below"`
+
+	WorkerBackend string `key:"worker_backend" default:"as backend" help:"the backend's address as instances reach it"`
+
+	OpsListen string `key:"ops_listen" default:"off" help:"HOST:PORT for /healthz, /readyz and /metrics"`
+	LogLevel  string `key:"log_level" help:"debug, info, warn or error"`
+	Report    any    `key:"report" help:"one report or a list, each as NAME or {type: NAME, …} with its keys"`
 }
 
 func (k *Kinds) topDefaults() topKeys {
@@ -37,7 +39,7 @@ func (k *Kinds) topDefaults() topKeys {
 // cloudKeys are the keys of all clouds.
 type cloudKeys struct {
 	Type          string        `key:"type" help:"the kind of cloud, see below"`
-	AuditInterval time.Duration `key:"audit_instance_interval" default:"the kind's" help:"how often instances are listed, once for all pools"`
+	AuditInterval time.Duration `key:"audit_instance_interval" default:"the kind's" help:"how often instances are listed"`
 }
 
 // baseKey is the key of pools whose policy changes another one.
@@ -52,29 +54,35 @@ type poolKeys struct {
 	Cloud    string `key:"cloud" default:"required" help:"where they run: one of clouds"`
 	OnRemove string `key:"on_remove" help:"what happens to the instances when the pool goes from the file: drain or leave"`
 
-	Minimum           int           `key:"minimum_number_of_instances" help:"below it instances are launched at once"`
-	Maximum           int           `key:"maximum_number_of_instances" help:"never launched past; what is above is stopped at once"`
-	StartLimit        int           `key:"start_limit" help:"most launches in one policy interval"`
-	StopLimit         int           `key:"stop_limit" help:"most instances shut down or stopped in one policy interval"`
-	PolicyInterval    time.Duration `key:"policy_interval" help:"how often growth and shrinkage are judged at the latest"`
-	PollInterval      time.Duration `key:"poll_interval" help:"how often a work queue is looked at that cannot tell of messages by itself (SQS)"`
-	MinimumLifetime   time.Duration `key:"minimum_lifetime" help:"no stop by policy before this age"`
-	MinimumActiveTime time.Duration `key:"minimum_active_time" help:"no stop and no shut-down before an instance has been active this long"`
-	WatchdogInterval  time.Duration `key:"watchdog_interval" help:"silence that makes an instance hung; 0 turns the watchdog off"`
-	BootDeadline      time.Duration `key:"boot_deadline" default:"watchdog_interval" help:"an instance still in startup after this is replaced"`
-	BreakerRatio      float64       `key:"breaker_ratio" help:"if more of the active instances are silent, the fault is likely ours"`
+	Minimum    int `key:"minimum_number_of_instances" help:"below it instances are launched at once"`
+	Maximum    int `key:"maximum_number_of_instances" help:"never launched past; what is above is stopped at once"`
+	StartLimit int `key:"start_limit" help:"most launches in one policy interval"`
+	StopLimit  int `key:"stop_limit" help:"most instances shut down or stopped in one policy interval"`
 
-	WorkQueue         string        `key:"work_queue_name" default:"<pool>-work" help:"-<deployment> is appended unless the deployment is empty"`
-	StatusQueue       string        `key:"status_queue_name" default:"<pool>-status" help:"likewise"`
-	VisibilityTimeout time.Duration `key:"visibility_timeout" help:"how long a job may be silent before another worker gets it"`
+	PolicyInterval time.Duration `key:"policy_interval" help:"how often growth and shrinkage are judged at the latest"`
+	PollInterval   time.Duration `key:"poll_interval" help:"how often queues are read that cannot tell of messages (SQS)"`
+
+	MinimumLifetime   time.Duration `key:"minimum_lifetime" help:"no stop by policy before this age"`
+	MinimumActiveTime time.Duration `key:"minimum_active_time" help:"no stop and no shut-down before this time as active"`
+
+	WatchdogInterval time.Duration `key:"watchdog_interval" help:"silence that makes an instance hung; 0: none does"`
+
+	BootDeadline time.Duration `key:"boot_deadline" default:"watchdog_interval" help:"what still starts then is replaced"`
+	BreakerRatio float64       `key:"breaker_ratio" help:"share of silent instances above which the fault is ours"`
+
+	WorkQueue   string `key:"work_queue_name" default:"<pool>-work" help:"-<deployment> is appended if there is one"`
+	StatusQueue string `key:"status_queue_name" default:"<pool>-status" help:"likewise"`
+
+	VisibilityTimeout time.Duration `key:"visibility_timeout" help:"after this silence another worker gets a job"`
 	MaxDeliveries     int           `key:"max_deliveries" help:"deliveries of a job before it goes to the dead letters"`
-	StatusParser      string        `key:"status_parser" help:"the form of status messages: std or lifeguard"`
-	StatusInterval    time.Duration `key:"status_interval" help:"how often instances report when nothing changes"`
-	ReportInterval    time.Duration `key:"report_interval" help:"how often the summary comes when nothing changes"`
+
+	StatusParser   string        `key:"status_parser" help:"the form of status messages: std or lifeguard"`
+	StatusInterval time.Duration `key:"status_interval" help:"how often instances report when nothing changes"`
+	ReportInterval time.Duration `key:"report_interval" help:"how often the summary comes when nothing changes"`
 
 	ActiveSetType     string        `key:"active_set_type" help:"where the active set is published: none or blob"`
 	ActiveSetInterval time.Duration `key:"active_set_interval" help:"how often changed loads are published at most"`
-	ServicePort       int           `key:"service_port" default:"none" help:"port of instances that do not report an address"`
+	ServicePort       int           `key:"service_port" default:"none" help:"port of instances that report no address"`
 
 	Settings map[string]any `key:"settings" default:"none" help:"the service's own, passed on in the user data"`
 }

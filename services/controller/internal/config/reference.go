@@ -81,7 +81,10 @@ func wrap(text string, width int) string {
 func (k *Kinds) chapters() []chapter {
 	top, pools := k.topDefaults(), k.poolDefaults()
 	out := []chapter{
-		{1, "Top level", "Beside these keys there are the sections clouds, pools and defaults, and those of backends.", kind.Keys(&top)},
+		{
+			1, "Top level", "Beside these keys there are the sections clouds, pools and defaults, and those of backends.",
+			kind.Keys(&top),
+		},
 		{1, "Pools", "In a section of pools by the pool's name. All but image and cloud may also stand under defaults, " +
 			"from where each pool has them that does not set them.", kind.Keys(&pools)},
 	}
@@ -98,14 +101,18 @@ func (k *Kinds) chapters() []chapter {
 	}
 	out = append(out, chapter{1, "Reports", "What operators see, in the key report.", nil})
 	for i := range k.Sinks {
-		out = append(out, chapter{2, "Report " + k.Sinks[i].Name, sentence(k.Sinks[i].Help), kind.Keys(k.Sinks[i].Settings())})
+		out = append(out, chapter{
+			2, "Report " + k.Sinks[i].Name, sentence(k.Sinks[i].Help), kind.Keys(k.Sinks[i].Settings()),
+		})
 	}
 	return out
 }
 
 func (k *Kinds) policyChapters() []chapter {
-	out := []chapter{{1, "Policies", "What decides a pool's size, in the key policy. Their keys stand beside the others in the pool, " +
-		"or under defaults.", nil}}
+	out := []chapter{{
+		1, "Policies", "What decides a pool's size, in the key policy. Their keys stand beside the others in the pool, " +
+			"or under defaults.", nil,
+	}}
 	for i := range k.Policies {
 		p := &k.Policies[i]
 		keys := kind.Keys(p.Settings())
@@ -129,7 +136,8 @@ func (k *Kinds) cloudChapters() []chapter {
 	out := []chapter{{1, "Clouds", "Where instances run, in a section of clouds by the cloud's name.", kind.Keys(&keys)}}
 	for i := range k.Clouds {
 		c := &k.Clouds[i]
-		text := fmt.Sprintf("%s Its instances are listed every %s by default.", sentence(c.Help), kind.Duration(c.AuditInterval))
+		text := fmt.Sprintf("%s Its instances are listed every %s by default.",
+			sentence(c.Help), kind.Duration(c.AuditInterval))
 		if own := poolKeysOn(c); len(own) > 0 {
 			text += " These keys may also stand in a pool, or under defaults, and go over the cloud's there: " +
 				strings.Join(own, ", ") + "."

@@ -15,7 +15,8 @@ func (r *reader) read() *Config {
 	top := r.kinds.topDefaults()
 	r.layer(&top)
 	cfg := &Config{
-		File: r.doc.file, Deployment: top.Deployment, WorkerBackend: top.WorkerBackend, OpsListen: top.OpsListen, LogLevel: top.LogLevel,
+		File: r.doc.file, Deployment: top.Deployment, WorkerBackend: top.WorkerBackend,
+		OpsListen: top.OpsListen, LogLevel: top.LogLevel,
 		Clouds: make(map[pool.CloudName]Cloud), Pools: make(map[pool.Name]Pool),
 	}
 	sections := []string{keyClouds, keyPools, keyDefaults}
@@ -93,7 +94,8 @@ func (r *reader) readReport(item any) (Report, bool) {
 	}
 	text, isText := name.(string)
 	if !isText {
-		r.complain(path, "%v is neither the name of a report nor a mapping with its type, as {type: %s}", item, r.kinds.Sinks[0].Name)
+		r.complain(path, "%v is neither the name of a report nor a mapping with its type, as {type: %s}",
+			item, r.kinds.Sinks[0].Name)
 		return Report{}, false
 	}
 	k, known := r.kinds.sink(text)

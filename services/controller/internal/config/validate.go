@@ -213,7 +213,9 @@ func (r *reader) validatePlace(c *Config, p *Pool) {
 		r.complainEach(here, p.OnCloud.Validate())
 	}
 	if check := where.Kind.CheckPool; check != nil && p.Image != "" {
-		r.complainEach(here, check(where.Settings, c.Deployment, cloud.PoolSpec{Name: p.Name, Image: p.Image, Settings: p.OnCloud}))
+		r.complainEach(here, check(where.Settings, c.Deployment, cloud.PoolSpec{
+			Name: p.Name, Image: p.Image, Settings: p.OnCloud,
+		}))
 	}
 	if where.Kind.Remote {
 		r.validateReach(c)
