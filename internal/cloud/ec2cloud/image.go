@@ -66,7 +66,7 @@ func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("look for image %q: %w", name, classify(err))
 		}
-		for i := range page.Images { // the dates are ISO 8601 in UTC: their order is that of their text
+		for i := range page.Images { // dates are ISO 8601 in UTC, so that they can be compared as text
 			if img := page.Images[i]; best.ImageId == nil || aws.ToString(img.CreationDate) > aws.ToString(best.CreationDate) {
 				best = img
 			}
@@ -100,7 +100,7 @@ func (c *Cloud) parameter(ctx context.Context, name string) (string, error) {
 	return id, nil
 }
 
-// groupIDs returns the ids of security groups that are given as ids or names, sorted: a
+// groupIDs returns the ids of security groups that are given as ids or names. They are sorted, because a
 // request that is sent again with its token must be the same.
 func (c *Cloud) groupIDs(ctx context.Context, groups []string) ([]string, error) {
 	var ids []string
@@ -145,7 +145,7 @@ func (c *Cloud) group(ctx context.Context, name string) (string, error) {
 	return id, nil
 }
 
-// forgetNames has all names looked up again.
+// forgetNames makes the next launches look up all names again.
 func (c *Cloud) forgetNames() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

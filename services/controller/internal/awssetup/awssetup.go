@@ -1,10 +1,10 @@
-// Package awssetup makes on AWS what a configuration needs beforehand, and takes it down
-// again: queues and bucket, and for pools on EC2 security groups, roles and instance
-// profiles. It also knows the IAM policy of each program (deploy/aws).
+// Package awssetup makes on AWS what a configuration needs before a controller can run, and removes it again:
+// queues and a bucket, and for pools on EC2 security groups, roles and instance profiles. It also builds the
+// IAM policy of each program (deploy/aws).
 //
-// Both directions first look and make a plan, print it, and then carry it out thing by
-// thing. What setup made carries tags that say so. Nothing else is ever changed or
-// removed: what exists under a name that is needed is used as it is, or refused if that cannot work.
+// Setup and teardown first look at what is there and make a plan. They print the plan, and then carry it out,
+// one thing after the other. What setup made carries tags that say so, and nothing else is ever changed or
+// removed: if something exists under a name that is needed, it is used as it is, or refused if it cannot be used.
 package awssetup
 
 import (
@@ -112,7 +112,7 @@ func (s *site) planSetup(ctx context.Context) (*plan, error) {
 	return &p, nil
 }
 
-// site is what a configuration has of AWS, reached.
+// site is the part of AWS that a configuration uses, with clients that reach it.
 type site struct {
 	cfg      *config.Config
 	account  string
@@ -128,7 +128,7 @@ type place struct {
 	clouds []pool.CloudName // the configuration's clouds that are there
 }
 
-// open reaches what the configuration has of AWS. program is who is denied, in errors.
+// open connects to the part of AWS that the configuration uses. Errors of denied calls name the program.
 func open(
 	ctx context.Context, cfg *config.Config, program string, count func(service, operation string, err error),
 ) (*site, error) {
@@ -169,7 +169,7 @@ func (s *site) openPlaces(load func(region, endpoint string) (awsconf.Config, er
 	return nil
 }
 
-// identify finds out whose credentials these are: names and policies hold the account.
+// identify finds out which account the credentials belong to, because names and IAM policies contain it.
 func (s *site) identify(ctx context.Context) error {
 	var err error
 	at := s.queues

@@ -16,7 +16,7 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// rules are permissions to come in, each of one source, by the words for it.
+// rules are permissions for incoming traffic, each from one source, by a text that describes it.
 type rules map[string]types.IpPermission
 
 // planGroup looks at the security group of a pool, if it is the one that setup makes.
@@ -54,7 +54,8 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	return nil
 }
 
-// refuseGroup says why groups of the pool's name elsewhere are in the way: the controller finds its groups by name.
+// refuseGroup refuses groups with the pool's name in another VPC: the controller finds its groups by name, and
+// would find those.
 func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup, vpc string) {
 	var where []string
 	for i := range found {
@@ -68,7 +69,7 @@ func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup
 		owned(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
 }
 
-// vpc returns where the pool's instances run; nil if that is refused.
+// vpc returns the VPC that the pool's instances run in; nil if there is a reason to refuse, which is noted.
 func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.Pool) (*types.Vpc, error) {
 	in := &ec2.DescribeVpcsInput{Filters: []types.Filter{filter("is-default", "true")}}
 	if subnets := launch(s.cfg, pl).Subnets; len(subnets) > 0 {
@@ -174,7 +175,7 @@ func ports(p *types.IpPermission) string {
 	return fmt.Sprintf("%s %d-%d", proto, from, to)
 }
 
-// without are the rules that others lack, in the order of their words.
+// without returns the rules that others lack, and their descriptions, sorted.
 func (r rules) without(others rules) (words []string, perms []types.IpPermission) {
 	for _, w := range slices.Sorted(maps.Keys(r)) {
 		if _, ok := others[w]; !ok {
@@ -264,7 +265,7 @@ func ec2Tags(tags []types.Tag) map[string]string {
 	return out
 }
 
-// tagList are the tags of what is made, as a service takes them, in the order of their keys.
+// tagList returns the tags of things that setup makes, in the type of one service, sorted by their keys.
 func tagList[T any](deployment string, tag func(key, value string) T) []T {
 	tags := awsconf.SetupTags(deployment)
 	var out []T

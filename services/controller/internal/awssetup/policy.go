@@ -49,14 +49,14 @@ func (d Document) compact() string {
 	return string(doc)
 }
 
-// Policies builds the policies of the programs of one deployment.
+// Policies builds the IAM policies of the programs of one deployment.
 type Policies struct {
 	cfg                               *config.Config
 	partition, region, account, owner string // owner is what instances carry as their deployment
 	bucket                            string // its ARN
 }
 
-// NewPolicies returns those of a configuration in an account. region is the backend's.
+// NewPolicies returns the IAM policies for a configuration in an account. region is the backend's.
 func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
 	p := &Policies{
 		cfg: cfg, partition: partition(region), region: region, account: account,
@@ -131,8 +131,8 @@ var (
 	everything = []string{"*"}
 )
 
-// Instance is the policy of a pool's instances: of workers that take jobs, or of servers
-// whose requests the controller takes.
+// Instance is the IAM policy of a pool's instances. Workers take jobs from the work queue; servers need no right
+// on it, because the controller takes the requests for them.
 func (p *Policies) Instance(pl *config.Pool) Document {
 	if !onAWS(p.cfg) {
 		return document()
@@ -148,7 +148,7 @@ func (p *Policies) Instance(pl *config.Pool) Document {
 	)
 }
 
-// Controller is the controller's policy.
+// Controller is the controller's IAM policy.
 func (p *Policies) Controller() Document {
 	var s []Statement
 	if onAWS(p.cfg) {
@@ -209,7 +209,7 @@ func (p *Policies) controlInstances() []Statement {
 	return append(s, allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()))
 }
 
-// Allocator is the policy of the allocator of the pools that clients ask servers of.
+// Allocator is the IAM policy of an allocator of all pools whose servers clients ask for.
 func (p *Policies) Allocator() Document {
 	var sets, requests []string
 	for _, pl := range pools(p.cfg) {
@@ -229,7 +229,7 @@ func (p *Policies) Allocator() Document {
 	)
 }
 
-// Feeder is the policy of who sends jobs to pools, and hints that there are some.
+// Feeder is the IAM policy of a program that sends jobs to pools, and hints that there are some.
 func (p *Policies) Feeder(to ...*config.Pool) Document {
 	var queues []string
 	for _, pl := range to {
@@ -243,7 +243,7 @@ func (p *Policies) Feeder(to ...*config.Pool) Document {
 	return document(allow("SendJobs", sendTo, queues...))
 }
 
-// Setup is the policy of who sets up and takes down.
+// Setup is the IAM policy for controller setup and controller teardown.
 func (p *Policies) Setup() Document {
 	s := []Statement{whoAmI()}
 	if onAWS(p.cfg) {
@@ -316,14 +316,14 @@ func (p *Policies) setupRoles() []Statement {
 	}
 }
 
-// trust lets EC2, and nobody else, give a role to instances.
+// trust is the document with which EC2, and nobody else, may give a role to instances.
 func (p *Policies) trust() Document {
 	return document(Statement{
 		Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()},
 	})
 }
 
-// ec2Service is EC2 as somebody who takes roles.
+// ec2Service is the name of EC2 as a principal, which IAM policies grant roles to.
 func (p *Policies) ec2Service() string {
 	if p.partition == "aws-cn" {
 		return "ec2.amazonaws.com.cn"
@@ -331,7 +331,7 @@ func (p *Policies) ec2Service() string {
 	return "ec2.amazonaws.com"
 }
 
-// toEC2 is the condition that a role is given to EC2.
+// toEC2 is the condition that a role may be passed to EC2 only.
 func (p *Policies) toEC2() map[string]map[string]string {
 	return equals("iam:PassedToService", p.ec2Service())
 }
@@ -371,7 +371,7 @@ func (p *Policies) ec2(kinds ...string) []string {
 	return out
 }
 
-// images may belong to anybody; their ARNs name no account.
+// images are the ARNs of all images. They name no account, because images may belong to anybody.
 func (p *Policies) images() []string {
 	var out []string
 	for _, region := range p.regions() {
@@ -380,8 +380,8 @@ func (p *Policies) images() []string {
 	return out
 }
 
-// parameters are those that pools name as their images, and all below /cloudmaster/, so
-// that an image can be given a name there without another policy.
+// parameters are the ARNs of the SSM parameters that pools name as their images, and of all below /cloudmaster/,
+// so that an image can be named there without a change of the IAM policy.
 func (p *Policies) parameters() []string {
 	var out []string
 	for _, region := range p.regions() {
@@ -414,8 +414,8 @@ func (p *Policies) regions() []string {
 	return out
 }
 
-// roles are those that pools' instances get. A profile that is not setup's is taken to
-// have a role of its own name, as the console makes them.
+// roles are the ARNs of the roles that instances of pools get. An instance profile that setup did not make is
+// assumed to have a role of its own name, which is how the AWS console makes them.
 func (p *Policies) roles() []string {
 	var out []string
 	for _, pl := range pools(p.cfg) {
@@ -446,5 +446,5 @@ func equals(key, value string) map[string]map[string]string {
 	return map[string]map[string]string{"StringEquals": {key: value}}
 }
 
-// whoAmI needs no right; it is here so that nobody has to know that.
+// whoAmI grants a call that needs no right. It is here so that a reader of the document sees that it is made.
 func whoAmI() Statement { return allow("WhoAmI", []string{"sts:GetCallerIdentity"}, everything...) }

@@ -16,10 +16,10 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// policyName is what setup calls the policy inside the roles that it makes.
+// policyName is the name of the IAM policy inside the roles that setup makes.
 const policyName = "cloudmaster"
 
-// codeNoEntity is IAM's answer for what is not there.
+// codeNoEntity is IAM's error code for things that do not exist.
 const codeNoEntity = "NoSuchEntity"
 
 // planProfile looks at role and instance profile of a pool, if they are those that setup makes.
@@ -62,7 +62,8 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	return nil
 }
 
-// planRole looks at a pool's role. One for a foreign profile is not made: nothing would use it.
+// planRole looks at a pool's role. If the instance profile was not made by setup, a missing role is not made
+// either, because nothing would use it.
 func (s *site) planRole(
 	ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool,
 ) (thing, error) {
@@ -135,7 +136,7 @@ func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Po
 	return putPolicy(ctx, client, name, policy)
 }
 
-// putPolicy writes the role's policy. IAM takes none that grants nothing.
+// putPolicy writes the role's IAM policy. One that grants nothing is deleted, because IAM refuses it.
 func putPolicy(ctx context.Context, client *iam.Client, role string, policy Document) error {
 	if len(policy.Statement) == 0 {
 		_, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{
@@ -207,7 +208,7 @@ func getRole(ctx context.Context, client *iam.Client, name string) (*types.Role,
 	return nil, fmt.Errorf("look for role %s: %w", name, err)
 }
 
-// getPolicy returns the document of our policy in a role; empty if there is none.
+// getPolicy returns the document of our IAM policy in a role; empty if there is none.
 func getPolicy(ctx context.Context, client *iam.Client, role string) (string, error) {
 	out, err := client.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &role, PolicyName: aws.String(policyName)})
 	if err == nil {
@@ -219,7 +220,7 @@ func getPolicy(ctx context.Context, client *iam.Client, role string) (string, er
 	return "", fmt.Errorf("read the policy of role %s: %w", role, err)
 }
 
-// unlessGone drops the error that says that a thing is not there.
+// unlessGone returns err, but nil if it says that a thing does not exist.
 func unlessGone(err error) error {
 	if awsconf.Code(err) == codeNoEntity {
 		return nil
@@ -227,7 +228,7 @@ func unlessGone(err error) error {
 	return err
 }
 
-// decoded undoes how IAM gives documents.
+// decoded returns a document as it was written: IAM returns documents in URL encoding.
 func decoded(doc *string) string {
 	text, err := url.PathUnescape(aws.ToString(doc))
 	if err != nil {
@@ -236,7 +237,7 @@ func decoded(doc *string) string {
 	return text
 }
 
-// equal compares with a document as IAM has it: the same content, in whatever form.
+// equal reports whether a text from IAM has the same content, whatever its order of keys and its white space.
 func (d Document) equal(text string) bool {
 	if len(d.Statement) == 0 || text == "" {
 		return len(d.Statement) == 0 && text == ""

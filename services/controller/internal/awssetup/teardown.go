@@ -73,7 +73,7 @@ func (s *site) planTeardown(ctx context.Context) (*plan, error) {
 	return &p, nil
 }
 
-// findGroups finds groups by their tag, so also those of pools that are not in the file any more.
+// findGroups finds groups by their tag, and so also those of pools that are not in the file any more.
 func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 	client := ec2.NewFromConfig(at.aws)
 	made, err := groups(ctx, client, filter("tag:"+awsconf.TagMadeBy, awsconf.MadeBySetup))
@@ -113,7 +113,7 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 	return nil
 }
 
-// names are what setup would make for the pools in a place; in all places if it is nil.
+// names are the names that setup uses for the pools in a place; in all places if at is nil.
 func (s *site) names(at *place, owns func(*config.Pool) bool) []string {
 	var out []string
 	for _, pl := range s.pools() {
@@ -124,8 +124,8 @@ func (s *site) names(at *place, owns func(*config.Pool) bool) []string {
 	return out
 }
 
-// findProfiles finds instance profiles by the beginning of their name, and asks each whose it
-// is: another deployment's name may begin like ours.
+// findProfiles finds instance profiles by the beginning of their names, and looks at the tags of each, because
+// another deployment's name may begin like ours.
 func (s *site) findProfiles(ctx context.Context, p *plan, client *iam.Client) error {
 	var found []string
 	pages := iam.NewListInstanceProfilesPaginator(client, &iam.ListInstanceProfilesInput{})
@@ -190,7 +190,7 @@ func (s *site) candidates(found []string) []string {
 	return found
 }
 
-// judge plans to remove what is ours, and says of what only has the name that it stays.
+// judge plans to remove a thing if it is ours. If it only has the name of one of ours, the plan says that it stays.
 func (s *site) judge(p *plan, kind, name string, tags map[string]string, do func(context.Context) error) {
 	switch {
 	case awsconf.Ours(tags, s.cfg.Deployment):
@@ -273,7 +273,7 @@ func (s *site) findBucket(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// idle returns what shows that the deployment lives: a controller, or instances.
+// idle returns an error if the deployment is in use: if a controller runs or instances are there.
 func (s *site) idle(ctx context.Context) error {
 	if s.queues != nil {
 		if err := s.leaseFree(ctx); err != nil {
