@@ -314,6 +314,10 @@ func TestComplaints(t *testing.T) {
 		},
 		"image with a path": {pool: "image: ../worker", want: []string{"is not the name of a program in bin_dir"}},
 		"two documents":     {rest: "---\na: b", want: []string{"second document"}},
+		"both addresses": {
+			rest: "backend: aws://moon\nworker_backend: nats://",
+			want: []string{`backend: "aws://moon" is not an address`, `worker_backend: "nats://" is not an address`},
+		},
 		"several at once": {
 			pool: "policy: psychic, start_limit: -1", rest: "log_level: loud",
 			want: []string{"there is no policy", "start_limit is -1", `"loud"`},

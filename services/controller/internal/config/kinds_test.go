@@ -172,14 +172,23 @@ func TestReports(t *testing.T) {
 			t.Errorf("%s: got %q, want %s", doc, got, want)
 		}
 	}
-	cfg, err := parseMore(sample(t, "") + "report: [{type: postcard, to: me, stamp: 3}, {type: postcard, to: you}]\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []kind.Settings{&postcard{"me", 3}, &postcard{"you", 1}} {
-		if diff := cmp.Diff(want, cfg.Reports[i].Settings); diff != "" {
-			t.Errorf("report %d (-want +got):\n%s", i, diff)
+	const two = "[{type: postcard, to: me, stamp: 3}, {type: postcard, to: you}]"
+	for name, c := range map[string]struct{ file, set string }{
+		"in the file": {two, "log_level=info"}, "on the command line": {"log", "report=" + two},
+	} {
+		cfg, err := parseMore(sample(t, "")+"report: "+c.file+"\n", c.set)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for i, want := range []kind.Settings{&postcard{"me", 3}, &postcard{"you", 1}} {
+			if diff := cmp.Diff(want, cfg.Reports[i].Settings); diff != "" {
+				t.Errorf("%s: report %d (-want +got):\n%s", name, i, diff)
+			}
+		}
+	}
+	_, err := parseMore(sample(t, ""), "report=[{")
+	if err == nil || !strings.Contains(err.Error(), "report: [{ is not YAML") {
+		t.Errorf("got %v, want what is no YAML refused", err)
 	}
 }
 
@@ -251,7 +260,7 @@ func TestComplaintsOfKinds(t *testing.T) {
 		},
 		"what a backend may be": {
 			"", "backend: ''",
-			`backend: "" is neither embedded nor an address as nats://HOST:4222 nor an address as aws://eu-west-1`,
+			`backend: "" is neither embedded nor an address as nats://HOST:4222 or aws://eu-west-1`,
 		},
 		"port of another backend": {
 			"", "backend: nats://h:99999", `"nats://h:99999" is not an address as nats://HOST:4222: host "h:99999"`,

@@ -94,6 +94,10 @@ func (k *Kinds) chapters() []chapter {
 	for i := range k.Backends {
 		b := &k.Backends[i]
 		text := "As " + cmp.Or(b.Form, b.Name) + ": " + sentence(b.Help)
+		text += fmt.Sprintf(" There the controller's lease holds for %s without renewal.", kind.Duration(b.LeaseTTL))
+		if !b.Watches {
+			text += " Work queues cannot tell of messages by themselves: they are looked at every poll_interval."
+		}
 		if b.Section != "" {
 			text += " Its keys are in the section " + b.Section + "."
 		}
@@ -126,7 +130,14 @@ func (k *Kinds) policyChapters() []chapter {
 				Help: "queue of operators' orders; -<deployment> is appended unless the deployment is empty",
 			})
 		}
-		out = append(out, chapter{2, "Policy " + p.Name, sentence(p.Help), keys})
+		text := sentence(p.Help)
+		if p.Traits.TakesRequests {
+			text += " Its work queue carries requests for servers, which the controller takes."
+		}
+		if p.Over != "" {
+			text += " The pool has the keys of the policy in base as well."
+		}
+		out = append(out, chapter{2, "Policy " + p.Name, text, keys})
 	}
 	return out
 }

@@ -28,6 +28,31 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// TestKeysMeanOneThing: the keys of a pool's policy and cloud stand beside those of all pools.
+func TestKeysMeanOneThing(t *testing.T) {
+	t.Parallel()
+	var owner map[string]string
+	for line := range strings.SplitSeq(config.Reference(app.Kinds()), "\n") {
+		title, isTitle := strings.CutPrefix(line, "## ")
+		switch {
+		case isTitle && title == "Pools":
+			owner = make(map[string]string)
+		case strings.HasPrefix(line, "### Policy "):
+			title = strings.TrimPrefix(line, "### ")
+		case strings.HasPrefix(line, "## Clouds"):
+			return
+		}
+		key, _, isKey := strings.Cut(strings.TrimPrefix(line, "| `"), "`")
+		if owner == nil || !isKey || !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		if other, taken := owner[key]; taken {
+			t.Errorf("%s is a key twice: %s%s", key, other, title)
+		}
+		owner[key] = line
+	}
+}
+
 // TestEveryKeyIsExplained: whoever reads the reference need not look elsewhere for what a key is.
 func TestEveryKeyIsExplained(t *testing.T) {
 	t.Parallel()

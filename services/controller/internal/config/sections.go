@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/kind"
 	"cloudmaster/internal/pool"
@@ -64,6 +66,13 @@ func (r *reader) readBackend(address string, sections []string) (Backend, []stri
 // readReports reads names, and mappings with a type, alone or in a list.
 func (r *reader) readReports(value any) []Report {
 	var list []any
+	// On the command line and in the environment there is only text.
+	if text, _ := value.(string); strings.HasPrefix(text, "[") || strings.HasPrefix(text, "{") {
+		if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+			r.complain([]string{keyReport}, "%s is not YAML: %v", text, err)
+			return nil
+		}
+	}
 	switch v := value.(type) {
 	case string:
 		for name := range strings.SplitSeq(v, ",") {

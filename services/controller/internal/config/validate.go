@@ -54,54 +54,62 @@ func (r *reader) validate(c *Config) {
 
 // validateBackend checks the address of the backend, as the controller and as instances have it.
 func (r *reader) validateBackend(c *Config) {
-	k := &c.Backend.Kind
-	if k.Name != "" {
+	if k := &c.Backend.Kind; k.Name != "" {
 		r.complainEach([]string{cmp.Or(k.Section, "backend")}, c.Backend.Settings.Validate())
-	}
-	if k.Check != nil {
-		if err := k.Check(c.Backend.Address); err != nil {
-			r.complain([]string{"backend"}, "%q is not %s: %v", backend.Redacted(c.Backend.Address), k.Addresses(), err)
-			return
+		if r.validateAddress("backend", c.Backend.Address, k) && k.CheckDeployment != nil {
+			if err := k.CheckDeployment(c.Backend.Address, c.Deployment); err != nil {
+				r.complain([]string{"deployment"}, "%v", err)
+			}
 		}
 	}
-	if k.CheckDeployment != nil {
-		if err := k.CheckDeployment(c.Backend.Address, c.Deployment); err != nil {
-			r.complain([]string{"deployment"}, "%v", err)
-		}
-	}
-	path := []string{"worker_backend"}
-	told, known := r.kinds.backend(c.WorkerBackend)
-	switch {
-	case c.WorkerBackend == "":
-	case !known || told.Form == "":
-		r.complain(path, "%s", r.kinds.notAnAddress(c.WorkerBackend))
-		return
-	case told.Check != nil:
-		if err := told.Check(c.WorkerBackend); err != nil {
-			r.complain(path, "%q is not %s: %v", backend.Redacted(c.WorkerBackend), told.Addresses(), err)
-			return
+	if c.WorkerBackend != "" {
+		if k, known := r.kinds.backend(c.WorkerBackend); known && k.Form != "" {
+			r.validateAddress("worker_backend", c.WorkerBackend, &k)
+		} else {
+			r.complain([]string{"worker_backend"}, "%s is not %s", quoted(c.WorkerBackend), r.kinds.addresses())
 		}
 	}
 	if strings.Contains(cmp.Or(c.WorkerBackend, c.Backend.Address), "@") {
-		r.complain(path, "instances would be told the credentials of the broker in their user data: name an address without")
+		r.complain([]string{"worker_backend"},
+			"instances would be told the credentials of the broker in their user data: name an address without")
 	}
 }
 
-// notABackend says what an address of a backend may be.
-func (k *Kinds) notABackend(address string) string {
-	return strconv.Quote(backend.Redacted(address)) + " is neither " +
-		strings.Join(names(k.Backends, (*backend.Kind).Addresses), " nor ")
+// validateAddress checks an address of a kind, and reports whether it is valid.
+func (r *reader) validateAddress(key, address string, k *backend.Kind) bool {
+	if k.Check == nil {
+		return true
+	}
+	err := k.Check(address)
+	if err != nil {
+		r.complain([]string{key}, "%s is not %s: %v", quoted(address), k.Addresses(), err)
+	}
+	return err == nil
 }
 
-// notAnAddress is notABackend for instances, which need an address to connect to.
-func (k *Kinds) notAnAddress(address string) string {
+// quoted is an address for messages.
+func quoted(address string) string { return strconv.Quote(backend.Redacted(address)) }
+
+// notABackend says what a backend may be.
+func (k *Kinds) notABackend(address string) string {
+	var plain []string
+	for i := range k.Backends {
+		if k.Backends[i].Form == "" {
+			plain = append(plain, k.Backends[i].Name)
+		}
+	}
+	return quoted(address) + " is neither " + strings.Join(append(plain, k.addresses()), " nor ")
+}
+
+// addresses are those of all backends that have one, in words.
+func (k *Kinds) addresses() string {
 	var forms []string
 	for i := range k.Backends {
 		if f := k.Backends[i].Form; f != "" {
 			forms = append(forms, f)
 		}
 	}
-	return strconv.Quote(backend.Redacted(address)) + " is not an address as " + strings.Join(forms, " or ")
+	return "an address as " + strings.Join(forms, " or ")
 }
 
 func hostPort(text string) bool {
