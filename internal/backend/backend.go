@@ -25,15 +25,15 @@ type Backend interface {
 	// Queue opens an existing queue; queue.ErrNotFound if nobody has created it.
 	Queue(ctx context.Context, name string) (queue.Queue, error)
 
-	// Ensure opens a queue and creates it, with its dead letters, if it is missing. The limits of
-	// an existing one are brought to those given where the broker can do it. Where making queues is
-	// a right that programs do not have (AWS), a missing one is queue.ErrNotFound, and limits stay.
+	// Ensure opens a queue, and creates it with its dead letters if it is missing. The limits of an existing
+	// queue are changed to those given if the broker can do that. Where programs do not have the right to make
+	// queues (AWS), a missing queue is queue.ErrNotFound, and the limits of an existing one stay.
 	Ensure(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
 
 	// Blobs opens the deployment's store, and creates it if the broker allows it.
 	Blobs(ctx context.Context) (blob.Store, error)
 
-	// Close ends the connection after what was sent has left. Calling it twice is fine.
+	// Close ends the connection, after sending what waits to be sent. Calling it twice is fine.
 	Close() error
 }
 
@@ -55,8 +55,8 @@ type Opener func(ctx context.Context, address *url.URL, opts Options) (Backend, 
 // Openers maps an address's scheme to what opens it.
 type Openers map[string]Opener
 
-// Open connects to the backend at address. Its errors do not show who the address
-// says we are: a password, or a token in the user's place.
+// Open connects to the backend at address. Its errors do not show the credentials in the address: neither a
+// password, nor a token in the place of the user.
 func Open(ctx context.Context, address string, openers Openers, opts Options) (Backend, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -85,8 +85,8 @@ func (o Openers) hint() string {
 	return fmt.Sprintf("this program speaks %s, as in nats://HOST:4222 or aws://eu-west-1", strings.Join(known, ", "))
 }
 
-// Redacted makes an address safe for logs: it hides all in front of the last "@" but the scheme. url.URL's own
-// Redacted leaves user names, and needs an address that can be parsed.
+// Redacted makes an address safe for logs: it hides all in front of the last "@" but the scheme. The method
+// Redacted of url.URL would show user names, and needs an address that can be parsed.
 func Redacted(address string) string {
 	at := strings.LastIndexByte(address, '@')
 	if at < 0 {
@@ -99,8 +99,8 @@ func Redacted(address string) string {
 	return scheme + "://xxxxx" + address[at:]
 }
 
-// reason is why an address cannot be parsed, without the address that url.Error
-// repeats. Where there is something to hide, it may be what the reason quotes.
+// reason is why an address cannot be parsed, without the address itself, which url.Error repeats. If the address
+// has credentials, the reason is a general one, because url.Parse may quote them.
 func reason(err error, address string) error {
 	if strings.Contains(address, "@") {
 		return errors.New("not a URL; characters such as / and % in a password are written %2F and %25")

@@ -72,7 +72,10 @@ func TestOpenRefuses(t *testing.T) {
 		openers backend.Openers
 		want    string
 	}{
-		"unknown scheme":    {"redis://h", both, `backend address "redis://h": this program speaks aws, nats, as in nats://HOST:4222 or aws://eu-west-1`},
+		"unknown scheme": {
+			"redis://h", both,
+			`backend address "redis://h": this program speaks aws, nats, as in nats://HOST:4222 or aws://eu-west-1`,
+		},
 		"no scheme":         {"localhost", both, `backend address "localhost": this program speaks aws, nats`},
 		"host and port":     {"localhost:4222", both, `backend address "localhost:4222": this program speaks aws, nats`},
 		"empty":             {"", both, `backend address "": this program speaks aws, nats`},

@@ -47,7 +47,9 @@ type OpenOptions struct {
 	// launch, by any goroutine, because pools come, change and go while the cloud is open.
 	Pool   func(pool.Name) (kind.Settings, bool)
 	Client string // who we are: the program's name
-	Log    *slog.Logger
+	// PolicyFile is where the rights stand that Client needs, for the advice in errors; empty: nowhere.
+	PolicyFile string
+	Log        *slog.Logger
 	// Count is called once for each call to the cloud, for metrics; may be nil.
 	Count func(service, operation string, err error)
 	// Changed is called when the cloud knows by itself that an instance has ended; may be nil.

@@ -3,7 +3,8 @@
 //
 // The settings of a kind are a struct. Each field that is a key has the tags `key:"name"` and
 // `help:"one line"`; embedded structs contribute their fields. What the fields hold when the kind
-// makes the struct are the defaults.
+// makes the struct are the defaults. Where the default is found out later, the tag `default:"words"`
+// says what it will be.
 package kind
 
 import (
@@ -28,9 +29,10 @@ func (*None) Validate() error { return nil }
 // Key describes one setting.
 type Key struct {
 	Name string
-	// Type is for people: "duration", "whole number", "number", "text", "true or false", "list of words", "list", "mapping", "word or list".
+	// Type is for people: "duration", "whole number", "number", "text", "true or false", "list of words", "list",
+	// "mapping", "word or list".
 	Type    string
-	Default string // as it is written in the configuration; empty if there is none
+	Default string // as it is written in the configuration, or in words; empty if there is none
 	Help    string // one line
 }
 
@@ -44,7 +46,11 @@ func Keys(s any) []Key {
 			continue
 		}
 		value := v.FieldByIndex(f.Index)
-		keys = append(keys, Key{Name: name, Type: typeName(f.Type), Default: written(value), Help: f.Tag.Get("help")})
+		k := Key{Name: name, Type: typeName(f.Type), Default: f.Tag.Get("default"), Help: f.Tag.Get("help")}
+		if k.Default == "" || !value.IsZero() {
+			k.Default = written(value)
+		}
+		keys = append(keys, k)
 	}
 	return keys
 }
@@ -104,7 +110,7 @@ func typeName(t reflect.Type) string {
 // written is a default as people write it.
 func written(v reflect.Value) string {
 	if d, ok := v.Interface().(time.Duration); ok {
-		return duration(d)
+		return Duration(d)
 	}
 	if k := v.Kind(); k == reflect.Slice || k == reflect.Map {
 		if v.Len() == 0 {
@@ -115,8 +121,8 @@ func written(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// duration writes 1h instead of 1h0m0s.
-func duration(d time.Duration) string {
+// Duration writes a duration as people do: 1h instead of 1h0m0s.
+func Duration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")

@@ -18,6 +18,7 @@ type settings struct {
 	Names []string `key:"names" help:"who"`
 	base
 	More   map[string]any `key:"more" help:"what else"`
+	Late   string         `key:"late" default:"that of another" help:"found out later"`
 	Hidden string
 }
 
@@ -30,11 +31,16 @@ func TestKeys(t *testing.T) {
 		{"names", "list of words", "a", "who"},
 		{"often", "duration", "1h", "how often"},
 		{"more", "mapping", "", "what else"},
+		{"late", "text", "that of another", "found out later"},
 	}
 	if got := kind.Keys(&s); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := kind.Names(&s); !slices.Equal(got, []string{"count", "load", "names", "often", "more"}) {
+	s.Late = "now"
+	if got := kind.Keys(&s)[5].Default; got != "now" {
+		t.Errorf("got %q, want the default that is set to go over its words", got)
+	}
+	if got := kind.Names(&s); !slices.Equal(got, []string{"count", "load", "names", "often", "more", "late"}) {
 		t.Errorf("got %v, want the names in the order of the fields", got)
 	}
 }

@@ -27,7 +27,8 @@ var errInvalid = errors.New("the configuration cannot be used")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := command.NewRoot("controller", "Keep each pool of servers at the right size", args, stdout, stderr)
-	root.AddCommand(runCommand(ctx, stderr), checkCommand(), setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx))
+	root.AddCommand(runCommand(ctx, stderr), checkCommand(),
+		setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx), keysTopic())
 	return root.ExecuteContext(ctx)
 }
 
@@ -67,21 +68,35 @@ func checkCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, pools: %s\n", cfg.File, strings.Join(slices.Sorted(maps.Keys(cfg.Pools)), ", "))
+		var pools []string
+		for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
+			pools = append(pools, string(name))
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, pools: %s\n", cfg.File, strings.Join(pools, ", "))
 		return nil
 	}
 	return cmd
 }
 
+// keysTopic is what controller help keys shows.
+func keysTopic() *cobra.Command {
+	topic := &cobra.Command{Use: "keys", Short: "All keys of the configuration, with their defaults"}
+	topic.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		fmt.Fprint(cmd.OutOrStdout(), config.Help(app.Kinds()))
+	})
+	return topic
+}
+
 // configFlag adds -c and returns what loads the file it names.
 func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
 	file := cmd.Flags().StringP("config", "c", "", "configuration `FILE` (YAML)")
-	set := cmd.Flags().StringArray("set", nil, "`KEY=VALUE` over file and environment, as pools.primes.start_limit=3; may be given several times")
+	set := cmd.Flags().StringArray("set", nil,
+		"`KEY=VALUE` over file and environment, as pools.primes.start_limit=3; may be given several times")
 	return func() (*config.Config, error) {
 		if *file == "" {
 			return nil, daemon.Usagef("name the configuration: %s -c FILE", cmd.CommandPath())
 		}
-		cfg, err := config.Load(*file, *set...)
+		cfg, err := config.Load(*file, app.Kinds(), *set...)
 		if err != nil {
 			return nil, fmt.Errorf("%w:\n%w", errInvalid, err)
 		}

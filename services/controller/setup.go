@@ -17,7 +17,8 @@ import (
 )
 
 // errNobody is why nothing is removed without a terminal.
-var errNobody = errors.New("nothing was removed: there is no terminal to ask on; run it with --yes if all that it lists with --dry-run may go")
+var errNobody = errors.New("nothing was removed: there is no terminal to ask on; " +
+	"run it with --yes if all that it lists with --dry-run may go")
 
 func setupCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
@@ -78,8 +79,9 @@ func policyCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy -c FILE NAME",
 		Short: "Print the IAM policy of a program or a pool",
-		Long: `Print the IAM policy with the rights that a program needs, for the deployment of a configuration: NAME is
-controller, allocator, feed-primes, setup, or a pool, whose instances get theirs from setup.`,
+		Long: `Print the IAM policy with the rights that a program needs, for the deployment of a configuration. NAME is
+controller, setup, allocator (reads active sets and requests servers), feeder (sends jobs to all pools), feed-POOL
+(sends jobs to this pool alone), or a pool, whose instances get theirs from setup.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return daemon.Usagef("name one policy: controller policy -c FILE NAME")
@@ -95,7 +97,8 @@ controller, allocator, feed-primes, setup, or a pool, whose instances get theirs
 			return err
 		}
 		if !awssetup.Needed(cfg) {
-			return daemon.Usagef("%s has neither a backend aws://REGION nor a cloud of type ec2: nobody needs a policy", cfg.File)
+			return daemon.Usagef("%s has neither a backend aws://REGION nor a cloud of type ec2: nobody needs an IAM policy",
+				cfg.File)
 		}
 		return awssetup.PrintPolicy(ctx, cfg, *account, args[0], cmd.OutOrStdout())
 	}
@@ -103,7 +106,8 @@ controller, allocator, feed-primes, setup, or a pool, whose instances get theirs
 }
 
 func notOnAWS(out io.Writer, cfg *config.Config, do string) error {
-	_, err := fmt.Fprintf(out, "There is nothing to %s: %s has neither a backend aws://REGION nor a cloud of type ec2.\n", do, cfg.File)
+	_, err := fmt.Fprintf(out, "There is nothing to %s: %s has neither a backend aws://REGION nor a cloud of type ec2.\n",
+		do, cfg.File)
 	return err
 }
 

@@ -38,8 +38,8 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 	return &Backend{Queues: awsqueues.New(cfg, opts), cfg: cfg, bucket: at.Bucket, opts: opts}, nil
 }
 
-// Blobs implements backend.Backend. The bucket is the address's, or is named after deployment,
-// account and region. It is setup's to make: a mistyped deployment must not get one.
+// Blobs implements backend.Backend. The bucket is that of the address, or is named after deployment, account and
+// region. Only setup makes it, so that a mistyped deployment does not get one.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	account, err := awsconf.Account(ctx, b.cfg)
 	if err != nil {
@@ -48,7 +48,8 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	bucket := Bucket(b.bucket, b.opts.Deployment, account, b.cfg.Region)
 	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("there is no bucket %s, which controller setup makes; is the deployment's name right, %q? %w", bucket, b.opts.Deployment, err)
+		return nil, fmt.Errorf("there is no bucket %s, which controller setup makes; is the deployment's name right, %q? %w",
+			bucket, b.opts.Deployment, err)
 	}
 	if err != nil {
 		return nil, err
@@ -56,8 +57,8 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	return s, nil
 }
 
-// Bucket returns the name of a deployment's bucket: as the address has it, or one that is
-// unique in the world, as it must be.
+// Bucket returns the name of a deployment's bucket: the one in the address, or else one with account and region
+// in it, because the names of buckets are unique in the world.
 func Bucket(named, deployment, account, region string) string {
 	if named != "" {
 		return named

@@ -90,10 +90,12 @@ func TestQueuesAndBlobs(t *testing.T) {
 		t.Errorf("queue before setup: got %v, want %v", err, queue.ErrNotFound)
 	}
 	limits := queue.Limits{Visibility: time.Minute}
-	if _, err := b.Ensure(t.Context(), "jobs", limits); !errors.Is(err, queue.ErrNotFound) || !strings.Contains(err.Error(), "controller setup") {
+	if _, err := b.Ensure(t.Context(), "jobs", limits); !errors.Is(err, queue.ErrNotFound) ||
+		!strings.Contains(err.Error(), "controller setup") {
 		t.Errorf("ensured before setup: got %v, want %v that names controller setup", err, queue.ErrNotFound)
 	}
-	if _, err := b.Blobs(t.Context()); !errors.Is(err, blob.ErrNotFound) || !strings.Contains(err.Error(), "controller setup") {
+	if _, err := b.Blobs(t.Context()); !errors.Is(err, blob.ErrNotFound) ||
+		!strings.Contains(err.Error(), "controller setup") {
 		t.Errorf("store before setup: got %v, want %v that names controller setup", err, blob.ErrNotFound)
 	}
 	setUp(t, where, limits)
@@ -101,7 +103,8 @@ func TestQueuesAndBlobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Ensure(t.Context(), "jobs", queue.Limits{Visibility: 2 * time.Minute}); err != nil || !strings.Contains(said.String(), "VisibilityTimeout is 60, not 120") {
+	if _, err := b.Ensure(t.Context(), "jobs", queue.Limits{Visibility: 2 * time.Minute}); err != nil ||
+		!strings.Contains(said.String(), "VisibilityTimeout is 60, not 120") {
 		t.Errorf("other limits: got %v and said %q, want it opened and said", err, &said)
 	}
 	if err := q.Send(t.Context(), []byte("job")); err != nil {
@@ -111,7 +114,8 @@ func TestQueuesAndBlobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if msgs, err := again.Receive(t.Context(), 1, 5*time.Second); err != nil || len(msgs) != 1 || again.Visibility() != time.Minute {
+	if msgs, err := again.Receive(t.Context(), 1, 5*time.Second); err != nil || len(msgs) != 1 ||
+		again.Visibility() != time.Minute {
 		t.Errorf("got %d messages, visibility %s, error %v, want one and 1m", len(msgs), again.Visibility(), err)
 	}
 	store, err := b.Blobs(t.Context())
@@ -141,7 +145,8 @@ func TestBadAddress(t *testing.T) {
 		"aws://eu-west-1?endpoint=localhost:456": "is not a URL",
 		"aws://eu-west-1/path":                   "more than a region",
 	} {
-		if _, err := backend.Open(t.Context(), where, openers, backend.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := backend.Open(t.Context(), where, openers, backend.Options{}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q in it", where, err, want)
 		}
 	}

@@ -16,7 +16,8 @@ const Name = "aws"
 func Kind() backend.Kind {
 	return backend.Kind{
 		Name: Name, Form: "aws://eu-west-1",
-		Help:     "SQS and S3 of one region; aws://REGION[?bucket=NAME][&endpoint=URL], and `controller setup` makes what is needed",
+		Help: "SQS and S3 of one region; aws://REGION[?bucket=NAME][&endpoint=URL], " +
+			"and `controller setup` makes what is needed",
 		LeaseTTL: 3 * time.Minute, // each renewal is paid for
 		Check: func(address string) error {
 			_, err := ParseAddress(address)
@@ -58,6 +59,6 @@ func checkDeployment(address, deployment string) error {
 	if len(name) <= maxBucket {
 		return nil
 	}
-	return fmt.Errorf("is too long: its bucket would be called %s, with your account's number, and S3 takes %d characters; "+
-		"name a bucket in the backend's address (?bucket=NAME)", name, maxBucket)
+	return fmt.Errorf("is too long: its bucket would be called %s, with your account's number, "+
+		"and S3 takes %d characters; name a bucket in the backend's address (?bucket=NAME)", name, maxBucket)
 }

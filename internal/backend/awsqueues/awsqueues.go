@@ -31,8 +31,8 @@ type Queues struct {
 	closed atomic.Bool
 }
 
-// Open opens an address as aws://eu-west-1. It asks for credentials, and calls nothing else:
-// a service that cannot be reached shows at the first queue.
+// Open opens an address as aws://eu-west-1. It looks for credentials and makes no other call: that the service
+// cannot be reached shows when the first queue is opened.
 func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
 	cfg, _, err := Load(ctx, address, opts)
 	if err != nil {
@@ -53,7 +53,7 @@ func Load(ctx context.Context, address *url.URL, opts backend.Options) (awsconf.
 	return cfg, at, err
 }
 
-// New returns the queues that a configuration reaches.
+// New returns the queues that an SDK configuration gives access to.
 func New(cfg awsconf.Config, opts backend.Options) *Queues {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -73,8 +73,8 @@ func (q *Queues) Queue(ctx context.Context, name string) (queue.Queue, error) {
 	return opened, nil
 }
 
-// Ensure implements backend.Backend, but creates nothing: on AWS that is setup's part, with rights
-// that no running program needs. A queue whose limits differ is opened as it is, and the log says so.
+// Ensure implements backend.Backend, but creates nothing: on AWS only setup makes queues, with rights that no
+// running program needs. A queue whose limits differ is opened as it is, and the log says so.
 func (q *Queues) Ensure(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error) {
 	if q.closed.Load() {
 		return nil, queue.ErrClosed
@@ -84,7 +84,8 @@ func (q *Queues) Ensure(ctx context.Context, name string, limits queue.Limits) (
 		return nil, err
 	}
 	if len(differs) > 0 {
-		q.opts.Log.WarnContext(ctx, "queue is not as the configuration has it; run controller setup", "queue", name, "differs", differs)
+		q.opts.Log.WarnContext(ctx, "queue is not as the configuration has it; run controller setup",
+			"queue", name, "differs", differs)
 	}
 	return q.Queue(ctx, name)
 }
@@ -94,7 +95,7 @@ func (q *Queues) options() sqsqueue.Options { return sqsqueue.Options{Deployment
 // Blobs implements backend.Backend: there are none.
 func (q *Queues) Blobs(context.Context) (blob.Store, error) { return nil, ErrNoStore }
 
-// Close implements backend.Backend. Every call of SQS stands for itself: nothing waits to be sent.
+// Close implements backend.Backend. Nothing waits to be sent, because each call of SQS is complete in itself.
 func (q *Queues) Close() error {
 	q.closed.Store(true)
 	return nil

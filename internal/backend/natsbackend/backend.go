@@ -5,15 +5,14 @@
 //
 //	nats://[user:password@]host[:port][,host[:port]…][?replicas=N]
 //
-// The port defaults to 4222. Several hosts are the nodes of one cluster. replicas
-// says how many of them keep each queue and the store; without it new ones are kept by one
-// and existing ones stay as they are.
+// The port defaults to 4222. Several hosts are the nodes of one cluster. replicas says how many nodes keep each
+// queue and the store. Without it a new queue or store is kept by one node, and existing ones stay as they are.
 //
 // # Outages
 //
-// Open waits for the broker. Later the connection is made again whenever it is lost, for ever.
-// Nothing is buffered while it is away: calls wait for a bounded time and then fail, so that
-// what was not confirmed is known not to be.
+// Open waits for the broker. A connection that is lost later is made again, however long that takes. Nothing is
+// buffered meanwhile: calls wait for a bounded time and then fail, so that callers know which messages the
+// broker has not confirmed.
 package natsbackend
 
 import (
@@ -104,7 +103,8 @@ var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 // Blobs implements backend.Backend. The store is named after the deployment.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	if bad := unsafe.FindString(b.opts.Deployment); bad != "" {
-		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -", b.opts.Deployment, bad)
+		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -",
+			b.opts.Deployment, bad)
 	}
 	bucket := "cloudmaster"
 	if b.opts.Deployment != "" {

@@ -245,7 +245,8 @@ func TestUserAndPassword(t *testing.T) {
 	address := startBroker(t, server.Options{Username: "cloud", Password: "master"}).srv.Addr().String()
 	open(t, "nats://cloud:master@"+address, backend.Options{})
 	for _, user := range []string{"", "cloud:wrong@"} {
-		_, err := backend.Open(t.Context(), "nats://"+user+address, backend.Openers{"nats": natsbackend.Open}, backend.Options{})
+		_, err := backend.Open(t.Context(), "nats://"+user+address, backend.Openers{"nats": natsbackend.Open},
+			backend.Options{})
 		if !errors.Is(err, queue.ErrDenied) {
 			t.Errorf("user %q: got %v, want %v", user, err, queue.ErrDenied)
 		}

@@ -71,7 +71,7 @@ func (t target) options(opts backend.Options) *nats.Options {
 	o.PingInterval, o.MaxPingsOut = pingInterval, pingsLost
 	o.MaxReconnect = -1
 	o.IgnoreAuthErrorAbort = true // a broker that restarts may not know its users yet
-	o.ReconnectBufSize = -1       // what cannot be sent is an error now, not a surprise later
+	o.ReconnectBufSize = -1       // a message that cannot be sent is an error at once
 	o.CustomReconnectDelayCB = untilTry
 	o.DisconnectedErrCB = func(_ *nats.Conn, err error) {
 		if err != nil { // nil: we closed it
@@ -83,7 +83,7 @@ func (t target) options(opts backend.Options) *nats.Options {
 	}
 	o.AsyncErrorCB = func(_ *nats.Conn, sub *nats.Subscription, err error) {
 		if _, ok := errors.AsType[net.Error](err); ok {
-			opts.Log.Debug("network error", "error", err) // part of losing the connection, which is told above
+			opts.Log.Debug("network error", "error", err) // part of losing the connection, which is logged above
 			return
 		}
 		opts.Log.Error("the broker reports an error", "subject", subject(sub), "error", err)

@@ -33,8 +33,8 @@ type attempt struct {
 	image  string // the id that it stood for then
 }
 
-// tries are the requests that a launch may make, in order: for all instances in each
-// subnet, then for as many as each has.
+// tries are the requests that a launch may make, in order: first for all instances in each of the subnets, then
+// for as many as each subnet has room for.
 func tries(spec *cloud.Spec, conf *Launch) []try {
 	subnets := conf.Subnets
 	if len(subnets) == 0 {
@@ -56,8 +56,8 @@ func tries(spec *cloud.Spec, conf *Launch) []try {
 	return out
 }
 
-// order puts the try first that may have started something already: only when EC2 says
-// that it has not may another be made.
+// order puts the try first that may have started something already. Another try may be made only when EC2 has
+// answered that the first one started nothing.
 func order(all []try, last attempt, begun bool) []try {
 	i := slices.IndexFunc(all, func(t try) bool { return begun && t.suffix == last.suffix })
 	if i <= 0 {

@@ -12,9 +12,9 @@ import (
 
 var idsNamed = regexp.MustCompile(`i-[0-9a-f]+`)
 
-// batched makes a call for a batch of instances and returns those that are gone. EC2
-// does nothing for the whole batch if it minds one of them: then those that it names as
-// missing are left out, or, if it names none, each is tried alone.
+// batched makes a call for a batch of instances and returns those that do not exist any more. If EC2 refuses one
+// instance, it does nothing for the whole batch. Then the call is repeated without those that EC2 names as
+// missing; if it names none, each instance is tried alone.
 func batched(ids []string, call func(ids []string) error) (missing []string, err error) {
 	for len(ids) > 0 {
 		err := call(ids)

@@ -169,7 +169,8 @@ func register(t *testing.T, client *ec2.Client) string {
 		t.Fatalf("register an image: %v", err)
 	}
 	t.Cleanup(func() {
-		if _, err := client.DeregisterImage(context.WithoutCancel(t.Context()), &ec2.DeregisterImageInput{ImageId: out.ImageId}); err != nil {
+		if _, err := client.DeregisterImage(context.WithoutCancel(t.Context()),
+			&ec2.DeregisterImageInput{ImageId: out.ImageId}); err != nil {
 			t.Errorf("deregister image %s: %v", *out.ImageId, err)
 		}
 	})

@@ -13,9 +13,9 @@ import (
 	"cloudmaster/internal/cloud"
 )
 
-// codes are EC2's (and SSM's) error codes that mean one of the port's errors; the first that
-// fits counts, and * stands for any end. Those that all services share (denied,
-// throttled) are in awsconf. Source: Amazon EC2 API Reference, "Error codes".
+// codes are the error codes of EC2, and of SSM and IAM, that mean one of the port's errors. The first that fits
+// counts, and * stands for any end. Codes that all services share (denied, throttled) are in awsconf. Source:
+// Amazon EC2 API Reference, "Error codes".
 var codes = []struct {
 	code   string
 	answer error
@@ -82,15 +82,16 @@ func meaning(err error) error {
 	return nil
 }
 
-// classify adds the port's error to what a call returned. What has none stays as it
-// is: a fault of the way there, which leaves open whether the call took effect.
+// classify adds the port's error to the error of a call. An error that means none of the port's errors stays as
+// it is: something failed on the way, which leaves open whether the call took effect.
 func classify(err error) error {
 	m := meaning(err)
 	switch {
 	case m == nil:
 		return err
 	case noProfile.MatchString(err.Error()):
-		return fmt.Errorf("%w: run controller setup, or correct the pool's instance_profile; one that was made just now is not known everywhere yet: %w", m, err)
+		return fmt.Errorf("%w: run controller setup, or correct the pool's instance_profile; "+
+			"one that was made just now is not known everywhere yet: %w", m, err)
 	}
 	return fmt.Errorf("%w: %w", m, err)
 }
@@ -98,10 +99,12 @@ func classify(err error) error {
 // noProfile is how EC2 complains about an instance profile: it has no code of its own.
 var noProfile = regexp.MustCompile(`(?i)instance ?profile`)
 
-// settled reports whether a classified error says for certain that nothing was started.
-// Throttled does not: an earlier try of the same call may have got through.
+// settled reports whether a classified error proves that nothing was started. ErrThrottled does not prove it,
+// because an earlier try of the same call may have got through.
 func settled(err error) bool {
-	for _, sure := range []error{cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid} {
+	for _, sure := range []error{
+		cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
+	} {
 		if errors.Is(err, sure) {
 			return true
 		}
@@ -109,8 +112,8 @@ func settled(err error) bool {
 	return false
 }
 
-// choosy is a retryer that passes capacity errors on at once. EC2 answers them with
-// status 500, which the SDK would ask again; the next subnet is the better question.
+// choosy is a retryer that returns capacity errors at once. EC2 sends them with status 500, which the SDK would
+// retry; it is better to try the next subnet.
 type choosy struct{ aws.RetryerV2 }
 
 func (c choosy) IsErrorRetryable(err error) bool {

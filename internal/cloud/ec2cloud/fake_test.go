@@ -58,8 +58,9 @@ type fakeImage struct{ id, name, owner, state, created string }
 func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{
-		page: 1000, byToken: map[string]*started{}, capacity: map[string]int{}, places: map[string]int{}, groups: map[string][]string{},
-		fail: func(string, url.Values) (string, string) { return "", "" }, lose: func(string) bool { return false },
+		page: 1000, byToken: map[string]*started{}, capacity: map[string]int{}, places: map[string]int{},
+		groups: map[string][]string{},
+		fail:   func(string, url.Values) (string, string) { return "", "" }, lose: func(string) bool { return false },
 	}
 	srv := httptest.NewServer(f)
 	t.Cleanup(srv.Close)
@@ -89,7 +90,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case code != "":
 		w.WriteHeader(status(code))
-		fmt.Fprintf(w, "<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>r</RequestID></Response>", code, answer)
+		fmt.Fprintf(w, "<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>"+
+			"r</RequestID></Response>", code, answer)
 	default:
 		fmt.Fprintf(w, "<%sResponse>%s</%[1]sResponse>", action, answer)
 	}
@@ -201,7 +203,8 @@ func (f *fake) describe(form url.Values) (code, answer string) {
 		return "", answer + "<nextToken>" + strconv.Itoa(to) + "</nextToken>"
 	}
 	for _, m := range match {
-		if later := map[string]string{"pending": "running", "shutting-down": "terminated"}[m.state]; later != "" && m.lag < 0 {
+		if later := map[string]string{"pending": "running", "shutting-down": "terminated"}[m.state]; later != "" &&
+			m.lag < 0 {
 			m.state = later
 			m.dns = "ec2-" + m.id + ".example"
 		}
@@ -259,7 +262,8 @@ func (f *fake) terminate(form url.Values) (code, answer string) {
 
 func (f *fake) describeImages(form url.Values) (code, answer string) {
 	for _, img := range f.images {
-		if img.name == form.Get("Filter.1.Value.1") && img.state == form.Get("Filter.2.Value.1") && slices.Contains(listOf(form, "Owner"), img.owner) {
+		if img.name == form.Get("Filter.1.Value.1") && img.state == form.Get("Filter.2.Value.1") &&
+			slices.Contains(listOf(form, "Owner"), img.owner) {
 			answer += fmt.Sprintf("<item><imageId>%s</imageId><creationDate>%s</creationDate></item>", img.id, img.created)
 		}
 	}
@@ -302,9 +306,11 @@ func (f *fake) living() int {
 func items(list []*machine) string {
 	var b strings.Builder
 	for _, m := range list {
-		fmt.Fprintf(&b, "<item><instanceId>%s</instanceId><imageId>%s</imageId><instanceState><name>%s</name></instanceState><dnsName>%s</dnsName>"+
+		fmt.Fprintf(&b, "<item><instanceId>%s</instanceId><imageId>%s</imageId><instanceState><name>%s</name>"+
+			"</instanceState><dnsName>%s</dnsName>"+
 			"<ipAddress>%s</ipAddress><privateDnsName>%s</privateDnsName><privateIpAddress>%s</privateIpAddress>"+
-			"<launchTime>%s</launchTime><tagSet>", m.id, m.image, m.state, m.dns, m.ip, m.privateDNS, m.privateIP, m.launched.Format(time.RFC3339))
+			"<launchTime>%s</launchTime><tagSet>",
+			m.id, m.image, m.state, m.dns, m.ip, m.privateDNS, m.privateIP, m.launched.Format(time.RFC3339))
 		for k, v := range m.tags {
 			b.WriteString("<item><key>")
 			_ = xml.EscapeText(&b, []byte(k))

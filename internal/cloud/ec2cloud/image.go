@@ -66,14 +66,15 @@ func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("look for image %q: %w", name, classify(err))
 		}
-		for i := range page.Images { // the dates are ISO 8601 in UTC: their order is that of their text
+		for i := range page.Images { // dates are ISO 8601 in UTC, so that they can be compared as text
 			if img := page.Images[i]; best.ImageId == nil || aws.ToString(img.CreationDate) > aws.ToString(best.CreationDate) {
 				best = img
 			}
 		}
 	}
 	if best.ImageId == nil {
-		return "", fmt.Errorf("%w: image %q: no available image of this name belongs to %s; build it with make ami in this region, or correct the pool's image",
+		return "", fmt.Errorf("%w: image %q: no available image of this name belongs to %s; "+
+			"build it with make ami in this region, or correct the pool's image",
 			cloud.ErrNotFound, name, strings.Join(c.opts.ImageOwners, ", "))
 	}
 	return *best.ImageId, nil
@@ -81,21 +82,25 @@ func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
 
 // parameter reads the id of an image from SSM.
 func (c *Cloud) parameter(ctx context.Context, name string) (string, error) {
-	out, err := c.params.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String(strings.TrimPrefix(name, parameterPrefix))})
+	out, err := c.params.GetParameter(ctx, &ssm.GetParameterInput{
+		Name: aws.String(strings.TrimPrefix(name, parameterPrefix)),
+	})
 	if err != nil {
-		return "", fmt.Errorf("image %q: read the SSM parameter: %w; write the id of an image that make ami built to it, or correct the pool's image", name, classify(err))
+		return "", fmt.Errorf("image %q: read the SSM parameter: %w; "+
+			"write the id of an image that make ami built to it, or correct the pool's image", name, classify(err))
 	}
 	var id string
 	if out.Parameter != nil {
 		id = aws.ToString(out.Parameter.Value)
 	}
 	if !imageForm.MatchString(id) {
-		return "", fmt.Errorf("%w: image %q: the SSM parameter holds %q, want an id as ami-0123456789abcdef0", cloud.ErrInvalid, name, id)
+		return "", fmt.Errorf("%w: image %q: the SSM parameter holds %q, want an id as ami-0123456789abcdef0",
+			cloud.ErrInvalid, name, id)
 	}
 	return id, nil
 }
 
-// groupIDs returns the ids of security groups that are given as ids or names, sorted: a
+// groupIDs returns the ids of security groups that are given as ids or names. They are sorted, because a
 // request that is sent again with its token must be the same.
 func (c *Cloud) groupIDs(ctx context.Context, groups []string) ([]string, error) {
 	var ids []string
@@ -120,14 +125,18 @@ func (c *Cloud) group(ctx context.Context, name string) (string, error) {
 	if ok {
 		return id, nil
 	}
-	out, err := c.client.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{filter("group-name", name)}})
+	out, err := c.client.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{
+		Filters: []types.Filter{filter("group-name", name)},
+	})
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("look for security group %q: %w", name, classify(err))
 	case len(out.SecurityGroups) == 0:
-		return "", fmt.Errorf("%w: security group %q; run controller setup, or correct the pool's security groups", cloud.ErrNotFound, name)
+		return "", fmt.Errorf("%w: security group %q; run controller setup, or correct the pool's security groups",
+			cloud.ErrNotFound, name)
 	case len(out.SecurityGroups) > 1:
-		return "", fmt.Errorf("%w: security group %q exists in %d VPCs; give the id of the one that is meant", cloud.ErrInvalid, name, len(out.SecurityGroups))
+		return "", fmt.Errorf("%w: security group %q exists in %d VPCs; give the id of the one that is meant",
+			cloud.ErrInvalid, name, len(out.SecurityGroups))
 	}
 	id = aws.ToString(out.SecurityGroups[0].GroupId)
 	c.mu.Lock()
@@ -136,7 +145,7 @@ func (c *Cloud) group(ctx context.Context, name string) (string, error) {
 	return id, nil
 }
 
-// forgetNames has all names looked up again.
+// forgetNames makes the next launches look up all names again.
 func (c *Cloud) forgetNames() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

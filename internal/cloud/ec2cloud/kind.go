@@ -27,8 +27,8 @@ const (
 
 // Settings are the keys of a cloud of this kind. Those of Machine are for its pools that have none of their own.
 type Settings struct {
-	Region      string   `key:"region"       help:"where the instances are; default: the backend's, else that of the AWS SDK's chain"`
-	Endpoint    string   `key:"endpoint"     help:"URL of a service that speaks EC2's API; default: the backend's, else that of the SDK's chain"`
+	Region      string   `key:"region" default:"the backend's, else the SDK's" help:"where the instances are"`
+	Endpoint    string   `key:"endpoint" default:"the backend's, else the SDK's" help:"URL of what speaks EC2's API"`
 	ImageOwners []string `key:"image_owners" help:"whose images are found by name"`
 	Machine
 }
@@ -36,26 +36,27 @@ type Settings struct {
 // Machine are the keys that say how instances are launched, in a cloud or in a pool. A pool's value goes
 // over its cloud's.
 type Machine struct {
-	InstanceType    string   `key:"instance_type"    help:"as t3.micro"`
-	Subnets         []string `key:"subnets"          help:"ids, tried in this order when one has no capacity; default: those of the default VPC"`
-	SecurityGroups  []string `key:"security_groups"  help:"ids, or names that one VPC has; default: cloudmaster-<deployment>-<pool>, which setup makes"`
-	InstanceProfile string   `key:"instance_profile" help:"name or ARN; default: cloudmaster-<deployment>-<pool>, which setup makes"`
-	KeyName         string   `key:"key_name"         help:"SSH key; default: none"`
-	Market          string   `key:"market"           help:"on-demand or spot"`
-	ClientCIDRs     []string `key:"client_cidrs"     help:"who may reach service_port, in the security group that setup makes; default: the VPC"`
+	InstanceType string   `key:"instance_type" default:"the cloud's" help:"what EC2 calls the size of the machine"`
+	Subnets      []string `key:"subnets" default:"the default VPC's" help:"ids, tried in this order if one has no room"`
+
+	SecurityGroups  []string `key:"security_groups" default:"what setup makes" help:"ids, or names that one VPC has"`
+	InstanceProfile string   `key:"instance_profile" default:"what setup makes" help:"name or ARN"`
+
+	KeyName     string   `key:"key_name" default:"none" help:"SSH key"`
+	Market      string   `key:"market" default:"the cloud's" help:"on-demand or spot"`
+	ClientCIDRs []string `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port"`
 }
 
 // Validate implements kind.Settings.
 func (s *Settings) Validate() error {
-	address := "aws://" + s.Region
-	if s.Endpoint != "" {
-		address += "?endpoint=" + url.QueryEscape(s.Endpoint)
+	errs := []error{s.Machine.Validate()}
+	if _, err := parse("aws://" + s.Region); err != nil {
+		errs = append(errs, fmt.Errorf("region: %w", err))
 	}
-	_, err := parse(address)
-	if err != nil && s.Endpoint == "" {
-		err = fmt.Errorf("region: %w", err)
+	if _, err := parse("aws://?endpoint=" + url.QueryEscape(s.Endpoint)); err != nil {
+		errs = append(errs, err)
 	}
-	return errors.Join(err, s.Machine.Validate())
+	return errors.Join(errs...)
 }
 
 // Validate implements kind.Settings.
@@ -183,13 +184,15 @@ func openKind(ctx context.Context, o cloud.OpenOptions) (cloud.Opened, error) {
 		return nil, err
 	}
 	region, endpoint := set.Reach(o.Backend)
-	cfg, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: endpoint, Client: o.Client, Count: o.Count})
+	cfg, err := awsconf.Load(ctx, awsconf.Options{
+		Region: region, Endpoint: endpoint, Client: o.Client, PolicyFile: o.PolicyFile, Count: o.Count,
+	})
 	if err != nil {
 		return nil, err
 	}
 	launch := func(name pool.Name) (Launch, bool) {
-		own, _ := o.Pool(name)
-		return set.Launch(o.Deployment, name, own), true
+		own, known := o.Pool(name)
+		return set.Launch(o.Deployment, name, own), known
 	}
 	c, err := Open(ctx, cfg, o.Deployment, Options{Pool: launch, ImageOwners: set.ImageOwners, Log: o.Log})
 	if err != nil {

@@ -48,7 +48,8 @@ func TestLaunchOfPools(t *testing.T) {
 			t.Errorf("clients of %s: got %q, want %s", name, got, c.clients)
 		}
 	}
-	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); got.InstanceType != "t3.micro" || got.InstanceProfile != "cloudmaster-a" {
+	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); got.InstanceType != "t3.micro" ||
+		got.InstanceProfile != "cloudmaster-a" {
 		t.Errorf("nothing set, no deployment: got %+v", got)
 	}
 }
@@ -99,7 +100,8 @@ func TestPoolsChange(t *testing.T) {
 		t.Errorf("got %q, want %q", types, want)
 	}
 	now.SecurityGroups = []string{""}
-	if err := launch("c"); !errors.Is(err, cloud.ErrInvalid) || !strings.Contains(err.Error(), "pool main: a security group is empty") {
+	if err := launch("c"); !errors.Is(err, cloud.ErrInvalid) ||
+		!strings.Contains(err.Error(), "pool main: a security group is empty") {
 		t.Errorf("got %v, want the pool named", err)
 	}
 }
@@ -107,9 +109,11 @@ func TestPoolsChange(t *testing.T) {
 func TestKindRefuses(t *testing.T) {
 	t.Parallel()
 	for want, s := range map[string]kind.Settings{
-		`region: "moon" is not an AWS region`:                        &ec2cloud.Settings{Region: "moon"},
-		`endpoint "far" is not a URL`:                                &ec2cloud.Settings{Endpoint: "far"},
-		`subnet "net-1": want an id`:                                 &ec2cloud.Settings{Machine: ec2cloud.Machine{Subnets: []string{"net-1"}}},
+		`region: "moon" is not an AWS region`: &ec2cloud.Settings{Region: "moon"},
+		`endpoint "far" is not a URL`:         &ec2cloud.Settings{Endpoint: "far"},
+		`subnet "net-1": want an id`: &ec2cloud.Settings{
+			Machine: ec2cloud.Machine{Subnets: []string{"net-1"}},
+		},
 		`market: "flea" is not on-demand or spot`:                    &ec2cloud.Machine{Market: "flea"},
 		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{ClientCIDRs: []string{"10.0.0.1/8"}},
 	} {
@@ -131,5 +135,45 @@ func TestKindRefuses(t *testing.T) {
 	own := &ec2cloud.Machine{InstanceProfile: "p"}
 	if err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x", Settings: own}); err != nil {
 		t.Errorf("with a profile of its own: got %v", err)
+	}
+}
+
+// TestKindOpens: the cloud's settings and those that a pool has at the moment are what is launched with.
+func TestKindOpens(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	f := newFake(t)
+	f.images = []fakeImage{{id: image}}
+	own := &ec2cloud.Machine{KeyName: "first"}
+	calls := 0
+	opts := cloud.OpenOptions{
+		Deployment: "d", Settings: &ec2cloud.Settings{
+			Machine: ec2cloud.Machine{InstanceType: "m5.large", SecurityGroups: []string{"sg-1"}},
+		},
+		Backend: "aws://eu-west-1?endpoint=" + f.url, Client: "test",
+		Pool:  func(pool.Name) (kind.Settings, bool) { return own, true },
+		Count: func(string, string, error) { calls++ },
+	}
+	c, err := ec2cloud.Kind().Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range []string{"first", "second"} {
+		own = &ec2cloud.Machine{KeyName: key}
+		if _, err := c.Launch(t.Context(), spec("t-"+key, 1)); err != nil {
+			t.Fatal(err)
+		}
+		form := f.requests("RunInstances")[i]
+		if form.Get("InstanceType") != "m5.large" || form.Get("KeyName") != key ||
+			form.Get("IamInstanceProfile.Name") != "cloudmaster-d-main" {
+			t.Errorf("got %v", form)
+		}
+	}
+	if err := c.Close(); err != nil || calls == 0 {
+		t.Errorf("got %v and %d calls counted", err, calls)
+	}
+	opts.Settings = new(kind.None)
+	if _, err := ec2cloud.Kind().Open(t.Context(), opts); err == nil {
+		t.Error("settings of another kind: got no error")
 	}
 }

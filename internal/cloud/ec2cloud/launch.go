@@ -57,13 +57,15 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 	return nil, refused
 }
 
-// request is all that the launch's tries have in common.
-func (c *Cloud) request(ctx context.Context, spec *cloud.Spec, conf *Launch, last attempt) (*ec2.RunInstancesInput, error) {
+// request returns what all tries of a launch have in common.
+func (c *Cloud) request(
+	ctx context.Context, spec *cloud.Spec, conf *Launch, last attempt,
+) (*ec2.RunInstancesInput, error) {
 	doc, err := userData(spec)
 	if err != nil {
 		return nil, err
 	}
-	image := last.image // a newer image of the name would be another request
+	image := last.image // not a newer one of this name: that would be another request
 	if last.name != spec.Image {
 		if image, err = c.image(ctx, spec.Image); err != nil {
 			return nil, err
@@ -134,8 +136,10 @@ func userData(spec *cloud.Spec) (*string, error) {
 	return aws.String(base64.StdEncoding.EncodeToString(doc)), nil
 }
 
-// run asks EC2 once, and remembers the try unless it certainly started nothing.
-func (c *Cloud) run(ctx context.Context, spec *cloud.Spec, common *ec2.RunInstancesInput, try try) ([]cloud.Instance, error) {
+// run makes one request, and remembers the try unless it is certain that it started nothing.
+func (c *Cloud) run(
+	ctx context.Context, spec *cloud.Spec, common *ec2.RunInstancesInput, try try,
+) ([]cloud.Instance, error) {
 	in := *common
 	in.ClientToken = aws.String(try.token)
 	in.MinCount = aws.Int32(int32(min(try.least, int(*in.MaxCount)))) //nolint:gosec // MaxCount is an int32
@@ -157,7 +161,7 @@ func (c *Cloud) run(ctx context.Context, spec *cloud.Spec, common *ec2.RunInstan
 	return out, nil
 }
 
-// settle draws the consequences of an error for what is remembered.
+// settle forgets or remembers a try, as its error demands.
 func (c *Cloud) settle(token string, a attempt, err error) {
 	switch {
 	case errors.Is(err, cloud.ErrNotFound): // images and groups may have been made anew under their names

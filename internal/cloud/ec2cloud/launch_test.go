@@ -116,7 +116,8 @@ func TestLostAnswerStartsNothingMore(t *testing.T) {
 		t.Errorf("with another count: got %d instances and error %v, want ErrConflict", len(out), err)
 	}
 	if out, err := c.Launch(t.Context(), spec("t", 2)); err != nil || len(out) != 2 || f.living() != 2 {
-		t.Errorf("after the conflict: got %d instances, error %v and %d alive, want the 2 that were started", len(out), err, f.living())
+		t.Errorf("after the conflict: got %d instances, error %v and %d alive, want the 2 that were started", len(out), err,
+			f.living())
 	}
 }
 
@@ -248,9 +249,13 @@ func TestLaunchRequest(t *testing.T) {
 		"TagSpecification.1.ResourceType": "instance", "TagSpecification.2.ResourceType": "volume",
 	}
 	wants := []map[string]string{
-		{"InstanceType": "m5.large", "UserData": "cG9vbDogbWFpbgo=", "IamInstanceProfile.Name": "p", "SubnetId": "", "InstanceMarketOptions.MarketType": ""},
 		{
-			"InstanceType": "c5.large", "UserData": "+//+Pw==", "IamInstanceProfile.Arn": "arn:aws:iam::1:instance-profile/q", "SubnetId": "subnet-c",
+			"InstanceType": "m5.large", "UserData": "cG9vbDogbWFpbgo=", "IamInstanceProfile.Name": "p", "SubnetId": "",
+			"InstanceMarketOptions.MarketType": "",
+		},
+		{
+			"InstanceType": "c5.large", "UserData": "+//+Pw==", "IamInstanceProfile.Arn": "arn:aws:iam::1:instance-profile/q",
+			"SubnetId":                         "subnet-c",
 			"InstanceMarketOptions.MarketType": "spot", "InstanceMarketOptions.SpotOptions.SpotInstanceType": "one-time",
 		},
 	}

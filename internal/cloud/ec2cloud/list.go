@@ -19,8 +19,8 @@ const (
 	nameTag  = "Name"
 )
 
-// phases are EC2's states of instances. A stopped instance does no work and costs its
-// volume; nothing of ours stops instances, so it is on its way out.
+// phases are EC2's states of instances. A stopped instance does no work, and its volume is paid for. As nothing
+// of ours stops instances without ending them, it counts as one that is ending.
 var phases = map[types.InstanceStateName]cloud.Phase{
 	types.InstanceStateNamePending:      cloud.Pending,
 	types.InstanceStateNameRunning:      cloud.Running,
@@ -52,7 +52,7 @@ func (c *Cloud) describe(ctx context.Context, filters ...types.Filter) ([]cloud.
 		MaxResults: aws.Int32(pageSize),
 	})
 	var out []cloud.Instance
-	have := make(map[pool.InstanceID]bool) // what changes while we page may come twice
+	have := make(map[pool.InstanceID]bool) // an instance that changes while pages are read may come twice
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -81,7 +81,7 @@ func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 		Tags: make(map[string]string, len(in.Tags)),
 	}
 	if in.State != nil {
-		out.Phase = cmp.Or(phases[in.State.Name], cloud.Terminating) // a state that is new to us is no promise of work
+		out.Phase = cmp.Or(phases[in.State.Name], cloud.Terminating) // an unknown state: do not expect work
 	}
 	for _, t := range in.Tags {
 		if key := aws.ToString(t.Key); !strings.HasPrefix(key, "aws:") {

@@ -25,7 +25,8 @@ func TestManyInstances(t *testing.T) {
 	c = open(t, f.url, "d", ec2cloud.Options{}) // knows none of them
 	all, err := c.List(t.Context())
 	if err != nil || len(all) != 151 || len(f.requests("DescribeInstances")) != 4 {
-		t.Fatalf("got %d instances in %d requests and error %v, want 151 in 4", len(all), len(f.requests("DescribeInstances")), err)
+		t.Fatalf("got %d instances in %d requests and error %v, want 151 in 4", len(all),
+			len(f.requests("DescribeInstances")), err)
 	}
 	ids := make([]pool.InstanceID, len(all))
 	for i, inst := range all {
@@ -179,7 +180,10 @@ func TestTerminateDespiteProtection(t *testing.T) {
 
 func TestThrottledAndDenied(t *testing.T) {
 	t.Parallel()
-	for code, want := range map[string]error{"RequestLimitExceeded": cloud.ErrThrottled, "UnauthorizedOperation": cloud.ErrDenied} {
+	for code, want := range map[string]error{
+		"RequestLimitExceeded":  cloud.ErrThrottled,
+		"UnauthorizedOperation": cloud.ErrDenied,
+	} {
 		f, c := world(t, ec2cloud.Options{})
 		out, err := c.Launch(t.Context(), spec("t", 1))
 		if err != nil {
@@ -206,7 +210,8 @@ func TestPhasesAndAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]cloud.Phase{
-		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating, "stopping": cloud.Terminating, "stopped": cloud.Terminating,
+		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating, "stopping": cloud.Terminating,
+		"stopped": cloud.Terminating,
 	}
 	states := map[pool.InstanceID]string{}
 	for i, state := range []string{"pending", "running", "shutting-down", "stopping", "stopped", "terminated"} {
@@ -219,7 +224,8 @@ func TestPhasesAndAddresses(t *testing.T) {
 	}
 	for _, inst := range all {
 		if state := states[inst.ID]; inst.Phase != want[state] || inst.Address != state+".example" {
-			t.Errorf("%s: got phase %s and address %q, want %s and the public name", state, inst.Phase, inst.Address, want[state])
+			t.Errorf("%s: got phase %s and address %q, want %s and the public name", state, inst.Phase, inst.Address,
+				want[state])
 		}
 	}
 }
@@ -231,7 +237,8 @@ func TestAddressIsWhatReachesFurthest(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := f.instances[0]
-	m.state, m.dns, m.ip, m.privateDNS, m.privateIP = "running", "public.example", "192.0.2.1", "private.example", "10.0.0.1"
+	m.state, m.dns, m.ip = "running", "public.example", "192.0.2.1"
+	m.privateDNS, m.privateIP = "private.example", "10.0.0.1"
 	for _, next := range []*string{&m.dns, &m.ip, &m.privateDNS, &m.privateIP, nil} {
 		want := ""
 		if next != nil {
@@ -250,22 +257,35 @@ func TestAddressIsWhatReachesFurthest(t *testing.T) {
 func TestErrorTable(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]error{
-		"InsufficientInstanceCapacity": cloud.ErrCapacity, "InstanceLimitExceeded": cloud.ErrCapacity, "VcpuLimitExceeded": cloud.ErrCapacity,
-		"MaxSpotInstanceCountExceeded": cloud.ErrCapacity, "SpotMaxPriceTooLow": cloud.ErrCapacity, "InsufficientHostCapacity": cloud.ErrCapacity,
-		"InsufficientFreeAddressesInSubnet": cloud.ErrCapacity, "Unsupported": cloud.ErrCapacity, "IdempotentParameterMismatch": cloud.ErrConflict,
-		"InvalidAMIID.NotFound": cloud.ErrNotFound, "InvalidAMIID.Malformed": cloud.ErrInvalid, "InvalidAMIID.Unavailable": cloud.ErrNotFound,
-		"InvalidSubnetID.NotFound": cloud.ErrNotFound, "InvalidGroup.NotFound": cloud.ErrNotFound, "InvalidKeyPair.NotFound": cloud.ErrNotFound,
-		"InvalidInstanceID.Malformed": cloud.ErrNotFound, "InvalidParameterValue": cloud.ErrInvalid, "InvalidParameterCombination": cloud.ErrInvalid,
-		"InvalidUserData.Malformed": cloud.ErrInvalid, "RequestLimitExceeded": cloud.ErrThrottled, "UnauthorizedOperation": cloud.ErrDenied,
-		"ParameterNotFound": cloud.ErrNotFound, "NoSuchEntity": cloud.ErrNotFound, "UnsupportedOperation": cloud.ErrInvalid, "ReservationCapacityExceeded": cloud.ErrCapacity, "PendingVerification": cloud.ErrDenied,
-		"InvalidID": cloud.ErrNotFound, "InvalidIDs": nil, "ValidationException": cloud.ErrInvalid, "InternalError": nil, "Unavailable": nil, "": nil,
+		"InsufficientInstanceCapacity": cloud.ErrCapacity, "InstanceLimitExceeded": cloud.ErrCapacity,
+		"VcpuLimitExceeded":            cloud.ErrCapacity,
+		"MaxSpotInstanceCountExceeded": cloud.ErrCapacity, "SpotMaxPriceTooLow": cloud.ErrCapacity,
+		"InsufficientHostCapacity":          cloud.ErrCapacity,
+		"InsufficientFreeAddressesInSubnet": cloud.ErrCapacity, "Unsupported": cloud.ErrCapacity,
+		"IdempotentParameterMismatch": cloud.ErrConflict,
+		"InvalidAMIID.NotFound":       cloud.ErrNotFound, "InvalidAMIID.Malformed": cloud.ErrInvalid,
+		"InvalidAMIID.Unavailable": cloud.ErrNotFound,
+		"InvalidSubnetID.NotFound": cloud.ErrNotFound, "InvalidGroup.NotFound": cloud.ErrNotFound,
+		"InvalidKeyPair.NotFound":     cloud.ErrNotFound,
+		"InvalidInstanceID.Malformed": cloud.ErrNotFound, "InvalidParameterValue": cloud.ErrInvalid,
+		"InvalidParameterCombination": cloud.ErrInvalid,
+		"InvalidUserData.Malformed":   cloud.ErrInvalid, "RequestLimitExceeded": cloud.ErrThrottled,
+		"UnauthorizedOperation": cloud.ErrDenied,
+		"ParameterNotFound":     cloud.ErrNotFound, "NoSuchEntity": cloud.ErrNotFound,
+		"UnsupportedOperation":        cloud.ErrInvalid,
+		"ReservationCapacityExceeded": cloud.ErrCapacity, "PendingVerification": cloud.ErrDenied,
+		"InvalidID": cloud.ErrNotFound, "InvalidIDs": nil, "ValidationException": cloud.ErrInvalid, "InternalError": nil,
+		"Unavailable": nil, "": nil,
 	} {
 		cause := fmt.Errorf("call: %w", &smithy.GenericAPIError{Code: code})
 		got := ec2cloud.Classify(cause)
 		if !errors.Is(got, cause) {
 			t.Errorf("%q: got %v, want the cause in it", code, got)
 		}
-		for _, known := range []error{cloud.ErrCapacity, cloud.ErrThrottled, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrConflict, cloud.ErrInvalid} {
+		for _, known := range []error{
+			cloud.ErrCapacity, cloud.ErrThrottled, cloud.ErrDenied, cloud.ErrNotFound,
+			cloud.ErrConflict, cloud.ErrInvalid,
+		} {
 			if is := errors.Is(got, known); is != (known == want) { //nolint:errorlint // both are the port's own
 				t.Errorf("%q is %v: got %t, want %t", code, known, is, !is)
 			}
@@ -276,15 +296,22 @@ func TestErrorTable(t *testing.T) {
 func TestMissingProfileNamesTheNextStep(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []*smithy.GenericAPIError{
-		{Code: "InvalidParameterValue", Message: "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"},
+		{
+			Code:    "InvalidParameterValue",
+			Message: "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+		},
 		{Code: "NoSuchEntity", Message: "Instance profile x not found"},
 	} {
 		err := ec2cloud.Classify(cause)
-		if !strings.Contains(err.Error(), "run controller setup") || !errors.Is(err, cause) || !errors.Is(err, cloud.ErrInvalid) && !errors.Is(err, cloud.ErrNotFound) {
+		if !strings.Contains(err.Error(), "run controller setup") || !errors.Is(err, cause) ||
+			!errors.Is(err, cloud.ErrInvalid) && !errors.Is(err, cloud.ErrNotFound) {
 			t.Errorf("got %v, want it to name controller setup", err)
 		}
 	}
-	if err := ec2cloud.Classify(&smithy.GenericAPIError{Code: "InvalidParameterValue", Message: "size"}); strings.Contains(err.Error(), "setup") {
+	if err := ec2cloud.Classify(&smithy.GenericAPIError{
+		Code:    "InvalidParameterValue",
+		Message: "size",
+	}); strings.Contains(err.Error(), "setup") {
 		t.Errorf("got %v, want no advice about profiles", err)
 	}
 }
@@ -297,11 +324,16 @@ func TestOpenRefuses(t *testing.T) {
 		want       string
 	}{
 		"deployment": {"a*", ec2cloud.Options{}, `deployment "a*"`},
-		"subnet":     {"a", ec2cloud.Options{Launch: ec2cloud.Launch{Subnets: []string{"main"}}}, `open EC2 cloud: subnet "main"`},
-		"group":      {"a", ec2cloud.Options{Launch: ec2cloud.Launch{SecurityGroups: []string{""}}}, "a security group is empty"},
-		"type":       {"a", ec2cloud.Options{Launch: ec2cloud.Launch{InstanceType: "t3 micro"}}, `instance type "t3 micro"`},
+		"subnet": {
+			"a", ec2cloud.Options{Launch: ec2cloud.Launch{Subnets: []string{"main"}}}, `open EC2 cloud: subnet "main"`,
+		},
+		"group": {
+			"a", ec2cloud.Options{Launch: ec2cloud.Launch{SecurityGroups: []string{""}}}, "a security group is empty",
+		},
+		"type": {"a", ec2cloud.Options{Launch: ec2cloud.Launch{InstanceType: "t3 micro"}}, `instance type "t3 micro"`},
 	} {
-		if _, err := ec2cloud.Open(t.Context(), config(t, "http://localhost", "test"), tc.deployment, tc.opts); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := ec2cloud.Open(t.Context(), config(t, "http://localhost", "test"), tc.deployment, tc.opts); err == nil ||
+			!strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got error %v, want %q in it", name, err, tc.want)
 		}
 	}

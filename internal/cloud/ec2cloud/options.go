@@ -29,7 +29,7 @@ type Launch struct {
 	SecurityGroups  []string
 	InstanceProfile string // name or ARN
 	KeyName         string
-	Spot            bool // one-time spot instances; a pool can switch it on, not off
+	Spot            bool // one-time spot instances; Pool can switch it on, not off
 }
 
 // Options of Open. The zero value is usable.

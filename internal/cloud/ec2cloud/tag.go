@@ -75,8 +75,8 @@ func (c *Cloud) ours(ctx context.Context, ids []pool.InstanceID) (ours, rest []s
 	return ours, rest, nil
 }
 
-// list returns tags as EC2 takes them, in the order of their keys: a request that is sent
-// again with its token must be the same.
+// list returns tags in EC2's type. They are sorted by their keys, because a request that is sent again with its
+// token must be the same.
 func list(tags map[string]string) []types.Tag {
 	out := make([]types.Tag, 0, len(tags))
 	for _, key := range slices.Sorted(maps.Keys(tags)) {

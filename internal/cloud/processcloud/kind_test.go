@@ -39,7 +39,8 @@ func TestKindOpensOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Open(t.Context(), opts); !errors.Is(err, dirlock.ErrHeld) || !strings.Contains(err.Error(), "state_dir: ") {
+	if _, err := k.Open(t.Context(), opts); !errors.Is(err, dirlock.ErrHeld) ||
+		!strings.Contains(err.Error(), "state_dir: ") {
 		t.Errorf("a second one: got %v, want %v", err, dirlock.ErrHeld)
 	}
 	out, err := c.Launch(t.Context(), newSpec("t", 1))
@@ -91,15 +92,20 @@ func TestKindRefuses(t *testing.T) {
 	}
 	set := &processcloud.Settings{BinDir: bins}
 	for image, want := range map[string]string{
-		"worker": "", "../worker": "is not the name of a program in bin_dir", "ghost": "there is no program ", "plain-file": "there is no program ",
+		"worker": "", "../worker": "is not the name of a program in bin_dir", "ghost": "there is no program ",
+		"plain-file": "there is no program ",
 	} {
 		err := k.CheckPool(set, "", cloud.PoolSpec{Name: "p", Image: image})
-		if want == "" && err == nil || want != "" && err != nil && strings.HasPrefix(err.Error(), "image: ") && strings.Contains(err.Error(), want) {
+		if want == "" && err == nil || want != "" && err != nil && strings.HasPrefix(err.Error(), "image: ") &&
+			strings.Contains(err.Error(), want) {
 			continue
 		}
 		t.Errorf("%s: got %v, want %q", image, err, want)
 	}
-	if _, err := k.Open(t.Context(), cloud.OpenOptions{Settings: new(kind.None), Pool: func(pool.Name) (kind.Settings, bool) { return nil, false }}); err == nil {
+	if _, err := k.Open(t.Context(),
+		cloud.OpenOptions{
+			Settings: new(kind.None), Pool: func(pool.Name) (kind.Settings, bool) { return nil, false },
+		}); err == nil {
 		t.Error("settings of another kind: got no error")
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/services/controller/internal/app"
 	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
@@ -31,7 +32,7 @@ func configuration(t *testing.T, top string) *config.Config {
 	dir := t.TempDir()
 	doc := top + "\nclouds: {local: {bin_dir: /bin, state_dir: " + dir + "/instances, audit_instance_interval: 1s}}\n" +
 		"pools: {primes: {policy: job, image: ls, cloud: local}}\n"
-	cfg, err := config.Parse("test.yaml", []byte(doc))
+	cfg, err := config.Parse("test.yaml", []byte(doc), app.Kinds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,9 +178,11 @@ func TestStoreNotWritable(t *testing.T) {
 		t.Errorf("got %v, want it to name the directory", err)
 	}
 	cfg := embedded(t, "127.0.0.1:0", t.TempDir())
-	local := cfg.Clouds["local"]
-	local.StateDir = "/proc/nothing"
-	cfg.Clouds["local"] = local
+	set, ok := cfg.Clouds["local"].Settings.(*processcloud.Settings)
+	if !ok {
+		t.Fatalf("got settings %T", cfg.Clouds["local"].Settings)
+	}
+	set.StateDir = "/proc/nothing"
 	if err := refused(t, cfg); !strings.Contains(err.Error(), "/proc/nothing") {
 		t.Errorf("got %v, want it to name the directory", err)
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,19 +14,19 @@ import (
 	"time"
 
 	"cloudmaster/internal/backend"
-	"cloudmaster/internal/backend/awsbackend"
-	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/pool"
-	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/lease"
 	"cloudmaster/services/controller/internal/report"
 )
 
-// policyFile has the rights that the controller needs on AWS, for the advice in errors.
-const policyFile = "deploy/aws/controller.json"
+const (
+	client = "controller" // what brokers and clouds know this program as
+	// policyFile has the rights that the controller needs on AWS, for the advice in errors.
+	policyFile = "deploy/aws/controller.json"
+)
 
 // opened is what Open has opened, and closes.
 type opened struct {
@@ -43,8 +44,8 @@ type opened struct {
 func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Config, error), reload <-chan struct{},
 	stdout io.Writer, log *slog.Logger,
 ) (err error) {
-	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File, "deployment", cfg.Deployment,
-		"backend", backend.Redacted(cfg.Backend), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File,
+		"deployment", cfg.Deployment, "backend", backend.Redacted(cfg.Backend.Address), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
 	o, err := open(ctx, cfg, stdout, log)
 	defer func() {
 		err = errors.Join(err, o.close())
@@ -53,13 +54,14 @@ func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Con
 	if err != nil {
 		return err
 	}
-	return Run(ctx, o.Parts, Source{First: o.first, Next: func(ctx context.Context) ([]desired.Pool, func(bool), error) { return o.next(ctx, load) }, Asked: reload})
+	next := func(ctx context.Context) ([]desired.Pool, func(bool), error) { return o.next(ctx, load) }
+	return Run(ctx, o.Parts, Source{First: o.first, Next: next, Asked: reload})
 }
 
 // open makes the parts that a configuration asks for. What was opened must be closed also after an error.
 func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) (*opened, error) {
 	o := &opened{cfg: cfg, Parts: Parts{
-		Lease: lease.Options{TTL: cfg.LeaseTTL()}, Now: time.Now, Token: rand.Text, Log: log,
+		Lease: lease.Options{TTL: cfg.Backend.Kind.LeaseTTL}, Now: time.Now, Token: rand.Text, Log: log,
 		Registry: daemon.NewRegistry(), OpsListen: cfg.OpsListen,
 	}}
 	o.current.Store(cfg)
@@ -75,24 +77,20 @@ func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.L
 	return o, o.openSinks(ctx, report.World{Stdout: stdout, Log: log, Backend: back})
 }
 
-func (o *opened) openBackend(ctx context.Context) (backend.Backend, error) {
-	o.address = o.cfg.Backend
-	if o.address == config.Embedded {
-		b, err := broker.Start(ctx, broker.Options{Listen: o.cfg.Broker.Listen, StoreDir: o.cfg.Broker.StoreDir, Log: o.Log})
-		if err != nil {
-			return nil, err
-		}
-		o.closers = append(o.closers, b.Close)
-		o.Beside = append(o.Beside, b.Run) // it ends the controller when the broker has become useless
-		o.address = b.URL()
-	}
-	back, err := backend.Open(ctx, o.address, backend.Openers{"nats": natsbackend.Open, "aws": awsbackend.Open}, backend.Options{
-		Deployment: o.cfg.Deployment, Client: "controller", PolicyFile: policyFile, Log: o.Log, Count: o.count,
+// openBackend opens what the configuration names. The connection is closed last of all.
+func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
+	where := o.cfg.Backend
+	back, err := where.Kind.Open(ctx, where.Address, where.Settings, backend.Options{
+		Deployment: o.cfg.Deployment, Client: client, PolicyFile: policyFile, Log: o.Log, Count: o.count,
 	})
 	if err != nil {
-		return nil, err
+		return backend.Opened{}, err
 	}
 	o.closers = append(o.closers, back.Close)
+	if back.Run != nil {
+		o.Beside = append(o.Beside, back.Run)
+	}
+	o.address = cmp.Or(o.cfg.WorkerBackend, back.Address)
 	return back, nil
 }
 
@@ -101,13 +99,10 @@ func (o *opened) openBackend(ctx context.Context) (backend.Backend, error) {
 func (o *opened) openSinks(ctx context.Context, world report.World) error {
 	metrics, diary := report.NewMetrics(o.Registry), report.NewDiary(o.Log)
 	all := report.All{metrics, diary}
-	for _, kind := range report.Kinds() {
-		if !slices.Contains(o.cfg.Report, kind.Name) {
-			continue
-		}
-		sink, err := kind.Open(ctx, kind.Settings(), world)
+	for _, one := range o.cfg.Reports {
+		sink, err := one.Kind.Open(ctx, one.Settings, world)
 		if err != nil {
-			return fmt.Errorf("open report %s: %w", kind.Name, err)
+			return fmt.Errorf("open report %s: %w", one.Kind.Name, err)
 		}
 		all = append(all, sink)
 	}

@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,7 +18,9 @@ func (o *opened) first(ctx context.Context) ([]desired.Pool, error) { return o.p
 
 // next loads the configuration again and returns the pools that should run from now on. applied must be told whether
 // they do.
-func (o *opened) next(ctx context.Context, load func() (*config.Config, error)) (pools []desired.Pool, applied func(bool), err error) {
+func (o *opened) next(
+	ctx context.Context, load func() (*config.Config, error),
+) (pools []desired.Pool, applied func(bool), err error) {
 	cfg, err := load()
 	if err != nil {
 		return nil, nil, err
@@ -49,7 +49,8 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 			return nil, err
 		}
 		if want.Loop.TakesRequests && !want.Publishes {
-			o.Log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; set active_set_type: blob", "pool", name)
+			o.Log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; "+
+				"set active_set_type: blob", "pool", name)
 		}
 		out = append(out, want)
 	}
@@ -62,32 +63,34 @@ func (o *opened) desired(p *config.Pool) (desired.Pool, error) {
 	if err != nil {
 		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", *p))
 	return desired.Pool{
-		Name: p.Name, Revision: hex.EncodeToString(sum[:]), Cloud: pool.CloudName(p.Cloud),
-		Work: desired.Queue{Name: p.WorkQueue, Limits: p.WorkLimits()}, Status: desired.Queue{Name: p.StatusQueue, Limits: p.StatusLimits()},
+		Name: p.Name, Revision: p.Revision(), Cloud: p.Cloud, OnRemove: desired.OnRemove(p.OnRemove),
+		Work: queueOf(p, config.Work), Status: queueOf(p, config.Status), Orders: queueOf(p, config.Orders),
 		Parser: p.StatusParser, Parse: p.Parser(), ServicePort: p.ServicePort, Publishes: p.PublishesActiveSet(),
-		OnRemove: desired.OnRemove(p.OnRemove),
 		Loop: loop.Options{
-			Image: p.Image, UserData: o.userData(p), Judge: judge, TakesRequests: p.Requests(),
-			PolicyInterval: p.PolicyInterval, PollInterval: p.PollInterval,
-			ReportInterval: p.ReportInterval, ActiveSetInterval: p.ActiveSetInterval,
+			Image: p.Image, UserData: o.userData(p), Judge: judge, TakesRequests: p.Policy.Traits().TakesRequests,
+			PolicyInterval: p.Times.PolicyInterval, PollInterval: p.Times.PollInterval,
+			ReportInterval: p.Times.ReportInterval, ActiveSetInterval: p.Times.ActiveSetInterval,
 		},
 	}, nil
 }
 
+// queueOf returns the pool's queue for a use; without a name if it has none.
+func queueOf(p *config.Pool, use config.Use) desired.Queue {
+	q, _ := p.Queue(use)
+	return desired.Queue{Name: q.Name, Limits: q.Limits}
+}
+
 // userData returns what tells a new instance of the pool who it is.
 func (o *opened) userData(p *config.Pool) func(pool.InstanceID) ([]byte, error) {
-	address := o.address
-	if o.cfg.WorkerBackend != "" {
-		address = o.cfg.WorkerBackend
+	user := agent.UserData{
+		Deployment: o.cfg.Deployment, Pool: p.Name, Backend: o.address,
+		Queues:         agent.Queues{Work: queueOf(p, config.Work).Name, Status: queueOf(p, config.Status).Name},
+		StatusInterval: p.Times.StatusInterval, Settings: p.Settings,
 	}
-	deployment := o.cfg.Deployment
 	return func(id pool.InstanceID) ([]byte, error) {
-		return agent.UserData{
-			Deployment: deployment, Pool: p.Name, InstanceID: id, Backend: address,
-			Queues:         agent.Queues{Work: p.WorkQueue, Status: p.StatusQueue},
-			StatusInterval: p.StatusInterval, Settings: p.Settings,
-		}.Encode()
+		mine := user
+		mine.InstanceID = id
+		return mine.Encode()
 	}
 }

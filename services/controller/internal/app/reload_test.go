@@ -19,7 +19,7 @@ func TestReload(t *testing.T) {
 		return config.Parse("test.yaml", []byte(`broker: {listen: "`+listen+`", store_dir: `+filepath.Join(dir, "js")+`}
 clouds: {local: {bin_dir: /bin, state_dir: `+dir+`/instances, audit_instance_interval: 1s}}
 pools: {`+pools+`}
-`))
+`), app.Kinds())
 	}
 	const one = "primes: {policy: job, image: ls, cloud: local}"
 	cfg, err := parse("127.0.0.1:0", one)

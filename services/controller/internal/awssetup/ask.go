@@ -25,7 +25,8 @@ func Ask(in io.Reader, out io.Writer) func(ctx context.Context, things int) (boo
 	}
 }
 
-// answer reads a line, or gives up when ctx ends. The reader is then left behind: the program ends.
+// answer reads a line, or gives up when ctx ends. Then the goroutine that reads stays behind, because reading
+// from a terminal cannot be cancelled; the program ends soon.
 func answer(ctx context.Context, in io.Reader) (bool, error) {
 	type reply struct {
 		line string

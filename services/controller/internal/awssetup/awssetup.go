@@ -1,22 +1,23 @@
-// Package awssetup makes on AWS what a configuration needs beforehand, and takes it down
-// again: queues and bucket, and for pools on EC2 security groups, roles and instance
-// profiles. It also knows the IAM policy of each program (deploy/aws).
+// Package awssetup makes on AWS what a configuration needs before a controller can run, and removes it again:
+// queues and a bucket, and for pools on EC2 security groups, roles and instance profiles. It also builds the
+// IAM policy of each program (deploy/aws).
 //
-// Both directions first look and make a plan, print it, and then carry it out thing by
-// thing. What setup made carries tags that say so. Nothing else is ever changed or
-// removed: what exists under a name that is needed is used as it is, or refused if that cannot work.
+// Setup and teardown first look at what is there and make a plan. They print the plan, and then carry it out,
+// one thing after the other. What setup made carries tags that say so, and nothing else is ever changed or
+// removed: if something exists under a name that is needed, it is used as it is, or refused if it cannot be used.
 package awssetup
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/backend/awsbackend"
+	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -31,9 +32,6 @@ type Options struct {
 	Confirm func(ctx context.Context, things int) (bool, error)
 	Count   func(service, operation string, err error) // called for each request to AWS; may be nil
 }
-
-// Needed reports whether a configuration uses AWS at all.
-func Needed(cfg *config.Config) bool { return cfg.OnAWS() || len(onEC2(cfg)) > 0 }
 
 // Setup makes what is missing and corrects what differs.
 func Setup(ctx context.Context, cfg *config.Config, opts Options) error {
@@ -67,10 +65,11 @@ func PrintPolicy(ctx context.Context, cfg *config.Config, account, name string, 
 	if account != "" && !accountForm.MatchString(account) {
 		return fmt.Errorf("%q is not the number of an AWS account: it has 12 digits", account)
 	}
-	region := cfg.AWSAddress().Region
+	at := address(cfg)
 	var policies *Policies
-	if account != "" && region != "" {
-		policies = NewPolicies(cfg, account, region, awsbackend.Bucket(cfg.AWSAddress().Bucket, cfg.Deployment, account, region))
+	if account != "" && at.Region != "" {
+		bucket := awsbackend.Bucket(at.Bucket, cfg.Deployment, account, at.Region)
+		policies = NewPolicies(cfg, account, at.Region, bucket)
 	} else {
 		s, err := open(ctx, cfg, "setup", nil)
 		if err != nil {
@@ -80,11 +79,11 @@ func PrintPolicy(ctx context.Context, cfg *config.Config, account, name string, 
 	}
 	doc, ok := policies.Named(name)
 	if !ok {
-		return fmt.Errorf("there is no policy %q: there are controller, allocator, feed-primes, setup, and one for each pool", name)
+		return fmt.Errorf("there is no IAM policy %q: there are %s", name, strings.Join(policies.Names(), ", "))
 	}
 	text, err := doc.Encode()
 	if err != nil {
-		return fmt.Errorf("policy %s: %w", name, err)
+		return fmt.Errorf("IAM policy %s: %w", name, err)
 	}
 	_, err = out.Write(text)
 	return err
@@ -116,7 +115,7 @@ func (s *site) planSetup(ctx context.Context) (*plan, error) {
 	return &p, nil
 }
 
-// site is what a configuration has of AWS, reached.
+// site is the part of AWS that a configuration uses, with clients that reach it.
 type site struct {
 	cfg      *config.Config
 	account  string
@@ -129,19 +128,21 @@ type site struct {
 // place is one region (or endpoint) with instances.
 type place struct {
 	aws    awsconf.Config
-	clouds []string // the configuration's clouds that are there
+	clouds []pool.CloudName // the configuration's clouds that are there
 }
 
-// open reaches what the configuration has of AWS. program is who is denied, in errors.
-func open(ctx context.Context, cfg *config.Config, program string, count func(service, operation string, err error)) (*site, error) {
+// open connects to the part of AWS that the configuration uses. Errors of denied calls name the program.
+func open(
+	ctx context.Context, cfg *config.Config, program string, count func(service, operation string, err error),
+) (*site, error) {
 	s := &site{cfg: cfg}
 	load := func(region, endpoint string) (awsconf.Config, error) {
 		return awsconf.Load(ctx, awsconf.Options{
 			Region: region, Endpoint: endpoint, Client: program, PolicyFile: policyFile, Count: count,
 		})
 	}
-	if cfg.OnAWS() {
-		at := cfg.AWSAddress()
+	if onAWS(cfg) {
+		at := address(cfg)
 		loaded, err := load(at.Region, at.Endpoint)
 		if err != nil {
 			return nil, err
@@ -157,7 +158,7 @@ func open(ctx context.Context, cfg *config.Config, program string, count func(se
 func (s *site) openPlaces(load func(region, endpoint string) (awsconf.Config, error)) error {
 	known := make(map[[2]string]int)
 	for _, name := range onEC2(s.cfg) {
-		region, endpoint := s.cfg.Reach(name)
+		region, endpoint := reach(s.cfg, name)
 		key := [2]string{region, endpoint}
 		if i, ok := known[key]; ok {
 			s.places[i].clouds = append(s.places[i].clouds, name)
@@ -168,12 +169,12 @@ func (s *site) openPlaces(load func(region, endpoint string) (awsconf.Config, er
 			return fmt.Errorf("cloud %s: %w", name, err)
 		}
 		known[key] = len(s.places)
-		s.places = append(s.places, place{aws: loaded, clouds: []string{name}})
+		s.places = append(s.places, place{aws: loaded, clouds: []pool.CloudName{name}})
 	}
 	return nil
 }
 
-// identify finds out whose credentials these are: names and policies hold the account.
+// identify finds out which account the credentials belong to, because names and IAM policies contain it.
 func (s *site) identify(ctx context.Context) error {
 	var err error
 	at := s.queues
@@ -183,12 +184,12 @@ func (s *site) identify(ctx context.Context) error {
 	if s.account, err = awsconf.Account(ctx, *at); err != nil {
 		return err
 	}
-	s.bucket = awsbackend.Bucket(s.cfg.AWSAddress().Bucket, s.cfg.Deployment, s.account, at.Region)
+	s.bucket = awsbackend.Bucket(address(s.cfg).Bucket, s.cfg.Deployment, s.account, at.Region)
 	s.policies = NewPolicies(s.cfg, s.account, at.Region, s.bucket)
 	return nil
 }
 
-func (s *site) placeOf(cloud string) *place {
+func (s *site) placeOf(cloud pool.CloudName) *place {
 	for i := range s.places {
 		if slices.Contains(s.places[i].clouds, cloud) {
 			return &s.places[i]
@@ -199,32 +200,11 @@ func (s *site) placeOf(cloud string) *place {
 
 func (s *site) pools() []*config.Pool { return pools(s.cfg) }
 
-// pools are a configuration's pools in the order of their names.
-func pools(cfg *config.Config) []*config.Pool {
-	var out []*config.Pool
-	for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
-		p := cfg.Pools[name]
-		out = append(out, &p)
-	}
-	return out
-}
-
-// onEC2 are the names of the clouds of type ec2, sorted.
-func onEC2(cfg *config.Config) []string {
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(cfg.Clouds)) {
-		if cfg.Clouds[name].Type == config.EC2Cloud {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
 // ownsGroup and ownsProfile report whether the pool uses what setup makes for it.
 func (s *site) ownsGroup(p *config.Pool) bool {
-	return slices.Equal(s.cfg.Launch(p).SecurityGroups, []string{s.cfg.Owned(p.Name)})
+	return slices.Equal(launch(s.cfg, p).SecurityGroups, []string{owned(s.cfg, p.Name)})
 }
 
 func (s *site) ownsProfile(p *config.Pool) bool {
-	return s.cfg.Launch(p).InstanceProfile == s.cfg.Owned(p.Name)
+	return launch(s.cfg, p).InstanceProfile == owned(s.cfg, p.Name)
 }

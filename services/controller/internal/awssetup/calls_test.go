@@ -94,12 +94,14 @@ func inOrder(t *testing.T) string {
 }
 
 var answerXML = map[string]string{
-	"GetCallerIdentity":      "<GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult>",
-	"DescribeImages":         "<imagesSet><item><imageId>ami-0123456789abcdef0</imageId><creationDate>2026-01-01</creationDate></item></imagesSet>",
+	"GetCallerIdentity": "<GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult>",
+	"DescribeImages": "<imagesSet><item><imageId>ami-0123456789abcdef0</imageId><creationDate>" +
+		"2026-01-01</creationDate></item></imagesSet>",
 	"DescribeSecurityGroups": "<securityGroupInfo><item><groupId>sg-1</groupId></item></securityGroupInfo>",
 	"RunInstances":           "<instancesSet><item><instanceId>i-0123456789abcdef0</instanceId></item></instancesSet>",
-	"DescribeInstances":      "<reservationSet><item><instancesSet><item><instanceId>i-0123456789abcdef0</instanceId></item></instancesSet></item></reservationSet>",
-	"CreateTags":             "<return>true</return>",
+	"DescribeInstances": "<reservationSet><item><instancesSet><item><instanceId>i-0123456789abcdef0</instanceId>" +
+		"</item></instancesSet></item></reservationSet>",
+	"CreateTags": "<return>true</return>",
 }
 
 // answerSQS has all that any operation of SQS answers. The attributes are those that setup gives.
@@ -125,10 +127,14 @@ func answerSQS(body []byte) string {
 		visibility = "120"
 	}
 	out, _ := json.Marshal(map[string]any{
-		"QueueUrl": "http://q/" + name, "Messages": []any{map[string]string{"MessageId": "m", "Body": "b", "ReceiptHandle": "r"}},
+		"QueueUrl": "http://q/" + name, "Messages": []any{
+			map[string]string{"MessageId": "m", "Body": "b", "ReceiptHandle": "r"},
+		},
 		"Attributes": map[string]string{
-			"QueueArn": "arn:" + name, "VisibilityTimeout": visibility, "RedrivePolicy": redrive, "MessageRetentionPeriod": retention,
-			"MaximumMessageSize": "1048576", "SqsManagedSseEnabled": "true", "ApproximateNumberOfMessages": "1", "ApproximateNumberOfMessagesNotVisible": "0",
+			"QueueArn": "arn:" + name, "VisibilityTimeout": visibility, "RedrivePolicy": redrive,
+			"MessageRetentionPeriod": retention,
+			"MaximumMessageSize":     "1048576", "SqsManagedSseEnabled": "true", "ApproximateNumberOfMessages": "1",
+			"ApproximateNumberOfMessagesNotVisible": "0",
 		},
 	})
 	return string(out)
@@ -140,7 +146,9 @@ func reach(t *testing.T, open backend.Opener, rec *recorder) backend.Backend {
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	address := "aws://" + region + "?" + url.Values{"endpoint": {inOrder(t)}}.Encode()
-	b, err := backend.Open(t.Context(), address, backend.Openers{"aws": open}, backend.Options{Deployment: "sample", Client: "test", Count: rec.count})
+	b, err := backend.Open(t.Context(), address, backend.Openers{"aws": open}, backend.Options{
+		Deployment: "sample", Client: "test", Count: rec.count,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +186,8 @@ func TestWorkersCallWhatTheirPolicyGrants(t *testing.T) {
 		b := reach(t, awsqueues.Open, &rec)
 		jobs := opened(t, b, "primes-work-sample")
 		m := receive(t, jobs)
-		try(t, opened(t, b, "primes-status-sample").Send(t.Context(), []byte("s")), jobs.Extend(t.Context(), m.Receipt), jobs.Release(t.Context(), m.Receipt),
+		try(t, opened(t, b, "primes-status-sample").Send(t.Context(), []byte("s")), jobs.Extend(t.Context(), m.Receipt),
+			jobs.Release(t.Context(), m.Receipt),
 			jobs.Delete(t.Context(), m.Receipt), jobs.Bury(t.Context(), m, "bad"))
 		rec.compare(t, docs["primes-worker"])
 	})
@@ -201,7 +210,8 @@ func TestWorkersCallWhatTheirPolicyGrants(t *testing.T) {
 		store, err := b.Blobs(t.Context())
 		try(t, err)
 		_, err = store.Get(t.Context(), activeset.Key("fib"), "")
-		try(t, err, opened(t, b, "fib-work-sample").Send(t.Context(), []byte("s")), opened(t, b, "fib-status-sample").Send(t.Context(), []byte("hint")))
+		try(t, err, opened(t, b, "fib-work-sample").Send(t.Context(), []byte("s")),
+			opened(t, b, "fib-status-sample").Send(t.Context(), []byte("hint")))
 		rec.compare(t, docs["allocator"])
 	})
 }
@@ -225,13 +235,16 @@ func controlQueues(t *testing.T, b backend.Backend, cfg *config.Config) {
 	t.Helper()
 	ctx := t.Context()
 	for _, p := range cfg.Pools {
-		work, err := b.Ensure(ctx, p.WorkQueue, p.WorkLimits())
-		try(t, err)
-		status, err := b.Ensure(ctx, p.StatusQueue, p.StatusLimits())
-		try(t, err)
-		_, err = work.Backlog(ctx)
+		opened := make(map[config.Use]queue.Queue)
+		for _, q := range p.Queues {
+			var err error
+			opened[q.Use], err = b.Ensure(ctx, q.Name, q.Limits)
+			try(t, err)
+		}
+		work, status := opened[config.Work], opened[config.Status]
+		_, err := work.Backlog(ctx)
 		try(t, err, status.Delete(ctx, receive(t, status).Receipt))
-		if p.Requests() {
+		if p.Policy.Traits().TakesRequests {
 			m := receive(t, work)
 			try(t, work.Extend(ctx, m.Receipt), work.Release(ctx, m.Receipt), work.Delete(ctx, m.Receipt))
 		}
@@ -245,7 +258,14 @@ func launch(t *testing.T, cfg *config.Config, rec *recorder) {
 	loaded, err := awsconf.Load(ctx, awsconf.Options{Region: region, Endpoint: inOrder(t), Count: rec.count})
 	try(t, err)
 	p := cfg.Pools["primes"]
-	machines, err := ec2cloud.Open(ctx, loaded, "sample", ec2cloud.Options{Pool: func(pool.Name) (ec2cloud.Launch, bool) { return cfg.Launch(&p), true }})
+	set, ok := cfg.Clouds[p.Cloud].Settings.(*ec2cloud.Settings)
+	if !ok {
+		t.Fatalf("got settings %T", cfg.Clouds[p.Cloud].Settings)
+	}
+	machines, err := ec2cloud.Open(ctx, loaded, "sample",
+		ec2cloud.Options{Pool: func(name pool.Name) (ec2cloud.Launch, bool) {
+			return set.Launch(cfg.Deployment, name, p.OnCloud), true
+		}})
 	try(t, err)
 	for i, image := range []string{p.Image, "ssm:/cloudmaster/primes"} {
 		started, err := machines.Launch(ctx, cloud.Spec{
@@ -253,7 +273,8 @@ func launch(t *testing.T, cfg *config.Config, rec *recorder) {
 			UserData: func(pool.InstanceID) ([]byte, error) { return []byte("x"), nil },
 		})
 		try(t, err)
-		try(t, machines.Tag(ctx, map[string]string{cloud.TagState: "active"}, started[0].ID), machines.Terminate(ctx, started[0].ID))
+		try(t, machines.Tag(ctx, map[string]string{cloud.TagState: "active"}, started[0].ID),
+			machines.Terminate(ctx, started[0].ID))
 	}
 	_, err = machines.List(ctx)
 	try(t, err)
@@ -280,7 +301,8 @@ func TestDeniedSaysWhatToDo(t *testing.T) {
 		"InvalidClientTokenId": "its AWS credentials are wrong or have run out: renew them",
 	} {
 		cfg := onAWS(t, refusing(t, code), "d", "")
-		if err := awssetup.Setup(ctx, cfg, awssetup.Options{Out: io.Discard}); err == nil || !strings.Contains(err.Error(), want) {
+		if err := awssetup.Setup(ctx, cfg, awssetup.Options{Out: io.Discard}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q in it", code, err, want)
 		}
 	}

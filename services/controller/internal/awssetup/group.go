@@ -16,7 +16,7 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// rules are permissions to come in, each of one source, by the words for it.
+// rules are permissions for incoming traffic, each from one source, by a text that describes it.
 type rules map[string]types.IpPermission
 
 // planGroup looks at the security group of a pool, if it is the one that setup makes.
@@ -24,7 +24,7 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	if !s.ownsGroup(pl) {
 		return nil
 	}
-	client, name := ec2.NewFromConfig(at.aws), s.cfg.Owned(pl.Name)
+	client, name := ec2.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
 	vpc, err := s.vpc(ctx, p, client, pl)
 	if err != nil || vpc == nil {
 		return err
@@ -54,7 +54,8 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	return nil
 }
 
-// refuseGroup says why groups of the pool's name elsewhere are in the way: the controller finds its groups by name.
+// refuseGroup refuses groups with the pool's name in another VPC: the controller finds its groups by name, and
+// would find those.
 func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup, vpc string) {
 	var where []string
 	for i := range found {
@@ -65,13 +66,13 @@ func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup
 		next = "run controller teardown, which removes it, and then setup again; or name another one in security_groups"
 	}
 	p.refuse("security group %s exists (%s), and instances of pool %s run in %s: %s",
-		s.cfg.Owned(pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
+		owned(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
 }
 
-// vpc returns where the pool's instances run; nil if that is refused.
+// vpc returns the VPC that the pool's instances run in; nil if there is a reason to refuse, which is noted.
 func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.Pool) (*types.Vpc, error) {
 	in := &ec2.DescribeVpcsInput{Filters: []types.Filter{filter("is-default", "true")}}
-	if subnets := s.cfg.Launch(pl).Subnets; len(subnets) > 0 {
+	if subnets := launch(s.cfg, pl).Subnets; len(subnets) > 0 {
 		out, err := client.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: subnets})
 		if err != nil {
 			return nil, fmt.Errorf("look for subnets %s of pool %s: %w", strings.Join(subnets, ", "), pl.Name, err)
@@ -87,10 +88,12 @@ func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.
 	case err != nil:
 		return nil, fmt.Errorf("look for the VPC of pool %s: %w", pl.Name, err)
 	case len(out.Vpcs) == 0:
-		p.refuse("pool %s names no subnets, and the region has no default VPC: name some in subnets, or make one (aws ec2 create-default-vpc)", pl.Name)
+		p.refuse("pool %s names no subnets, and the region has no default VPC: "+
+			"name some in subnets, or make one (aws ec2 create-default-vpc)", pl.Name)
 		return nil, nil
 	case len(out.Vpcs) > 1:
-		p.refuse("the subnets of pool %s are in %d VPCs, and a security group is in one: name subnets of one VPC, or security_groups", pl.Name, len(out.Vpcs))
+		p.refuse("the subnets of pool %s are in %d VPCs, and a security group is in one: "+
+			"name subnets of one VPC, or security_groups", pl.Name, len(out.Vpcs))
 		return nil, nil
 	}
 	return &out.Vpcs[0], nil
@@ -98,7 +101,7 @@ func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.
 
 // sources are the blocks of addresses that may reach the pool's service.
 func (s *site) sources(pl *config.Pool, vpc *types.Vpc) []string {
-	if named := s.cfg.Clients(pl); len(named) > 0 {
+	if named := clients(s.cfg, pl); len(named) > 0 {
 		return named
 	}
 	var out []string
@@ -118,7 +121,8 @@ func ingress(port int, blocks []string) rules {
 	if port == 0 {
 		return rules{}
 	}
-	perm := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: aws.Int32(int32(port)), ToPort: aws.Int32(int32(port))} //nolint:gosec // the configuration was checked
+	number := aws.Int32(int32(port)) //nolint:gosec // the configuration was checked
+	perm := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: number, ToPort: number}
 	for _, b := range blocks {
 		if prefix, err := netip.ParsePrefix(b); err == nil && prefix.Addr().Is6() {
 			perm.Ipv6Ranges = append(perm.Ipv6Ranges, types.Ipv6Range{CidrIpv6: aws.String(b)})
@@ -171,7 +175,7 @@ func ports(p *types.IpPermission) string {
 	return fmt.Sprintf("%s %d-%d", proto, from, to)
 }
 
-// without are the rules that others lack, in the order of their words.
+// without returns the rules that others lack, and their descriptions, sorted.
 func (r rules) without(others rules) (words []string, perms []types.IpPermission) {
 	for _, w := range slices.Sorted(maps.Keys(r)) {
 		if _, ok := others[w]; !ok {
@@ -203,24 +207,29 @@ func compareRules(client *ec2.Client, g types.SecurityGroup, want rules) (verb, 
 
 func changeRules(ctx context.Context, client *ec2.Client, id *string, open, shut []types.IpPermission) error {
 	if len(open) > 0 {
-		if _, err := client.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, IpPermissions: open}); err != nil {
+		in := &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, IpPermissions: open}
+		if _, err := client.AuthorizeSecurityGroupIngress(ctx, in); err != nil {
 			return err
 		}
 	}
 	if len(shut) > 0 {
-		if _, err := client.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: id, IpPermissions: shut}); err != nil {
+		in := &ec2.RevokeSecurityGroupIngressInput{GroupId: id, IpPermissions: shut}
+		if _, err := client.RevokeSecurityGroupIngress(ctx, in); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func createGroup(ctx context.Context, client *ec2.Client, deployment string, pl *config.Pool, name, vpc string, want rules) error {
+func createGroup(
+	ctx context.Context, client *ec2.Client, deployment string, pl *config.Pool, name, vpc string, want rules,
+) error {
 	out, err := client.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
 		GroupName: aws.String(name), VpcId: aws.String(vpc),
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)),
 		TagSpecifications: []types.TagSpecification{{
-			ResourceType: types.ResourceTypeSecurityGroup, Tags: tagList(deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }),
+			ResourceType: types.ResourceTypeSecurityGroup,
+			Tags:         tagList(deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }),
 		}},
 	})
 	if err != nil {
@@ -256,7 +265,7 @@ func ec2Tags(tags []types.Tag) map[string]string {
 	return out
 }
 
-// tagList are the tags of what is made, as a service takes them, in the order of their keys.
+// tagList returns the tags of things that setup makes, in the type of one service, sorted by their keys.
 func tagList[T any](deployment string, tag func(key, value string) T) []T {
 	tags := awsconf.SetupTags(deployment)
 	var out []T

@@ -33,7 +33,7 @@ const (
 	kindProfile = "instance profile"
 )
 
-// notOurs is said of what is there and does not carry our tags.
+// notOurs is the note on things that exist and do not carry our tags.
 const notOurs = "not made by setup"
 
 // thing is one line of a plan.
@@ -56,7 +56,7 @@ func (t thing) String() string {
 	return line + ": " + t.note
 }
 
-// plan is what there is to do, in order, and what stands against it.
+// plan is what is to be done, in order, and the reasons for which none of it can be.
 type plan struct {
 	things   []thing
 	refusals []error
@@ -69,14 +69,16 @@ func (p *plan) refuse(format string, args ...any) {
 	p.refusals = append(p.refusals, fmt.Errorf(format, args...))
 }
 
-// refuseOthers refuses what setup made for another deployment, whose names happen to be the same,
-// and reports whether it did: it would be removed with that one, and has that one's rights.
+// refuseOthers refuses things that setup made for another deployment whose names happen to be the same, and
+// reports whether it did. Such a thing must not be used: it has the rights of the other deployment, and is
+// removed together with it.
 func (p *plan) refuseOthers(kind, name, deployment string, tags map[string]string) bool {
 	owner, made := awsconf.Owner(tags)
 	if !made || owner == deployment {
 		return false
 	}
-	p.refuse("%s %s belongs to deployment %q: rename this deployment or its pool, so that their names do not meet", kind, name, owner)
+	p.refuse("%s %s belongs to deployment %q: rename this deployment or its pool, so that their names do not meet",
+		kind, name, owner)
 	return true
 }
 
@@ -86,7 +88,7 @@ func (p *plan) print(out io.Writer) {
 	}
 }
 
-// refused returns all that stands against the plan.
+// refused returns all reasons for which the plan cannot be carried out.
 func (p *plan) refused() error {
 	if len(p.refusals) == 0 {
 		return nil
@@ -94,7 +96,7 @@ func (p *plan) refused() error {
 	return fmt.Errorf("this cannot work, and nothing was changed:\n%w", errors.Join(p.refusals...))
 }
 
-// work is the number of things that something is done with.
+// work is the number of things that are created, changed or removed.
 func (p *plan) work() int {
 	n := 0
 	for _, t := range p.things {
@@ -105,11 +107,14 @@ func (p *plan) work() int {
 	return n
 }
 
-// made are the codes that say that something is there already.
-var made = map[string]bool{"InvalidGroup.Duplicate": true, "InvalidPermission.Duplicate": true, "EntityAlreadyExists": true, "QueueNameExists": true}
+// made are AWS's error codes for things that exist already.
+var made = map[string]bool{
+	"InvalidGroup.Duplicate": true, "InvalidPermission.Duplicate": true,
+	"EntityAlreadyExists": true, "QueueNameExists": true,
+}
 
-// carryOut does what is to be done, and stops at the first failure: later things may need
-// the one that failed. command is what goes on from there.
+// carryOut does what is to be done. It stops at the first failure, because later things may need the one that
+// failed. command is what an operator runs again to continue.
 func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) error {
 	done, all := 0, p.work()
 	for _, t := range p.things {
@@ -120,7 +125,8 @@ func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) erro
 			if made[awsconf.Code(err)] {
 				return fmt.Errorf("%s %s was made meanwhile, by another setup: run %s again: %w", t.kind, t.name, command, err)
 			}
-			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\nPut that right and run %s again: it goes on from there",
+			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\n"+
+				"Put that right and run %s again: it goes on from there",
 				t.verb, t.kind, t.name, done, all, err, command)
 		}
 		done++

@@ -58,7 +58,8 @@ func TestFailureNamesThingReasonAndNextStep(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	err := threePlan(nil, nil, nil, errSky, nil).carryOut(t.Context(), &out, "controller setup")
-	want := "could not change security group g, after 1 of 3 things: the sky fell\nPut that right and run controller setup again: it goes on from there"
+	want := "could not change security group g, after 1 of 3 things: the sky fell\nPut that right and run controller " +
+		"setup again: it goes on from there"
 	if !errors.Is(err, errSky) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -75,20 +76,26 @@ func TestRefusalsAreListed(t *testing.T) {
 	}
 	p.refuse("queue %s: wrong", "q")
 	p.refuse("group %s: wrong", "g")
-	if err := p.refused(); err == nil || !strings.Contains(err.Error(), "nothing was changed:\nqueue q: wrong\ngroup g: wrong") {
+	if err := p.refused(); err == nil ||
+		!strings.Contains(err.Error(), "nothing was changed:\nqueue q: wrong\ngroup g: wrong") {
 		t.Errorf("got %v, want both", err)
 	}
 }
 
 func TestAsk(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]bool{"y\n": true, "yes\n": true, " Y \n": true, "y": true, "n\n": false, "\n": false, "": false, "yellow\n": false, "no\ny\n": false} {
+	for answer, want := range map[string]bool{
+		"y\n": true, "yes\n": true, " Y \n": true, "y": true, "n\n": false,
+		"\n": false, "": false, "yellow\n": false, "no\ny\n": false,
+	} {
 		var out strings.Builder
 		got, err := Ask(strings.NewReader(answer), &out)(t.Context(), 9)
 		if err != nil || got != want {
 			t.Errorf("%q: got %t, %v, want %t", answer, got, err, want)
 		}
-		if said := out.String(); !strings.HasPrefix(said, "Remove these 9 things? Messages and objects in them are lost. [y/N] ") || strings.Contains(said, "Nothing was removed") == want {
+		if said := out.String(); !strings.HasPrefix(said,
+			"Remove these 9 things? Messages and objects in them are lost. [y/N] ") ||
+			strings.Contains(said, "Nothing was removed") == want {
 			t.Errorf("%q: said %q", answer, said)
 		}
 	}

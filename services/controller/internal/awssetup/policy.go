@@ -12,6 +12,7 @@ import (
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/lease"
@@ -48,28 +49,63 @@ func (d Document) compact() string {
 	return string(doc)
 }
 
-// Policies builds the policies of the programs of one deployment.
+// Policies builds the IAM policies of the programs of one deployment.
 type Policies struct {
 	cfg                               *config.Config
 	partition, region, account, owner string // owner is what instances carry as their deployment
 	bucket                            string // its ARN
 }
 
-// NewPolicies returns those of a configuration in an account. region is the backend's.
+// NewPolicies returns the IAM policies for a configuration in an account. region is the backend's.
 func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
-	p := &Policies{cfg: cfg, partition: partition(region), region: region, account: account, owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment)}
+	p := &Policies{
+		cfg: cfg, partition: partition(region), region: region, account: account,
+		owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment),
+	}
 	p.bucket = "arn:" + p.partition + ":s3:::" + bucket
 	return p
 }
 
-// Named returns the policy of a program (controller, allocator, feed-primes, setup) or of the
-// instances of a pool; false if there is none of this name.
+// Who needs an IAM policy, beside the instances of pools.
+const (
+	roleController = "controller"
+	roleAllocator  = "allocator" // reads active sets and requests servers
+	roleFeeder     = "feeder"    // sends jobs
+	roleSetup      = "setup"     // sets up and takes down
+
+	feedPool = "feed-" // sends jobs to the pool whose name follows
+)
+
+// Names are what Named takes.
+func (p *Policies) Names() []string {
+	names := []string{roleController, roleAllocator, roleFeeder, roleSetup}
+	for _, pl := range pools(p.cfg) {
+		if !takesRequests(pl) {
+			names = append(names, feedPool+string(pl.Name))
+		}
+	}
+	for _, pl := range pools(p.cfg) {
+		names = append(names, string(pl.Name))
+	}
+	return names
+}
+
+// Named returns the IAM policy of a role: controller, allocator, feeder (sends jobs to all pools), feed-POOL
+// (to this one), setup, or the name of a pool, for its instances; false if there is none of this name.
 func (p *Policies) Named(name string) (Document, bool) {
-	programs := map[string]func() Document{"controller": p.Controller, "allocator": p.Allocator, "feed-primes": p.Feeder, "setup": p.Setup}
-	if build, ok := programs[name]; ok {
+	roles := map[string]func() Document{
+		roleController: p.Controller, roleAllocator: p.Allocator, roleSetup: p.Setup,
+		roleFeeder: func() Document { return p.Feeder(pools(p.cfg)...) },
+	}
+	if build, ok := roles[name]; ok {
 		return build(), true
 	}
-	if pl, ok := p.cfg.Pools[name]; ok {
+	if fed, ok := strings.CutPrefix(name, feedPool); ok {
+		if pl, ok := p.cfg.Pools[pool.Name(fed)]; ok && !takesRequests(&pl) {
+			return p.Feeder(&pl), true
+		}
+	}
+	if pl, ok := p.cfg.Pools[pool.Name(name)]; ok {
 		return p.Instance(&pl), true
 	}
 	return Document{}, false
@@ -95,27 +131,27 @@ var (
 	everything = []string{"*"}
 )
 
-// Instance is the policy of a pool's instances: of workers that take jobs, or of servers
-// whose requests the controller takes.
+// Instance is the IAM policy of a pool's instances. Workers take jobs from the work queue; servers need no right
+// on it, because the controller takes the requests for them.
 func (p *Policies) Instance(pl *config.Pool) Document {
-	if !p.cfg.OnAWS() {
+	if !onAWS(p.cfg) {
 		return document()
 	}
-	report := allow("Report", sendTo, p.queue(pl.StatusQueue))
-	if pl.Requests() {
+	report := allow("Report", sendTo, p.use(pl, config.Status))
+	if takesRequests(pl) {
 		return document(report)
 	}
 	return document(
-		allow("WorkOffJobs", slices.Concat(openQueue, workOff), p.queue(pl.WorkQueue)),
-		allow("BuryJobs", []string{"sqs:GetQueueUrl", "sqs:SendMessage"}, p.queue(queue.DeadLetters(pl.WorkQueue))),
+		allow("WorkOffJobs", slices.Concat(openQueue, workOff), p.use(pl, config.Work)),
+		allow("BuryJobs", []string{"sqs:GetQueueUrl", "sqs:SendMessage"}, queue.DeadLetters(p.use(pl, config.Work))),
 		report,
 	)
 }
 
-// Controller is the controller's policy.
+// Controller is the controller's IAM policy.
 func (p *Policies) Controller() Document {
 	var s []Statement
-	if p.cfg.OnAWS() {
+	if onAWS(p.cfg) {
 		s = append(s, p.controlQueues()...)
 		s = append(s,
 			whoAmI(),
@@ -130,17 +166,23 @@ func (p *Policies) Controller() Document {
 }
 
 func (p *Policies) controlQueues() []Statement {
-	var all, status, requests []string
+	var all, requests []string
+	taken := make(map[config.Use][]string)
 	for _, pl := range pools(p.cfg) {
 		all = append(all, p.withDead(pl)...)
-		status = append(status, p.queue(pl.StatusQueue))
-		if pl.Requests() {
-			requests = append(requests, p.queue(pl.WorkQueue))
+		for _, q := range pl.Queues {
+			taken[q.Use] = append(taken[q.Use], p.queue(q.Name))
+		}
+		if takesRequests(pl) {
+			requests = append(requests, p.use(pl, config.Work))
 		}
 	}
-	s := []Statement{allow("WatchQueues", openQueue, all...), allow("Hear", takeFrom, status...)}
+	s := []Statement{allow("WatchQueues", openQueue, all...), allow("Hear", takeFrom, taken[config.Status]...)}
 	if len(requests) > 0 {
 		s = append(s, allow("TakeRequests", workOff, requests...))
+	}
+	if orders := taken[config.Orders]; len(orders) > 0 {
+		s = append(s, allow("TakeOrders", takeFrom, orders...))
 	}
 	return s
 }
@@ -149,11 +191,15 @@ func (p *Policies) controlInstances() []Statement {
 	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
 	instances := p.ec2("instance")
 	s := []Statement{
-		allow("SeeInstances", []string{"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"}, everything...),
+		allow("SeeInstances", []string{
+			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups",
+		}, everything...),
 		allow("LaunchTagged", []string{"ec2:RunInstances"}, slices.Concat(instances, p.ec2("volume"))...).
 			when(equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)),
 		allow("LaunchWith", []string{"ec2:RunInstances"},
-			slices.Concat(p.images(), p.ec2("key-pair", "network-interface", "security-group", "spot-instances-request", "subnet"))...),
+			slices.Concat(p.images(), p.ec2(
+				"key-pair", "network-interface", "security-group", "spot-instances-request", "subnet",
+			))...),
 		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances, p.ec2("volume"))...).
 			when(equals("ec2:CreateAction", "RunInstances")),
 		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
@@ -163,16 +209,16 @@ func (p *Policies) controlInstances() []Statement {
 	return append(s, allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()))
 }
 
-// Allocator is the policy of the allocator of the pools that clients ask servers of.
+// Allocator is the IAM policy of an allocator of all pools whose servers clients ask for.
 func (p *Policies) Allocator() Document {
 	var sets, requests []string
 	for _, pl := range pools(p.cfg) {
-		if pl.Requests() {
+		if takesRequests(pl) {
 			sets = append(sets, p.bucket+"/"+activeset.Key(pl.Name))
-			requests = append(requests, p.queue(pl.WorkQueue), p.queue(pl.StatusQueue))
+			requests = append(requests, p.use(pl, config.Work), p.use(pl, config.Status))
 		}
 	}
-	if !p.cfg.OnAWS() || len(sets) == 0 {
+	if !onAWS(p.cfg) || len(sets) == 0 {
 		return document()
 	}
 	return document(
@@ -183,24 +229,24 @@ func (p *Policies) Allocator() Document {
 	)
 }
 
-// Feeder is the policy of who sends jobs, and hints that there are some.
-func (p *Policies) Feeder() Document {
+// Feeder is the IAM policy of a program that sends jobs to pools, and hints that there are some.
+func (p *Policies) Feeder(to ...*config.Pool) Document {
 	var queues []string
-	for _, pl := range pools(p.cfg) {
-		if !pl.Requests() {
-			queues = append(queues, p.queue(pl.WorkQueue), p.queue(pl.StatusQueue))
+	for _, pl := range to {
+		if !takesRequests(pl) {
+			queues = append(queues, p.use(pl, config.Work), p.use(pl, config.Status))
 		}
 	}
-	if !p.cfg.OnAWS() || len(queues) == 0 {
+	if !onAWS(p.cfg) || len(queues) == 0 {
 		return document()
 	}
 	return document(allow("SendJobs", sendTo, queues...))
 }
 
-// Setup is the policy of who sets up and takes down.
+// Setup is the IAM policy for controller setup and controller teardown.
 func (p *Policies) Setup() Document {
 	s := []Statement{whoAmI()}
-	if p.cfg.OnAWS() {
+	if onAWS(p.cfg) {
 		s = append(s, p.setupBackend()...)
 	}
 	if len(onEC2(p.cfg)) > 0 {
@@ -220,8 +266,9 @@ func (p *Policies) setupBackend() []Statement {
 			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
 		}), all...),
 		allow("MakeBucket", []string{
-			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging", "s3:GetEncryptionConfiguration",
-			"s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
+			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging",
+			"s3:GetEncryptionConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls",
+			"s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
 		}, p.bucket),
 		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
 		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
@@ -231,11 +278,17 @@ func (p *Policies) setupBackend() []Statement {
 func (p *Policies) setupGroups() []Statement {
 	tag := awsconf.TagDeployment
 	return []Statement{
-		allow("SeeNetwork", []string{"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"}, everything...),
-		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
+		allow("SeeNetwork", []string{
+			"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+		}, everything...),
+		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
+			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
 		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
-		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).when(equals("ec2:CreateAction", "CreateSecurityGroup")),
-		allow("ChangeOurGroups", []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress"}, p.ec2("security-group")...).
+		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).
+			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
+		allow("ChangeOurGroups", []string{
+			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
+		}, p.ec2("security-group")...).
 			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
 	}
 }
@@ -244,27 +297,33 @@ func (p *Policies) setupRoles() []Statement {
 	roles, profiles := p.iam("role/"+prefix(p.cfg)+"*"), p.iam("instance-profile/"+prefix(p.cfg)+"*")
 	tag := awsconf.TagDeployment
 	return []Statement{
-		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"}, p.iam("role/*"), p.iam("instance-profile/*")),
-		allow("SeeRoles", []string{"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"}, roles, profiles),
-		allow("MakeRoles", []string{"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole"}, roles, profiles).
+		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"},
+			p.iam("role/*"), p.iam("instance-profile/*")),
+		allow("SeeRoles", []string{
+			"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
+			"iam:ListRolePolicies",
+		}, roles, profiles),
+		allow("MakeRoles", []string{
+			"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole",
+		}, roles, profiles).
 			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
 		allow("ChangeOurRoles", []string{
-			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
+			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy",
+			"iam:DetachRolePolicy",
 			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
 		}, roles, profiles).when(equals("aws:ResourceTag/"+tag, p.cfg.Deployment)),
 		allow("GiveRoles", []string{"iam:PassRole"}, roles).when(p.toEC2()),
 	}
 }
 
-// prefix begins the names of all that setup makes for pools of the deployment.
-func prefix(cfg *config.Config) string { return cfg.Owned("") }
-
-// trust lets EC2, and nobody else, give a role to instances.
+// trust is the document with which EC2, and nobody else, may give a role to instances.
 func (p *Policies) trust() Document {
-	return document(Statement{Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()}})
+	return document(Statement{
+		Effect: "Allow", Action: []string{"sts:AssumeRole"}, Principal: map[string]string{"Service": p.ec2Service()},
+	})
 }
 
-// ec2Service is EC2 as somebody who takes roles.
+// ec2Service is the name of EC2 as a principal, which IAM policies grant roles to.
 func (p *Policies) ec2Service() string {
 	if p.partition == "aws-cn" {
 		return "ec2.amazonaws.com.cn"
@@ -272,9 +331,15 @@ func (p *Policies) ec2Service() string {
 	return "ec2.amazonaws.com"
 }
 
-// toEC2 is the condition that a role is given to EC2.
+// toEC2 is the condition that a role may be passed to EC2 only.
 func (p *Policies) toEC2() map[string]map[string]string {
 	return equals("iam:PassedToService", p.ec2Service())
+}
+
+// use returns the ARN of a pool's queue for a use.
+func (p *Policies) use(pl *config.Pool, use config.Use) string {
+	q, _ := pl.Queue(use) // all pools have those that are asked for
+	return p.queue(q.Name)
 }
 
 // queue returns a queue's ARN.
@@ -285,8 +350,8 @@ func (p *Policies) queue(name string) string {
 // withDead are the ARNs of a pool's queues, each with its dead letters.
 func (p *Policies) withDead(pl *config.Pool) []string {
 	var out []string
-	for _, n := range needs(pl) {
-		out = append(out, p.queue(n.name), p.queue(queue.DeadLetters(n.name)))
+	for _, n := range pl.Queues {
+		out = append(out, p.queue(n.Name), p.queue(queue.DeadLetters(n.Name)))
 	}
 	return out
 }
@@ -306,7 +371,7 @@ func (p *Policies) ec2(kinds ...string) []string {
 	return out
 }
 
-// images may belong to anybody; their ARNs name no account.
+// images are the ARNs of all images. They name no account, because images may belong to anybody.
 func (p *Policies) images() []string {
 	var out []string
 	for _, region := range p.regions() {
@@ -315,15 +380,15 @@ func (p *Policies) images() []string {
 	return out
 }
 
-// parameters are those that pools name as their images, and all below /cloudmaster/, so
-// that an image can be given a name there without another policy.
+// parameters are the ARNs of the SSM parameters that pools name as their images, and of all below /cloudmaster/,
+// so that an image can be named there without a change of the IAM policy.
 func (p *Policies) parameters() []string {
 	var out []string
 	for _, region := range p.regions() {
 		base := "arn:" + p.partition + ":ssm:" + region + ":"
 		names := map[string]bool{base + p.account + ":parameter/cloudmaster/*": true}
 		for _, pl := range pools(p.cfg) {
-			path, named := strings.CutPrefix(pl.Image, "ssm:")
+			path, named := namesParameter(pl)
 			switch path = strings.TrimPrefix(path, "/"); {
 			case !named:
 			case strings.HasPrefix(path, "aws/"): // AWS's own belong to no account
@@ -341,7 +406,7 @@ func (p *Policies) parameters() []string {
 func (p *Policies) regions() []string {
 	var out []string
 	for _, name := range onEC2(p.cfg) {
-		region, _ := p.cfg.Reach(name)
+		region, _ := reach(p.cfg, name)
 		if region = cmp.Or(region, p.region); !slices.Contains(out, region) {
 			out = append(out, region)
 		}
@@ -349,15 +414,15 @@ func (p *Policies) regions() []string {
 	return out
 }
 
-// roles are those that pools' instances get. A profile that is not setup's is taken to
-// have a role of its own name, as the console makes them.
+// roles are the ARNs of the roles that instances of pools get. An instance profile that setup did not make is
+// assumed to have a role of its own name, which is how the AWS console makes them.
 func (p *Policies) roles() []string {
 	var out []string
 	for _, pl := range pools(p.cfg) {
-		if p.cfg.Clouds[pl.Cloud].Type != config.EC2Cloud {
+		if p.cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName {
 			continue
 		}
-		profile := p.cfg.Launch(pl).InstanceProfile
+		profile := launch(p.cfg, pl).InstanceProfile
 		out = append(out, p.iam("role/"+profile[strings.LastIndexByte(profile, '/')+1:]))
 	}
 	slices.Sort(out)
@@ -381,5 +446,5 @@ func equals(key, value string) map[string]map[string]string {
 	return map[string]map[string]string{"StringEquals": {key: value}}
 }
 
-// whoAmI needs no right; it is here so that nobody has to know that.
+// whoAmI grants a call that needs no right. It is here so that a reader of the document sees that it is made.
 func whoAmI() Statement { return allow("WhoAmI", []string{"sts:GetCallerIdentity"}, everything...) }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"cloudmaster/internal/kind"
+	"cloudmaster/internal/policy"
+	"cloudmaster/services/controller/internal/app"
 	"cloudmaster/services/controller/internal/awssetup"
 	"cloudmaster/services/controller/internal/config"
 )
@@ -24,7 +27,7 @@ const (
 // sample is the deployment that the files under deploy/aws are for.
 func sample(t *testing.T) *config.Config {
 	t.Helper()
-	cfg, err := config.Load(filepath.Join(deployAWS, "cloudmaster.yaml"))
+	cfg, err := config.Load(filepath.Join(deployAWS, "cloudmaster.yaml"), app.Kinds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +67,8 @@ func TestPolicyFiles(t *testing.T) {
 			}
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run PolicyFiles -update", file, err)
+			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run PolicyFiles "+
+				"-update", file, err)
 		}
 	}
 }
@@ -92,7 +96,8 @@ func TestStatementsNameWhatTheyGrant(t *testing.T) {
 				}
 			}
 			for _, r := range s.Resource {
-				ours := strings.Contains(r, "sample") && (strings.Contains(r, ":"+account+":") || strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
+				ours := strings.Contains(r, "sample") &&
+					(strings.Contains(r, ":"+account+":") || strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
 				if !ours && !wide[s.Sid] {
 					t.Errorf("%s: %s: %s, want it to be of the deployment alone", name, s.Sid, r)
 				}
@@ -113,14 +118,24 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 	t.Parallel()
 	for program, conditions := range map[string]map[string][2]string{
 		"controller": {
-			"LaunchTagged": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
-			"TagOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
+			"LaunchTagged": {
+				"aws:RequestTag/cloudmaster:deployment", "sample",
+			}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
+			"TagOurs": {
+				"ec2:ResourceTag/cloudmaster:deployment", "sample",
+			}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
 			"GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
 		},
 		"setup": {
-			"MakeGroups": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
-			"ChangeOurGroups": {"ec2:ResourceTag/cloudmaster:deployment", "sample"}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
-			"MakeRoles": {"aws:RequestTag/cloudmaster:deployment", "sample"}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+			"MakeGroups": {
+				"aws:RequestTag/cloudmaster:deployment", "sample",
+			}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
+			"ChangeOurGroups": {
+				"ec2:ResourceTag/cloudmaster:deployment", "sample",
+			}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
+			"MakeRoles": {
+				"aws:RequestTag/cloudmaster:deployment", "sample",
+			}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
 		},
 	} {
 		got := make(map[string]awssetup.Statement)
@@ -138,7 +153,7 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 func TestPoliciesOfOtherConfigurations(t *testing.T) {
 	t.Parallel()
 	build := func(text string) *awssetup.Policies {
-		cfg, err := config.Parse("c.yaml", []byte(text))
+		cfg, err := config.Parse("c.yaml", []byte(text), app.Kinds())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,19 +175,85 @@ pools:
   b: {image: "ssm:/aws/service/x", cloud: c}
 `).Controller()
 	for sid, want := range map[string][]string{
-		"EndOurs":   {"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*", "arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*"},
+		"EndOurs": {
+			"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*", "arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*",
+		},
 		"GiveRoles": {"arn:aws-cn:iam::123456789012:role/cloudmaster-d-b", "arn:aws-cn:iam::123456789012:role/mine"},
 		"ReadImageNames": {
-			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*", "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
-			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/cloudmaster/*", "arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-northwest-1::parameter/aws/service/x",
+			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*",
+			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
+			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/cloudmaster/*",
+			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/images/a",
+			"arn:aws-cn:ssm:cn-northwest-1::parameter/aws/service/x",
 		},
 	} {
 		if got := resources(p, sid); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", sid, got, want)
 		}
 	}
-	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: x, cloud: c}}\n")
+	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: " +
+		"x, cloud: c}}\n")
 	if got := resources(nats.Controller(), "WatchQueues"); got != nil || resources(nats.Controller(), "EndOurs") == nil {
 		t.Errorf("with queues elsewhere: got rights on queues %q, want none, and rights on instances", got)
+	}
+}
+
+// TestRoles: who feeds and who allocates is found from the pools, whatever their names.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	kinds := app.Kinds()
+	kinds.Policies = append(kinds.Policies, policy.Kind{
+		Name: "told", Settings: func() kind.Settings { return new(kind.None) },
+		Traits: policy.Traits{Orders: "told_queue_name"},
+		New:    func(kind.Settings, policy.Policy) (policy.Policy, error) { return policy.Fixed{}, nil },
+	})
+	cfg, err := config.Parse("c.yaml", []byte(`backend: aws://eu-west-1
+clouds: {c: {type: ec2}}
+pools:
+  ants: {policy: job, image: x, cloud: c}
+  bees: {policy: resource, image: x, cloud: c, active_set_type: blob}
+  wasps: {policy: told, image: x, cloud: c}
+`), kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := awssetup.NewPolicies(cfg, account, region, "b")
+	want := []string{"controller", "allocator", "feeder", "setup", "feed-ants", "feed-wasps", "ants", "bees", "wasps"}
+	if got := p.Names(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, name := range want {
+		if _, ok := p.Named(name); !ok {
+			t.Errorf("there is no policy %s", name)
+		}
+	}
+	for _, name := range []string{"feed-bees", "feed-", "feed-primes", ""} {
+		if doc, ok := p.Named(name); ok {
+			t.Errorf("%s: got %+v, want none", name, doc)
+		}
+	}
+	queues := func(name, sid string) string {
+		doc, _ := p.Named(name)
+		for _, s := range doc.Statement {
+			if s.Sid == sid {
+				return strings.ReplaceAll(strings.Join(s.Resource, " "), "arn:aws:sqs:eu-west-1:"+account+":", "")
+			}
+		}
+		return ""
+	}
+	for want, at := range map[string][2]string{
+		"ants-work ants-status wasps-work wasps-status": {"feeder", "SendJobs"},
+		"ants-work ants-status":                         {"feed-ants", "SendJobs"},
+		"bees-work bees-status":                         {"allocator", "RequestServers"},
+		"wasps-told":                                    {"controller", "TakeOrders"},
+		"bees-work":                                     {"controller", "TakeRequests"},
+		"ants-status bees-status wasps-status":          {"controller", "Hear"},
+	} {
+		if got := queues(at[0], at[1]); got != want {
+			t.Errorf("%s of %s: got %s, want %s", at[1], at[0], got, want)
+		}
+	}
+	if got := queues("controller", "WatchQueues"); !strings.Contains(got, "wasps-told wasps-told-dead") {
+		t.Errorf("got %s, want the queue of orders among all", got)
 	}
 }

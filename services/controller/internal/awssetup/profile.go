@@ -16,10 +16,10 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// policyName is what setup calls the policy inside the roles that it makes.
+// policyName is the name of the IAM policy inside the roles that setup makes.
 const policyName = "cloudmaster"
 
-// codeNoEntity is IAM's answer for what is not there.
+// codeNoEntity is IAM's error code for things that do not exist.
 const codeNoEntity = "NoSuchEntity"
 
 // planProfile looks at role and instance profile of a pool, if they are those that setup makes.
@@ -27,7 +27,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	if !s.ownsProfile(pl) {
 		return nil
 	}
-	client, name := iam.NewFromConfig(at.aws), s.cfg.Owned(pl.Name)
+	client, name := iam.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
 	profile, err := getProfile(ctx, client, name)
 	if err != nil {
 		return err
@@ -37,7 +37,8 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	}
 	foreign := profile != nil && !awsconf.Ours(iamTags(profile.Tags), s.cfg.Deployment)
 	if foreign && len(profile.Roles) == 0 {
-		p.refuse("instance profile %s was not made by setup for this deployment, and has no role: put one into it, or name another one in instance_profile", name)
+		p.refuse("instance profile %s was not made by setup for this deployment, and has no role: "+
+			"put one into it, or name another one in instance_profile", name)
 		return nil
 	}
 	role, err := s.planRole(ctx, p, client, pl, foreign)
@@ -61,9 +62,12 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	return nil
 }
 
-// planRole looks at a pool's role. One for a foreign profile is not made: nothing would use it.
-func (s *site) planRole(ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool) (thing, error) {
-	t := thing{kind: kindRole, name: s.cfg.Owned(pl.Name)}
+// planRole looks at a pool's role. If the instance profile was not made by setup, a missing role is not made
+// either, because nothing would use it.
+func (s *site) planRole(
+	ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool,
+) (thing, error) {
+	t := thing{kind: kindRole, name: owned(s.cfg, pl.Name)}
 	role, err := getRole(ctx, client, t.name)
 	if err != nil {
 		return t, err
@@ -85,7 +89,9 @@ func (s *site) planRole(ctx context.Context, p *plan, client *iam.Client, pl *co
 }
 
 // compareRole says what has to be done to a role of ours.
-func (s *site) compareRole(ctx context.Context, client *iam.Client, t thing, role *types.Role, want Document) (thing, error) {
+func (s *site) compareRole(
+	ctx context.Context, client *iam.Client, t thing, role *types.Role, want Document,
+) (thing, error) {
 	have, err := getPolicy(ctx, client, t.name)
 	if err != nil {
 		return t, err
@@ -119,7 +125,7 @@ func (s *site) compareRole(ctx context.Context, client *iam.Client, t thing, rol
 }
 
 func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Pool, policy Document) error {
-	name := s.cfg.Owned(pl.Name)
+	name := owned(s.cfg, pl.Name)
 	_, err := client.CreateRole(ctx, &iam.CreateRoleInput{
 		RoleName: &name, AssumeRolePolicyDocument: aws.String(s.policies.trust().compact()),
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(),
@@ -130,10 +136,12 @@ func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Po
 	return putPolicy(ctx, client, name, policy)
 }
 
-// putPolicy writes the role's policy. IAM takes none that grants nothing.
+// putPolicy writes the role's IAM policy. One that grants nothing is deleted, because IAM refuses it.
 func putPolicy(ctx context.Context, client *iam.Client, role string, policy Document) error {
 	if len(policy.Statement) == 0 {
-		_, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &role, PolicyName: aws.String(policyName)})
+		_, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{
+			RoleName: &role, PolicyName: aws.String(policyName),
+		})
 		return unlessGone(err)
 	}
 	_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
@@ -143,10 +151,13 @@ func putPolicy(ctx context.Context, client *iam.Client, role string, policy Docu
 }
 
 func (s *site) createProfile(ctx context.Context, client *iam.Client, name string) error {
-	if _, err := client.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList()}); err != nil {
+	in := &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList()}
+	if _, err := client.CreateInstanceProfile(ctx, in); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: &name, RoleName: &name})
+	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
+		InstanceProfileName: &name, RoleName: &name,
+	})
 	return err
 }
 
@@ -155,13 +166,17 @@ func replaceRole(ctx context.Context, client *iam.Client, profile *types.Instanc
 	if err := takeRolesOut(ctx, client, profile); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: profile.InstanceProfileName, RoleName: &name})
+	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
+		InstanceProfileName: profile.InstanceProfileName, RoleName: &name,
+	})
 	return err
 }
 
 func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.InstanceProfile) error {
 	for i := range profile.Roles {
-		in := &iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName}
+		in := &iam.RemoveRoleFromInstanceProfileInput{
+			InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName,
+		}
 		if _, err := client.RemoveRoleFromInstanceProfile(ctx, in); unlessGone(err) != nil {
 			return err
 		}
@@ -193,7 +208,7 @@ func getRole(ctx context.Context, client *iam.Client, name string) (*types.Role,
 	return nil, fmt.Errorf("look for role %s: %w", name, err)
 }
 
-// getPolicy returns the document of our policy in a role; empty if there is none.
+// getPolicy returns the document of our IAM policy in a role; empty if there is none.
 func getPolicy(ctx context.Context, client *iam.Client, role string) (string, error) {
 	out, err := client.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &role, PolicyName: aws.String(policyName)})
 	if err == nil {
@@ -205,7 +220,7 @@ func getPolicy(ctx context.Context, client *iam.Client, role string) (string, er
 	return "", fmt.Errorf("read the policy of role %s: %w", role, err)
 }
 
-// unlessGone drops the error that says that a thing is not there.
+// unlessGone returns err, but nil if it says that a thing does not exist.
 func unlessGone(err error) error {
 	if awsconf.Code(err) == codeNoEntity {
 		return nil
@@ -213,7 +228,7 @@ func unlessGone(err error) error {
 	return err
 }
 
-// decoded undoes how IAM gives documents.
+// decoded returns a document as it was written: IAM returns documents in URL encoding.
 func decoded(doc *string) string {
 	text, err := url.PathUnescape(aws.ToString(doc))
 	if err != nil {
@@ -222,13 +237,14 @@ func decoded(doc *string) string {
 	return text
 }
 
-// equal compares with a document as IAM has it: the same content, in whatever form.
+// equal reports whether a text from IAM has the same content, whatever its order of keys and its white space.
 func (d Document) equal(text string) bool {
 	if len(d.Statement) == 0 || text == "" {
 		return len(d.Statement) == 0 && text == ""
 	}
 	var have, want any
-	return json.Unmarshal([]byte(text), &have) == nil && json.Unmarshal([]byte(d.compact()), &want) == nil && reflect.DeepEqual(have, want)
+	return json.Unmarshal([]byte(text), &have) == nil && json.Unmarshal([]byte(d.compact()), &want) == nil &&
+		reflect.DeepEqual(have, want)
 }
 
 func roleNames(roles []types.Role) string {

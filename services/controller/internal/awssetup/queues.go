@@ -6,39 +6,24 @@ import (
 
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/blob/s3blob"
-	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/sqsqueue"
 	"cloudmaster/services/controller/internal/config"
 )
-
-// need is a queue that a pool needs.
-type need struct {
-	name   string
-	key    string // of the configuration, that names it
-	limits queue.Limits
-}
-
-func needs(p *config.Pool) []need {
-	return []need{
-		{p.WorkQueue, "work_queue_name", p.WorkLimits()},
-		{p.StatusQueue, "status_queue_name", p.StatusLimits()},
-	}
-}
 
 // planQueues looks at each pool's queues. The dead letters come first, because a queue names them.
 func (s *site) planQueues(ctx context.Context, p *plan) error {
 	opts := sqsqueue.Options{Deployment: s.cfg.Deployment}
 	for _, pl := range s.pools() {
-		for _, n := range needs(pl) {
-			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, n.name, n.limits)
+		for _, q := range pl.Queues {
+			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
 			if err != nil {
 				return err
 			}
-			s.planQueue(p, pl, n.key, &dead, func(ctx context.Context) error {
-				return sqsqueue.EnsureDeadLetters(ctx, *s.queues, n.name, opts)
+			s.planQueue(p, pl, q.Key, &dead, func(ctx context.Context) error {
+				return sqsqueue.EnsureDeadLetters(ctx, *s.queues, q.Name, opts)
 			})
-			s.planQueue(p, pl, n.key, &main, func(ctx context.Context) error {
-				_, err := sqsqueue.Ensure(ctx, *s.queues, n.name, n.limits, opts)
+			s.planQueue(p, pl, q.Key, &main, func(ctx context.Context) error {
+				_, err := sqsqueue.Ensure(ctx, *s.queues, q.Name, q.Limits, opts)
 				return err
 			})
 		}
@@ -46,7 +31,9 @@ func (s *site) planQueues(ctx context.Context, p *plan) error {
 	return nil
 }
 
-func (s *site) planQueue(p *plan, pl *config.Pool, key string, have *sqsqueue.State, ensure func(context.Context) error) {
+func (s *site) planQueue(
+	p *plan, pl *config.Pool, key string, have *sqsqueue.State, ensure func(context.Context) error,
+) {
 	t := thing{kind: kindQueue, name: have.Name}
 	differs := strings.Join(have.Differs, ", ")
 	ours := awsconf.Ours(have.Tags, s.cfg.Deployment)
@@ -60,7 +47,8 @@ func (s *site) planQueue(p *plan, pl *config.Pool, key string, have *sqsqueue.St
 	case ours:
 		t.verb = keep
 	case differs != "":
-		p.refuse("queue %s was not made by setup for this deployment, and does not fit pool %s: %s; set that by hand, or name another queue in %s",
+		p.refuse("queue %s was not made by setup for this deployment, and does not fit pool %s: %s; "+
+			"set that by hand, or name another queue in %s",
 			have.Name, pl.Name, differs, key)
 		return
 	default:

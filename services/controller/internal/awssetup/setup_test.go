@@ -20,6 +20,7 @@ import (
 
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/blob/s3blob"
+	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/pool"
 )
 
@@ -67,8 +68,9 @@ func (w *world) store() blob.Store {
 func TestSetupGoesOnWhereItStopped(t *testing.T) {
 	w := newWorld(t)
 	for action, thing := range map[string]string{
-		"CreateRole": "role cloudmaster-d-fib", "PutRolePolicy": "role cloudmaster-d-fib", "AuthorizeSecurityGroupIngress": "security group cloudmaster-d-fib",
-		"AddRoleToInstanceProfile": "instance profile cloudmaster-d-fib",
+		"CreateRole": "role cloudmaster-d-fib", "PutRolePolicy": "role cloudmaster-d-fib",
+		"AuthorizeSecurityGroupIngress": "security group cloudmaster-d-fib",
+		"AddRoleToInstanceProfile":      "instance profile cloudmaster-d-fib",
 	} {
 		var on atomic.Bool
 		on.Store(true)
@@ -77,13 +79,15 @@ func TestSetupGoesOnWhereItStopped(t *testing.T) {
 		if err == nil {
 			t.Fatalf("%s denied: got no error and:\n%s", action, out)
 		}
-		for _, want := range []string{"could not create " + thing + ", after ", action + " is denied to setup; deploy/aws/setup.json grants it", "run controller setup again"} {
+		for _, want := range []string{"could not create " + thing + ", after ", action +
+			" is denied to setup; deploy/aws/setup.json grants it", "run controller setup again"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%s denied: got %v, want %q in it", action, err, want)
 			}
 		}
 		on.Store(false)
-		wants(t, w.mustSetUp(cfg), "keep queue primes-work-d", "create security group cloudmaster-d-primes", "created security group cloudmaster-d-primes")
+		wants(t, w.mustSetUp(cfg), "keep queue primes-work-d", "create security group cloudmaster-d-primes",
+			"created security group cloudmaster-d-primes")
 		w.looksRight("d")
 		w.mustTearDown(cfg)
 	}
@@ -121,33 +125,42 @@ func sources(g ec2types.SecurityGroup) []string {
 func (w *world) looksRight(deployment string) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	if got := sources(w.group("cloudmaster-" + deployment + "-fib")); !slices.Equal(got, []string{"tcp 20808 10.0.0.0/8", "tcp 20808 fd00::/8"}) {
+	if got := sources(w.group("cloudmaster-" + deployment + "-fib")); !slices.Equal(got,
+		[]string{"tcp 20808 10.0.0.0/8", "tcp 20808 fd00::/8"}) {
 		w.t.Errorf("fib's group lets in %q", got)
 	}
 	if got := sources(w.group("cloudmaster-" + deployment + "-primes")); got != nil {
 		w.t.Errorf("primes' group lets in %q, want nothing: it has no service port", got)
 	}
 	for _, name := range []string{"fib", "primes"} {
-		p, err := w.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: aws.String("cloudmaster-" + deployment + "-" + name)})
+		p, err := w.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{
+			InstanceProfileName: aws.String("cloudmaster-" + deployment + "-" + name),
+		})
 		try(w.t, err)
 		if roles := p.InstanceProfile.Roles; len(roles) != 1 || *roles[0].RoleName != "cloudmaster-"+deployment+"-"+name {
 			w.t.Errorf("profile of %s has roles %+v, want its own", name, roles)
 		}
 	}
-	policy, err := w.iam.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: aws.String("cloudmaster-" + deployment + "-fib"), PolicyName: aws.String("cloudmaster")})
+	policy, err := w.iam.GetRolePolicy(ctx, &iam.GetRolePolicyInput{
+		RoleName: aws.String("cloudmaster-" + deployment + "-fib"), PolicyName: aws.String("cloudmaster"),
+	})
 	try(w.t, err)
-	if doc := *policy.PolicyDocument; !strings.Contains(doc, "fib-status-"+deployment) || strings.Contains(doc, "work") || strings.Contains(doc, "Receive") {
+	if doc := *policy.PolicyDocument; !strings.Contains(doc, "fib-status-"+deployment) || strings.Contains(doc, "work") ||
+		strings.Contains(doc, "Receive") {
 		w.t.Errorf("fib's policy is %s, want its status queue alone", doc)
 	}
 	url, err := w.sqs.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String("primes-work-" + deployment)})
 	try(w.t, err)
-	attrs, err := w.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: url.QueueUrl, AttributeNames: []sqstypes.QueueAttributeName{"All"}})
+	attrs, err := w.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: url.QueueUrl, AttributeNames: []sqstypes.QueueAttributeName{"All"},
+	})
 	try(w.t, err)
 	var redrive struct {
 		Target string `json:"deadLetterTargetArn"`
 	}
 	try(w.t, json.Unmarshal([]byte(attrs.Attributes["RedrivePolicy"]), &redrive))
-	if attrs.Attributes["VisibilityTimeout"] != "120" || !strings.HasSuffix(redrive.Target, ":primes-work-"+deployment+"-dead") {
+	if attrs.Attributes["VisibilityTimeout"] != "120" ||
+		!strings.HasSuffix(redrive.Target, ":primes-work-"+deployment+"-dead") {
 		w.t.Errorf("primes' work queue has %v, want 120 s and its dead letters", attrs.Attributes)
 	}
 }
@@ -195,30 +208,48 @@ func TestWhatDiffersIsChanged(t *testing.T) {
 func (w *world) drift() {
 	w.t.Helper()
 	ctx, fib := w.t.Context(), aws.String("cloudmaster-d-fib")
-	for name, attrs := range map[string]map[string]string{"primes-work-d": {"VisibilityTimeout": "5"}, "primes-work-d-dead": {"MessageRetentionPeriod": "60"}} {
+	for name, attrs := range map[string]map[string]string{
+		"primes-work-d":      {"VisibilityTimeout": "5"},
+		"primes-work-d-dead": {"MessageRetentionPeriod": "60"},
+	} {
 		url, err := w.sqs.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &name})
 		try(w.t, err)
 		_, err = w.sqs.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: url.QueueUrl, Attributes: attrs})
 		try(w.t, err)
 	}
-	_, err := w.s3.DeletePublicAccessBlock(ctx, &s3.DeletePublicAccessBlockInput{Bucket: aws.String("cloudmaster-d-" + w.account + "-eu-west-1")})
+	_, err := w.s3.DeletePublicAccessBlock(ctx, &s3.DeletePublicAccessBlockInput{
+		Bucket: aws.String("cloudmaster-d-" + w.account + "-eu-west-1"),
+	})
 	try(w.t, err)
 	_, err = w.store().Put(ctx, "active-set/x", []byte("x"), blob.Any)
 	try(w.t, err)
 	g := w.group(*fib)
-	_, err = w.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: g.GroupId, CidrIp: aws.String("10.0.0.0/8"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(20808), ToPort: aws.Int32(20808)})
+	_, err = w.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{
+		GroupId: g.GroupId, CidrIp: aws.String("10.0.0.0/8"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(20808),
+		ToPort: aws.Int32(20808),
+	})
 	try(w.t, err)
 	for _, id := range []*string{g.GroupId, w.group("cloudmaster-d-primes").GroupId} {
-		_, err = w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, CidrIp: aws.String("0.0.0.0/0"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22), ToPort: aws.Int32(22)})
+		_, err = w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+			GroupId: id, CidrIp: aws.String("0.0.0.0/0"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22),
+			ToPort: aws.Int32(22),
+		})
 		try(w.t, err)
 	}
-	_, err = w.iam.UpdateAssumeRolePolicy(ctx, &iam.UpdateAssumeRolePolicyInput{RoleName: fib, PolicyDocument: aws.String(anybody)})
+	_, err = w.iam.UpdateAssumeRolePolicy(ctx, &iam.UpdateAssumeRolePolicyInput{
+		RoleName: fib, PolicyDocument: aws.String(anybody),
+	})
 	try(w.t, err)
 	_, err = w.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: fib, PolicyName: aws.String("cloudmaster")})
 	try(w.t, err)
-	_, err = w.iam.RemoveRoleFromInstanceProfile(ctx, &iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: fib, RoleName: fib})
+	_, err = w.iam.RemoveRoleFromInstanceProfile(ctx,
+		&iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: fib, RoleName: fib})
 	try(w.t, err)
-	managed, err := w.iam.CreatePolicy(ctx, &iam.CreatePolicyInput{PolicyName: aws.String("extra"), PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ssm:*","Resource":"*"}]}`)})
+	managed, err := w.iam.CreatePolicy(ctx, &iam.CreatePolicyInput{
+		PolicyName: aws.String("extra"),
+		PolicyDocument: aws.String(`{"Version":"2012-10-17",` +
+			`"Statement":[{"Effect":"Allow","Action":"ssm:*","Resource":"*"}]}`),
+	})
 	try(w.t, err)
 	_, err = w.iam.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: fib, PolicyArn: managed.Policy.Arn})
 	try(w.t, err)
@@ -226,7 +257,8 @@ func (w *world) drift() {
 
 var location = &s3types.CreateBucketConfiguration{LocationConstraint: region}
 
-const anybody = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}]}`
+const anybody = `{"Version":"2012-10-17",` +
+	`"Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}]}`
 
 func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	w := newWorld(t)
@@ -234,11 +266,16 @@ func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	cfg := w.config("d", "")
 	vpcs, err := w.ec2.DescribeVpcs(ctx, nil)
 	try(t, err)
-	_, err = w.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: fib, Description: fib, VpcId: vpcs.Vpcs[0].VpcId})
+	_, err = w.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
+		GroupName: fib, Description: fib, VpcId: vpcs.Vpcs[0].VpcId,
+	})
 	try(t, err)
-	_, err = w.iam.CreateRole(ctx, &iam.CreateRoleInput{RoleName: fib, AssumeRolePolicyDocument: aws.String(anybody), Tags: []iamtypes.Tag{
-		{Key: aws.String("cloudmaster:deployment"), Value: aws.String("d")}, {Key: aws.String("cloudmaster:made-by"), Value: aws.String("hand")},
-	}})
+	_, err = w.iam.CreateRole(ctx,
+		&iam.CreateRoleInput{RoleName: fib, AssumeRolePolicyDocument: aws.String(anybody), Tags: []iamtypes.Tag{
+			{
+				Key: aws.String("cloudmaster:deployment"), Value: aws.String("d"),
+			}, {Key: aws.String("cloudmaster:made-by"), Value: aws.String("hand")},
+		}})
 	try(t, err)
 	bucket := "cloudmaster-d-" + w.account + "-eu-west-1"
 	_, err = w.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &bucket, CreateBucketConfiguration: location})
@@ -251,7 +288,8 @@ func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	wants(t, out, "use bucket "+bucket+" (not made by setup)", "use security group cloudmaster-d-fib (not made by setup)",
 		"use role cloudmaster-d-fib (not made by setup)", "create instance profile cloudmaster-d-fib")
 	out = w.mustTearDown(cfg)
-	wants(t, out, "leave security group cloudmaster-d-fib (not made by setup)", "leave role cloudmaster-d-fib (not made by setup)", "leave bucket "+bucket+" (not made by setup)")
+	wants(t, out, "leave security group cloudmaster-d-fib (not made by setup)",
+		"leave role cloudmaster-d-fib (not made by setup)", "leave bucket "+bucket+" (not made by setup)")
 	if strings.Contains(out, "d-x") {
 		t.Errorf("got:\n%s\nwant nothing of deployment d-x", out)
 	}
@@ -276,16 +314,19 @@ func TestNamesThatMeetAreRefused(t *testing.T) {
 	w.mustSetUp(other)
 	cfg := w.config("a", "")
 	for _, name := range []pool.Name{"fib", "primes"} {
-		p := cfg.Pools[string(name)]
+		p := cfg.Pools[name]
 		p.Name = "b-" + name
-		delete(cfg.Pools, string(name))
-		cfg.Pools[string(p.Name)] = p
+		delete(cfg.Pools, name)
+		cfg.Pools[p.Name] = p
 	}
 	out, err := w.setup(cfg, false)
 	if err == nil || strings.Contains(out, "created") {
 		t.Fatalf("got %v and:\n%s\nwant a refusal, and nothing made", err, out)
 	}
-	for _, want := range []string{`security group cloudmaster-a-b-fib belongs to deployment "a-b"`, `instance profile cloudmaster-a-b-primes belongs to deployment "a-b"`} {
+	for _, want := range []string{
+		`security group cloudmaster-a-b-fib belongs to deployment "a-b"`,
+		`instance profile cloudmaster-a-b-primes belongs to deployment "a-b"`,
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got:\n%v\nwant %q in it", err, want)
 		}
@@ -300,18 +341,23 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 	ctx := t.Context()
 	_, err := w.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("primes-work-d")})
 	try(t, err)
-	_, err = w.iam.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: aws.String("cloudmaster-d-fib")})
+	_, err = w.iam.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{
+		InstanceProfileName: aws.String("cloudmaster-d-fib"),
+	})
 	try(t, err)
 	vpc, err := w.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: aws.String("10.9.0.0/16")})
 	try(t, err)
-	_, err = w.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: aws.String("cloudmaster-d-fib"), Description: aws.String("x"), VpcId: vpc.Vpc.VpcId})
+	_, err = w.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
+		GroupName: aws.String("cloudmaster-d-fib"), Description: aws.String("x"), VpcId: vpc.Vpc.VpcId,
+	})
 	try(t, err)
 	out, err := w.setup(w.config("d", ""), false)
 	if err == nil || strings.Contains(out, "created") {
 		t.Fatalf("got %v and:\n%s\nwant a refusal, and nothing made", err, out)
 	}
 	for _, want := range []string{
-		"queue primes-work-d was not made by setup for this deployment, and does not fit pool primes: MessageRetentionPeriod is ",
+		"queue primes-work-d was not made by setup for this deployment, and does not fit pool primes: " +
+			"MessageRetentionPeriod is ",
 		"name another queue in work_queue_name",
 		"instance profile cloudmaster-d-fib was not made by setup for this deployment, and has no role",
 		"security group cloudmaster-d-fib exists (sg-",
@@ -334,9 +380,11 @@ func TestSubnets(t *testing.T) {
 		subnets = append(subnets, *subnet.Subnet.SubnetId)
 	}
 	cfg := w.config("d", ", subnets: ["+subnets[0]+"]")
-	fib := cfg.Pools["fib"]
+	fib, ok := cfg.Pools["fib"].OnCloud.(*ec2cloud.Machine)
+	if !ok {
+		t.Fatalf("got %T", cfg.Pools["fib"].OnCloud)
+	}
 	fib.ClientCIDRs = nil
-	cfg.Pools["fib"] = fib
 	w.mustSetUp(cfg)
 	if got := sources(w.group("cloudmaster-d-fib")); !slices.Equal(got, []string{"tcp 20808 10.8.0.0/16"}) {
 		t.Errorf("got %q, want the block of the subnet's VPC", got)

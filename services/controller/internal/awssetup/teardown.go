@@ -73,7 +73,7 @@ func (s *site) planTeardown(ctx context.Context) (*plan, error) {
 	return &p, nil
 }
 
-// findGroups finds groups by their tag, so also those of pools that are not in the file any more.
+// findGroups finds groups by their tag, and so also those of pools that are not in the file any more.
 func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 	client := ec2.NewFromConfig(at.aws)
 	made, err := groups(ctx, client, filter("tag:"+awsconf.TagMadeBy, awsconf.MadeBySetup))
@@ -91,7 +91,8 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 			case "InvalidGroup.NotFound":
 				return nil
 			case "DependencyViolation":
-				return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w", aws.ToString(g.GroupId), err)
+				return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w",
+					aws.ToString(g.GroupId), err)
 			}
 			return err
 		}})
@@ -112,19 +113,19 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 	return nil
 }
 
-// names are what setup would make for the pools in a place; in all places if it is nil.
+// names are the names that setup uses for the pools in a place; in all places if at is nil.
 func (s *site) names(at *place, owns func(*config.Pool) bool) []string {
 	var out []string
 	for _, pl := range s.pools() {
 		if where := s.placeOf(pl.Cloud); where != nil && (at == nil || where == at) && owns(pl) {
-			out = append(out, s.cfg.Owned(pl.Name))
+			out = append(out, owned(s.cfg, pl.Name))
 		}
 	}
 	return out
 }
 
-// findProfiles finds instance profiles by the beginning of their name, and asks each whose it
-// is: another deployment's name may begin like ours.
+// findProfiles finds instance profiles by the beginning of their names, and looks at the tags of each, because
+// another deployment's name may begin like ours.
 func (s *site) findProfiles(ctx context.Context, p *plan, client *iam.Client) error {
 	var found []string
 	pages := iam.NewListInstanceProfilesPaginator(client, &iam.ListInstanceProfilesInput{})
@@ -175,7 +176,8 @@ func (s *site) findRoles(ctx context.Context, p *plan, client *iam.Client) error
 			return err
 		}
 		if role != nil {
-			s.judge(p, kindRole, name, iamTags(role.Tags), func(ctx context.Context) error { return removeRole(ctx, client, name) })
+			s.judge(p, kindRole, name, iamTags(role.Tags),
+				func(ctx context.Context) error { return removeRole(ctx, client, name) })
 		}
 	}
 	return nil
@@ -188,7 +190,7 @@ func (s *site) candidates(found []string) []string {
 	return found
 }
 
-// judge plans to remove what is ours, and says of what only has the name that it stays.
+// judge plans to remove a thing if it is ours. If it only has the name of one of ours, the plan says that it stays.
 func (s *site) judge(p *plan, kind, name string, tags map[string]string, do func(context.Context) error) {
 	switch {
 	case awsconf.Ours(tags, s.cfg.Deployment):
@@ -207,7 +209,8 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 			return unlessGone(err)
 		}
 		for _, policy := range page.PolicyNames {
-			if _, err := client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy}); unlessGone(err) != nil {
+			in := &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy}
+			if _, err := client.DeleteRolePolicy(ctx, in); unlessGone(err) != nil {
 				return err
 			}
 		}
@@ -219,7 +222,8 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 			return unlessGone(err)
 		}
 		for _, policy := range page.AttachedPolicies {
-			if _, err := client.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: &name, PolicyArn: policy.PolicyArn}); unlessGone(err) != nil {
+			in := &iam.DetachRolePolicyInput{RoleName: &name, PolicyArn: policy.PolicyArn}
+			if _, err := client.DetachRolePolicy(ctx, in); unlessGone(err) != nil {
 				return err
 			}
 		}
@@ -231,8 +235,8 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 // findQueues looks at the queues of the file's pools. SQS cannot be asked for queues by tag.
 func (s *site) findQueues(ctx context.Context, p *plan) error {
 	for _, pl := range s.pools() {
-		for _, n := range needs(pl) {
-			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, n.name, n.limits)
+		for _, q := range pl.Queues {
+			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
 			if err != nil {
 				return err
 			}
@@ -269,7 +273,7 @@ func (s *site) findBucket(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// idle returns what shows that the deployment lives: a controller, or instances.
+// idle returns an error if the deployment is in use: if a controller runs or instances are there.
 func (s *site) idle(ctx context.Context) error {
 	if s.queues != nil {
 		if err := s.leaseFree(ctx); err != nil {
@@ -297,7 +301,8 @@ func (s *site) idle(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(ids)
-	return fmt.Errorf("nothing was removed: instances of the deployment are there: %s. Stop the controller, end them (aws ec2 terminate-instances --instance-ids %s), wait until they are gone, and run it again",
+	return fmt.Errorf("nothing was removed: instances of the deployment are there: %s. Stop the controller, end them "+
+		"(aws ec2 terminate-instances --instance-ids %s), wait until they are gone, and run it again",
 		strings.Join(slices.Sorted(maps.Values(seen)), ", "), strings.Join(ids, " "))
 }
 

@@ -22,7 +22,8 @@ func TestTeardownFindsPoolsThatAreNotInTheFile(t *testing.T) {
 	cfg := w.config("d", "")
 	delete(cfg.Pools, "fib")
 	out := w.mustTearDown(cfg)
-	wants(t, out, "removed security group cloudmaster-d-fib", "removed instance profile cloudmaster-d-fib", "removed role cloudmaster-d-fib", "removed queue primes-work-d")
+	wants(t, out, "removed security group cloudmaster-d-fib", "removed instance profile cloudmaster-d-fib",
+		"removed role cloudmaster-d-fib", "removed queue primes-work-d")
 	if strings.Contains(out, "fib-work") {
 		t.Errorf("got:\n%s\nwant no queue that the file does not name", out)
 	}
@@ -45,13 +46,16 @@ func TestTeardownRefusesWhileTheDeploymentLives(t *testing.T) {
 	started, err := w.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
 		ImageId: aws.String("ami-12345678"), MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{
-			{Key: aws.String("cloudmaster:deployment"), Value: aws.String("d")}, {Key: aws.String("cloudmaster:pool"), Value: aws.String("gone")},
+			{
+				Key: aws.String("cloudmaster:deployment"), Value: aws.String("d"),
+			}, {Key: aws.String("cloudmaster:pool"), Value: aws.String("gone")},
 		}}},
 	})
 	try(t, err)
 	id := *started.Instances[0].InstanceId
 	out, err = w.teardown(cfg, false)
-	if err == nil || !strings.Contains(err.Error(), "instances of the deployment are there: "+id+" (gone, running)") || strings.Contains(out, "removed") {
+	if err == nil || !strings.Contains(err.Error(), "instances of the deployment are there: "+id+" (gone, running)") ||
+		strings.Contains(out, "removed") {
 		t.Errorf("while instances run: got %v and:\n%s\nwant a refusal that names %s", err, out, id)
 	}
 	_, err = w.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
@@ -65,9 +69,12 @@ func TestTeardownAsksOnce(t *testing.T) {
 	w.mustSetUp(cfg)
 	for _, answer := range []string{"n\n", "y\n"} {
 		var out bytes.Buffer
-		err := awssetup.Teardown(t.Context(), cfg, awssetup.Options{Out: &out, Confirm: awssetup.Ask(strings.NewReader(answer), &out)})
+		err := awssetup.Teardown(t.Context(), cfg, awssetup.Options{
+			Out: &out, Confirm: awssetup.Ask(strings.NewReader(answer), &out),
+		})
 		try(t, err)
-		if got := out.String(); !strings.Contains(got, "Remove these 15 things?") || strings.Contains(got, "removed ") != (answer == "y\n") {
+		if got := out.String(); !strings.Contains(got, "Remove these 15 things?") ||
+			strings.Contains(got, "removed ") != (answer == "y\n") {
 			t.Errorf("answer %q: got:\n%s", answer, got)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"cloudmaster/internal/awsconf"
+	"cloudmaster/services/controller/internal/app"
 	"cloudmaster/services/controller/internal/awssetup"
 	"cloudmaster/services/controller/internal/config"
 )
@@ -34,7 +35,7 @@ pools:
   primes: {policy: job, image: p, cloud: aws, visibility_timeout: 2m}
   fib: {policy: resource, image: f, cloud: aws, service_port: 20808, client_cidrs: [10.0.0.0/8, "fd00::/8"]%s}
 `, deployment, endpoint, fib)
-	cfg, err := config.Parse("c.yaml", []byte(text))
+	cfg, err := config.Parse("c.yaml", []byte(text), app.Kinds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,6 +172,9 @@ func (w *world) denying(action string, on *atomic.Bool) (endpoint string) {
 
 // denials are how services of these versions deny.
 var denials = map[string]string{
-	"2010-05-08": `<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`,                 // IAM
-	"2016-11-15": `<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>`, // EC2
+	// IAM.
+	"2010-05-08": `<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`,
+	// EC2.
+	"2016-11-15": `<Response><Errors>` +
+		`<Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>`,
 }

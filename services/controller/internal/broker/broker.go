@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strconv"
 	"time"
@@ -79,18 +78,14 @@ func serverOptions(o Options) (*server.Options, error) {
 	if o.StoreDir == "" {
 		return nil, errors.New("broker: the store directory is not set; name one in store_dir")
 	}
-	host, portName, err := net.SplitHostPort(o.Listen)
+	host, port, err := hostPort(o.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("broker: listen address %q: %w; write HOST:PORT", o.Listen, err)
-	}
-	port, err := strconv.ParseUint(portName, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("broker: listen address %q: port %q is not a number from 0 to 65535", o.Listen, portName)
+		return nil, fmt.Errorf("broker: %w", err)
 	}
 	opts := &server.Options{
 		ServerName:             namePrefix + strconv.Itoa(os.Getpid()),
 		Host:                   host,
-		Port:                   int(port),
+		Port:                   port,
 		NoSigs:                 true, // signals are the controller's
 		MaxPayload:             MaxPayload,
 		JetStream:              true,

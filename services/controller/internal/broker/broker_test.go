@@ -48,7 +48,9 @@ func runChild(dir string) {
 
 func start(t *testing.T, dir string) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(t.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: dir, Log: slog.New(slog.DiscardHandler)})
+	b, err := broker.Start(t.Context(), broker.Options{
+		Listen: "127.0.0.1:0", StoreDir: dir, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatalf("start: %v", err)
 	}
@@ -240,8 +242,10 @@ func TestPortTaken(t *testing.T) {
 	t.Cleanup(func() { _ = other.Close() })
 	cmd, address := child(t, t.TempDir())
 	for name, tc := range map[string]struct{ address, by string }{
-		"by another controller": {strings.TrimPrefix(address, "nats://"), "another controller, process " + strconv.Itoa(cmd.Process.Pid)},
-		"by something silent":   {other.Addr().String(), "another program"},
+		"by another controller": {
+			strings.TrimPrefix(address, "nats://"), "another controller, process " + strconv.Itoa(cmd.Process.Pid),
+		},
+		"by something silent": {other.Addr().String(), "another program"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -263,14 +267,20 @@ func TestBadOptions(t *testing.T) {
 		opts broker.Options
 		want string
 	}{
-		"no store":                      {broker.Options{Listen: "127.0.0.1:0"}, "store directory is not set"},
-		"a file":                        {broker.Options{StoreDir: file}, "choose another"},
-		"under a file":                  {broker.Options{StoreDir: filepath.Join(file, "x")}, file},
-		"no port":                       {broker.Options{Listen: "localhost", StoreDir: "x"}, "write HOST:PORT"},
-		"a wrong port":                  {broker.Options{Listen: "localhost:nats", StoreDir: "x"}, "from 0 to 65535"},
-		"a lock that cannot be opened":  {broker.Options{Listen: "127.0.0.1:0", StoreDir: dirWith(t, "lock/")}, "is not writable"},
-		"a store that cannot be opened": {broker.Options{Listen: "127.0.0.1:0", StoreDir: dirWith(t, "jetstream")}, "broker: start: "},
-		"not an address":                {broker.Options{Listen: "192.0.2.1:4222", StoreDir: t.TempDir()}, "choose another listen address"},
+		"no store":     {broker.Options{Listen: "127.0.0.1:0"}, "store directory is not set"},
+		"a file":       {broker.Options{StoreDir: file}, "choose another"},
+		"under a file": {broker.Options{StoreDir: filepath.Join(file, "x")}, file},
+		"no port":      {broker.Options{Listen: "localhost", StoreDir: "x"}, "write HOST:PORT"},
+		"a wrong port": {broker.Options{Listen: "localhost:nats", StoreDir: "x"}, "from 0 to 65535"},
+		"a lock that cannot be opened": {
+			broker.Options{Listen: "127.0.0.1:0", StoreDir: dirWith(t, "lock/")}, "is not writable",
+		},
+		"a store that cannot be opened": {
+			broker.Options{Listen: "127.0.0.1:0", StoreDir: dirWith(t, "jetstream")}, "broker: start: ",
+		},
+		"not an address": {
+			broker.Options{Listen: "192.0.2.1:4222", StoreDir: t.TempDir()}, "choose another listen address",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -335,7 +345,8 @@ func TestCancelledStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	dir := t.TempDir()
-	if b, err := broker.Start(ctx, broker.Options{Listen: "127.0.0.1:0", StoreDir: dir}); !errors.Is(err, context.Canceled) {
+	if b, err := broker.Start(ctx, broker.Options{Listen: "127.0.0.1:0", StoreDir: dir}); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("got %v, error %v, want %v", b, err, context.Canceled)
 	}
 	start(t, dir)

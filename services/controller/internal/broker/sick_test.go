@@ -19,10 +19,12 @@ func TestRunTellsThatTheStoreFails(t *testing.T) {
 	if err := b.Run(ctx); err != nil {
 		t.Errorf("got %v from an ordinary warning, want none", err)
 	}
-	l.Errorf("JetStream failed to store a msg on stream '%s > %s': write /x/1.blk: no space left on device", "$G", "status")
+	l.Errorf("JetStream failed to store a msg on stream '%s > %s': write /x/1.blk: no space left on device", "$G",
+		"status")
 	l.Warnf("JetStream failed to store a msg: %s", "critical write error") // nobody reads yet: it must not block
 	err := b.Run(t.Context())
-	if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "no space left") || !strings.Contains(err.Error(), "start the controller again") {
+	if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "no space left") ||
+		!strings.Contains(err.Error(), "start the controller again") {
 		t.Errorf("got %v, want ErrStore with reason and next step", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -16,59 +17,78 @@ const onAWS = `deployment: demo
 backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566
 clouds:
   aws: {type: ec2, instance_type: t3.small, subnets: [subnet-1, subnet-2], market: spot, client_cidrs: [10.0.0.0/8]}
-  far: {type: ec2, region: us-east-1, endpoint: "http://far:1", audit_instance_interval: 2m, image_owners: [amazon, self]}
+  far: {type: ec2, region: us-east-1, endpoint: "http://far:1", audit_instance_interval: 2m, image_owners: [aws, self]}
 pools:
   a: {image: x, cloud: aws}
-  b: {image: x, cloud: aws, instance_type: t3.large, subnets: [subnet-3], security_groups: [sg-1], instance_profile: p, key_name: k, market: on-demand, client_cidrs: [0.0.0.0/0]}
+  b: {image: x, cloud: aws, instance_type: t3.large, subnets: [subnet-3], security_groups: [sg-1], instance_profile: p,
+    key_name: k, market: on-demand, client_cidrs: [0.0.0.0/0]}
   c: {image: x, cloud: far}
 `
 
 func TestEC2(t *testing.T) {
 	t.Parallel()
-	cfg, err := config.Parse("c.yaml", []byte(onAWS))
+	cfg, err := parse(onAWS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]ec2cloud.Launch{
-		"a": {
-			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Spot: true,
-			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-a",
+	want := map[pool.Name]*ec2cloud.Machine{
+		"a": {}, "c": {},
+		"b": {
+			InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"}, InstanceProfile: "p",
+			KeyName: "k", Market: "on-demand", ClientCIDRs: []string{"0.0.0.0/0"},
 		},
-		"b": {InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"}, InstanceProfile: "p", KeyName: "k"},
-		"c": {InstanceType: "t3.micro", SecurityGroups: []string{"cloudmaster-demo-c"}, InstanceProfile: "cloudmaster-demo-c"},
 	}
-	clients := map[string][]string{"a": {"10.0.0.0/8"}, "b": {"0.0.0.0/0"}, "c": nil}
 	for name, p := range cfg.Pools {
-		if diff := cmp.Diff(want[name], cfg.Launch(&p)); diff != "" {
+		if diff := cmp.Diff(want[name], machine(t, &p)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if diff := cmp.Diff(clients[name], cfg.Clients(&p)); diff != "" {
-			t.Errorf("clients of %s (-want +got):\n%s", name, diff)
+	}
+	for name, want := range map[pool.CloudName]*ec2cloud.Settings{
+		"aws": {ImageOwners: []string{"self"}, Machine: ec2cloud.Machine{
+			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Market: "spot",
+			ClientCIDRs: []string{"10.0.0.0/8"},
+		}},
+		"far": {
+			Region: "us-east-1", Endpoint: "http://far:1", ImageOwners: []string{"aws", "self"},
+			Machine: ec2cloud.Machine{InstanceType: "t3.micro", Market: "on-demand"},
+		},
+	} {
+		if diff := cmp.Diff(want, cfg.Clouds[name].Settings); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	for cloud, want := range map[string][2]string{"aws": {"eu-west-1", "http://localhost:4566"}, "far": {"us-east-1", "http://far:1"}} {
-		if region, endpoint := cfg.Reach(cloud); region != want[0] || endpoint != want[1] {
-			t.Errorf("%s: got %s %s, want %v", cloud, region, endpoint, want)
-		}
+	if aws, far := cfg.Clouds["aws"].AuditInterval, cfg.Clouds["far"].AuditInterval; aws != time.Minute ||
+		far != 2*time.Minute {
+		t.Errorf("audit intervals: got %s and %s, want 1m and 2m", aws, far)
 	}
-	if got := cfg.Clouds["aws"].AuditInterval; got != time.Minute {
-		t.Errorf("audit interval: got %s, want 1m", got)
+}
+
+// machine is what a pool on EC2 says of its instances.
+func machine(t *testing.T, p *config.Pool) *ec2cloud.Machine {
+	t.Helper()
+	m, ok := p.OnCloud.(*ec2cloud.Machine)
+	if !ok {
+		t.Fatalf("pool %s: got %T", p.Name, p.OnCloud)
 	}
-	if got := cfg.Clouds["far"]; got.AuditInterval != 2*time.Minute || len(got.ImageOwners) != 2 {
-		t.Errorf("got %+v", got)
-	}
+	return m
 }
 
 // TestListsOfPoolsAreTheirOwn: one pool's list leaves the defaults, and so the others', alone.
 func TestListsOfPoolsAreTheirOwn(t *testing.T) {
 	t.Parallel()
-	doc := strings.Replace(onAWS, "pools:\n", "defaults: {subnets: [subnet-7, subnet-8], client_cidrs: [10.1.0.0/16]}\npools:\n", 1)
-	cfg, err := config.Parse("c.yaml", []byte(doc))
+	doc := strings.Replace(onAWS, "pools:\n",
+		"defaults: {subnets: [subnet-7, subnet-8], client_cidrs: [10.1.0.0/16]}\npools:\n", 1)
+	cfg, err := parse(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"a": "[subnet-7 subnet-8] [10.1.0.0/16]", "b": "[subnet-3] [0.0.0.0/0]", "c": "[subnet-7 subnet-8] [10.1.0.0/16]"} {
-		if got := fmt.Sprint(cfg.Pools[name].Subnets, cfg.Pools[name].ClientCIDRs); got != want {
+	for name, want := range map[string]string{
+		"a": "[subnet-7 subnet-8] [10.1.0.0/16]", "b": "[subnet-3] [0.0.0.0/0]",
+		"c": "[subnet-7 subnet-8] [10.1.0.0/16]",
+	} {
+		p := cfg.Pools[pool.Name(name)]
+		m := machine(t, &p)
+		if got := fmt.Sprint(m.Subnets, m.ClientCIDRs); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
@@ -77,37 +97,78 @@ func TestListsOfPoolsAreTheirOwn(t *testing.T) {
 func TestEC2Environment(t *testing.T) {
 	t.Setenv("CLOUDMASTER_CLOUDS_AWS_SUBNETS", "subnet-7,subnet-8")
 	t.Setenv("CLOUDMASTER_POOLS_A_INSTANCE_TYPE", "m1.tiny")
-	cfg, err := config.Parse("c.yaml", []byte(onAWS))
+	cfg, err := parse(onAWS)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["a"]
-	if got := cfg.Launch(&p); got.InstanceType != "m1.tiny" || strings.Join(got.Subnets, " ") != "subnet-7 subnet-8" {
-		t.Errorf("got %+v", got)
+	cloud, ok := cfg.Clouds["aws"].Settings.(*ec2cloud.Settings)
+	if got := machine(t, &p); !ok || got.InstanceType != "m1.tiny" ||
+		strings.Join(cloud.Subnets, " ") != "subnet-7 subnet-8" {
+		t.Errorf("got %+v on %+v", got, cloud)
 	}
 }
 
 func TestEC2Complaints(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct{ old, new, want string }{
-		"embedded":               {"backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566", "backend: embedded", "c.yaml:2: backend: instances on EC2 cannot reach the embedded broker"},
-		"no region to tell":      {"backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566", "backend: aws://", `c.yaml:2: backend: "aws://" names no region, and instances are told this address`},
-		"region":                 {"region: us-east-1", "region: moon", `c.yaml:5: clouds.far: "moon" is not an AWS region`},
-		"endpoint":               {`endpoint: "http://far:1"`, "endpoint: far", `c.yaml:5: clouds.far: endpoint "far" is not a URL`},
-		"subnet":                 {"subnet-3", "net-3", `c.yaml:8: pools.b: subnet "net-3": want an id`},
-		"subnet of the cloud":    {"subnet-1", "net-1", `c.yaml:4: clouds.aws: subnet "net-1": want an id`},
-		"no region, another way": {"backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566", "backend: aws:///?bucket=abc", "names no region"},
-		"no region for workers":  {"deployment: demo", "deployment: demo\nworker_backend: aws://", `c.yaml:2: worker_backend: "aws://" names no region`},
-		"bucket":                 {"deployment: demo", "deployment: this-is-a-deployment-of-32-chars", "c.yaml:1: deployment: is too long: its bucket would be called cloudmaster-this-is-a-deployment-of-32-chars-123456789012-eu-west-1"},
-		"visibility":             {"market: on-demand", "visibility_timeout: 13h", "c.yaml:8: pools.b: visibility timeout is 13h0m0s, SQS has 0 to 12h0m0s"},
-		"market":                 {"market: spot", "market: flea", `clouds.aws.market: "flea" is not on-demand or spot`},
-		"clients":                {"[0.0.0.0/0]", "[10.0.0.1/8]", `pools.b.client_cidrs: "10.0.0.1/8" is not a block of addresses`},
-		"key of processes":       {"region: us-east-1", "bin_dir: x", "clouds.far.bin_dir: unknown key"},
-		"key of EC2":             {"type: ec2, instance_type", "type: process, instance_type", "clouds.aws.instance_type: unknown key"},
-		"pool of processes":      {"type: ec2, instance_type: t3.small, subnets: [subnet-1, subnet-2], market: spot, client_cidrs: [10.0.0.0/8]", "type: process", "pools.b.instance_type: is only for pools on a cloud of type ec2"},
-		"type":                   {"type: ec2, region", "type: mainframe, region", `"mainframe" is not a type of cloud: there are process and ec2`},
-		"not a list":             {"subnets: [subnet-3]", "subnets: {a: b}", "pools.b.subnets: map[a:b] is not a list of words"},
-		"name too long for IAM":  {"  c: {image", "  a-name-that-is-rather-long-but-ok: {image: x, cloud: far}\n  c: {image", ""},
+		"embedded": {
+			"backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566", "backend: embedded",
+			"c.yaml:2: backend: instances on other machines cannot reach the embedded broker",
+		},
+		"no region to tell": {
+			"backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566", "backend: aws://",
+			`c.yaml:2: backend: "aws://" names no region, and instances are told this address`,
+		},
+		"region": {
+			"region: us-east-1", "region: moon", `c.yaml:5: clouds.far.region: "moon" is not an AWS region`,
+		},
+		"endpoint": {
+			`endpoint: "http://far:1"`, "endpoint: far", `c.yaml:5: clouds.far: endpoint "far" is not a URL`,
+		},
+		"subnet":              {"subnet-3", "net-3", `c.yaml:8: pools.b: subnet "net-3": want an id`},
+		"subnet of the cloud": {"subnet-1", "net-1", `c.yaml:4: clouds.aws: subnet "net-1": want an id`},
+		"no region, another way": {
+			"backend: aws://eu-west-1?endpoint=http%3A%2F%2Flocalhost%3A4566", "backend: aws:///?bucket=abc",
+			"names no region",
+		},
+		"no region for workers": {
+			"deployment: demo", "deployment: demo\nworker_backend: aws://",
+			`c.yaml:2: worker_backend: "aws://" names no region`,
+		},
+		"bucket": {
+			"deployment: demo", "deployment: this-is-a-deployment-of-32-chars",
+			"c.yaml:1: deployment: is too long: its bucket would be called " +
+				"cloudmaster-this-is-a-deployment-of-32-chars-123456789012-eu-west-1",
+		},
+		"visibility": {
+			"market: on-demand", "visibility_timeout: 13h",
+			"c.yaml:8: pools.b: visibility timeout is 13h0m0s, SQS has 0 to 12h0m0s",
+		},
+		"market": {"market: spot", "market: flea", `clouds.aws.market: "flea" is not on-demand or spot`},
+		"clients": {
+			"[0.0.0.0/0]", "[10.0.0.1/8]", `pools.b.client_cidrs: "10.0.0.1/8" is not a block of addresses`,
+		},
+		"key of processes": {
+			"region: us-east-1", "bin_dir: x", "clouds.far.bin_dir: is only for clouds of type process",
+		},
+		"key of EC2": {
+			"type: ec2, instance_type", "type: process, instance_type",
+			"clouds.aws.instance_type: is only for clouds of type ec2",
+		},
+		"pool of processes": {
+			"type: ec2, instance_type: t3.small, subnets: [subnet-1, subnet-2], market: spot, client_cidrs: [10.0.0.0/8]",
+			"type: process", "pools.b.instance_type: is only for pools on a cloud of type ec2",
+		},
+		"type": {
+			"type: ec2, region", "type: mainframe, region", `"mainframe" is not a type of cloud: there are process, ec2`,
+		},
+		"not a list": {
+			"subnets: [subnet-3]", "subnets: {a: b}", "pools.b.subnets: map[a:b] is not a list of words",
+		},
+		"name too long for IAM": {
+			"  c: {image", "  a-name-that-is-rather-long-but-ok: {image: x, cloud: far}\n  c: {image", "",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +181,7 @@ func TestEC2Complaints(t *testing.T) {
 				doc = strings.Replace(doc, "deployment: demo", "deployment: another-quite-long-name-for-one", 1)
 				c.want = "instance_profile: is missing, and the default, cloudmaster-another-quite-long-name-for-one-a-name-that"
 			}
-			_, err := config.Parse("c.yaml", []byte(doc))
+			_, err := parse(doc)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got\n%v\nwant it to say\n%s", err, c.want)
 			}

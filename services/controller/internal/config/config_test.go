@@ -1,13 +1,20 @@
 package config_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"cloudmaster/internal/cloud/processcloud"
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/app"
+	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -26,55 +33,77 @@ func programs(t *testing.T, names ...string) string {
 // sample is a configuration whose image exists.
 func sample(t *testing.T, pool string) string {
 	t.Helper()
-	return "deployment: demo\nclouds:\n  local: {bin_dir: " + programs(t, "worker") + "}\npools:\n  primes: {image: worker, cloud: local, " + pool + "}\n"
+	return "deployment: demo\nclouds:\n  local: {bin_dir: " + programs(t, "worker") +
+		"}\npools:\n  primes: {image: worker, cloud: local, " + pool + "}\n"
+}
+
+// parse reads a document with the controller's own kinds.
+func parse(doc string, set ...string) (*config.Config, error) {
+	return config.Parse("c.yaml", []byte(doc), app.Kinds(), set...)
 }
 
 func TestDefaults(t *testing.T) {
 	t.Parallel()
-	cfg, err := config.Parse("c.yaml", []byte(sample(t, "policy: job")))
+	cfg, err := parse(sample(t, "policy: job"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
+	kind := p.Policy.Kind.Name
+	p.Policy.Kind = policy.Kind{} // it has functions
 	want := config.Pool{
-		Name: "primes", Policy: "job", Image: "worker", Cloud: "local", OnRemove: "leave",
-		Maximum: 2, StartLimit: 1, StopLimit: 1, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
-		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
-		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
-		StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1,
-		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
-		WorkQueue: "primes-work-demo", StatusQueue: "primes-status-demo",
-		VisibilityTimeout: 30 * time.Second, MaxDeliveries: 5, StatusParser: "std",
-		StatusInterval: time.Minute, ReportInterval: time.Minute, ActiveSetType: "none", ActiveSetInterval: time.Minute,
+		Name: "primes", Image: "worker", Cloud: "local", OnRemove: "leave",
+		Policy: config.Policy{Settings: &policy.JobSettings{StartThreshold: 2, IdleThreshold: 1}},
+		Limits: pool.Limits{
+			Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
+		},
+		Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5},
+		Times: config.Times{
+			PolicyInterval: time.Minute, PollInterval: 5 * time.Second, StatusInterval: time.Minute,
+			ReportInterval: time.Minute, ActiveSetInterval: time.Minute,
+		},
+		Queues: []config.Queue{
+			{"work", "work_queue_name", "primes-work-demo", queue.Limits{Visibility: 30 * time.Second, Deliveries: 5}},
+			{"status", "status_queue_name", "primes-status-demo", queue.Limits{Deliveries: 1000, Retention: 96 * time.Hour}},
+		},
+		StatusParser: "std", ActiveSet: "none",
 	}
-	if !equal(p, want) {
-		t.Errorf("got  %+v\nwant %+v", p, want)
+	if diff := cmp.Diff(want, p); diff != "" || kind != "job" {
+		t.Errorf("policy %s (-want +got):\n%s", kind, diff)
 	}
-	if cfg.Backend != config.Embedded || cfg.Broker.Listen != "127.0.0.1:4222" || cfg.Clouds["local"].Type != config.ProcessCloud {
-		t.Errorf("got backend %q, broker %+v, clouds %+v", cfg.Backend, cfg.Broker, cfg.Clouds)
+	set := broker.Settings{Listen: "127.0.0.1:4222", StoreDir: "var/jetstream"}
+	if cfg.Backend.Address != "embedded" || cmp.Diff(&set, cfg.Backend.Settings) != "" {
+		t.Errorf("got backend %q with %+v", cfg.Backend.Address, cfg.Backend.Settings)
 	}
-}
-
-// equal compares all but the settings, which are not comparable.
-func equal(a, b config.Pool) bool {
-	as, bs := a.Settings, b.Settings
-	a.Settings, b.Settings = nil, nil
-	return len(as) == len(bs) && fmt.Sprint(a) == fmt.Sprint(b)
+	local := cfg.Clouds["local"]
+	processes := &processcloud.Settings{Host: "127.0.0.1", StateDir: "var/instances", Grace: 30 * time.Second}
+	if got, ok := local.Settings.(*processcloud.Settings); ok {
+		processes.BinDir = got.BinDir
+	}
+	if diff := cmp.Diff(processes, local.Settings); diff != "" || local.Kind.Name != "process" ||
+		local.AuditInterval != 2*time.Second {
+		t.Errorf("got cloud of type %s listed every %s (-want +got):\n%s", local.Kind.Name, local.AuditInterval, diff)
+	}
+	if len(cfg.Reports) != 1 || cfg.Reports[0].Kind.Name != "console" || cfg.LogLevel != "info" {
+		t.Errorf("got reports %v at level %s", cfg.Reports, cfg.LogLevel)
+	}
 }
 
 func TestDefaultsSectionAndPool(t *testing.T) {
 	t.Parallel()
-	doc := sample(t, "start_limit: 7, settings: {max_n: 5}") + "defaults: {policy_interval: 5s, start_limit: 3, stop_limit: 4, active_set_type: s3}\n"
-	cfg, err := config.Parse("c.yaml", []byte(doc))
+	doc := sample(t, "start_limit: 7, settings: {max_n: 5}") +
+		"defaults: {policy_interval: 5s, start_limit: 3, stop_limit: 4, active_set_type: s3}\n"
+	cfg, err := parse(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
-	if p.PolicyInterval != 5*time.Second || p.StartLimit != 7 || p.StopLimit != 4 {
-		t.Errorf("got interval %s, limits %d and %d, want 5s, 7 and 4", p.PolicyInterval, p.StartLimit, p.StopLimit)
+	if p.Times.PolicyInterval != 5*time.Second || p.Limits.StartLimit != 7 || p.Limits.StopLimit != 4 {
+		t.Errorf("got interval %s, limits %d and %d, want 5s, 7 and 4", p.Times.PolicyInterval, p.Limits.StartLimit,
+			p.Limits.StopLimit)
 	}
-	if p.ActiveSetType != config.ActiveSetBlob {
-		t.Errorf("got active set type %q, want the new name of s3", p.ActiveSetType)
+	if p.ActiveSet != config.ActiveSetBlob {
+		t.Errorf("got active set type %q, want the new name of s3", p.ActiveSet)
 	}
 	if p.Settings["max_n"] != 5 {
 		t.Errorf("got settings %v", p.Settings)
@@ -85,23 +114,33 @@ func TestDefaultsSectionAndPool(t *testing.T) {
 func TestLeaseTTL(t *testing.T) {
 	t.Parallel()
 	for backend, want := range map[string]time.Duration{
-		config.Embedded: 15 * time.Second, "nats://a:4222": 15 * time.Second,
+		"embedded": 15 * time.Second, "nats://a:4222": 15 * time.Second,
 		"aws://eu-west-1": 3 * time.Minute, "aws://eu-west-1?bucket=aws": 3 * time.Minute,
 	} {
-		if got := (&config.Config{Backend: backend}).LeaseTTL(); got != want {
+		cfg, err := parse(sample(t, "") + "backend: " + backend + "\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Backend.Kind.LeaseTTL; got != want {
 			t.Errorf("%s: got %s, want %s", backend, got, want)
 		}
 	}
 }
 
+// named returns the name of a pool's queue.
+func named(p config.Pool, use config.Use) string {
+	q, _ := p.Queue(use)
+	return q.Name
+}
+
 func TestNoDeploymentNoSuffix(t *testing.T) {
 	t.Parallel()
-	cfg, err := config.Parse("c.yaml", []byte(strings.Replace(sample(t, "work_queue_name: jobs"), "demo", `""`, 1)))
+	cfg, err := parse(strings.Replace(sample(t, "work_queue_name: jobs"), "demo", `""`, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := cfg.Pools["primes"]; p.WorkQueue != "jobs" || p.StatusQueue != "primes-status" {
-		t.Errorf("got queues %q and %q", p.WorkQueue, p.StatusQueue)
+	if p := cfg.Pools["primes"]; named(p, config.Work) != "jobs" || named(p, config.Status) != "primes-status" {
+		t.Errorf("got queues %+v", p.Queues)
 	}
 }
 
@@ -113,19 +152,20 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("CLOUDMASTER_BROKER_LISTEN", "127.0.0.1:1")
 	t.Setenv("CLOUDMASTER_REPORT", "console,log")
 	t.Setenv("CLOUDMASTER_POOLS_PRIMES_SETTINGS", "{max_n: 5}")
-	cfg, err := config.Parse("c.yaml", []byte(sample(t, "start_limit: 2")))
+	cfg, err := parse(sample(t, "start_limit: 2"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := cfg.Pools["primes"]
-	if p.StartLimit != 9 || p.StopLimit != 8 || p.PolicyInterval != 90*time.Second || p.WorkQueue != "primes-work-prod" {
-		t.Errorf("got limits %d and %d, interval %s, queue %s", p.StartLimit, p.StopLimit, p.PolicyInterval, p.WorkQueue)
+	if p.Limits.StartLimit != 9 || p.Limits.StopLimit != 8 || p.Times.PolicyInterval != 90*time.Second ||
+		named(p, config.Work) != "primes-work-prod" {
+		t.Errorf("got %+v", p)
 	}
 	if p.Settings["max_n"] != 5 {
 		t.Errorf("got settings %v, want max_n 5", p.Settings)
 	}
-	if cfg.Broker.Listen != "127.0.0.1:1" || len(cfg.Report) != 2 {
-		t.Errorf("got broker %+v, report %v", cfg.Broker, cfg.Report)
+	if set, ok := cfg.Backend.Settings.(*broker.Settings); !ok || set.Listen != "127.0.0.1:1" || len(cfg.Reports) != 2 {
+		t.Errorf("got backend %+v, reports %v", cfg.Backend, cfg.Reports)
 	}
 }
 
@@ -134,8 +174,9 @@ func TestDeadLettersTaken(t *testing.T) {
 	t.Parallel()
 	doc := strings.Replace(sample(t, "work_queue_name: x"), "deployment: demo", "deployment: dead", 1) +
 		"  two: {image: worker, cloud: local, work_queue_name: x-dead}\n"
-	_, err := config.Parse("c.yaml", []byte(doc))
-	if err == nil || !strings.Contains(err.Error(), "x-dead-dead is already for the dead letters of the work queue of primes") {
+	_, err := parse(doc)
+	if err == nil || !strings.Contains(err.Error(),
+		"x-dead-dead is already for the dead letters of the work queue of primes") {
 		t.Errorf("got %v, want the dead letters' name refused", err)
 	}
 }
@@ -143,18 +184,20 @@ func TestDeadLettersTaken(t *testing.T) {
 func TestSettingsTooLarge(t *testing.T) {
 	t.Parallel()
 	doc := sample(t, "settings: {a: "+strings.Repeat("x", 17<<10)+"}")
-	if _, err := config.Parse("c.yaml", []byte(doc)); err == nil || !strings.Contains(err.Error(), "pools.primes.settings: ") {
+	if _, err := parse(doc); err == nil || !strings.Contains(err.Error(), "pools.primes.settings: ") {
 		t.Errorf("got %v, want the settings refused", err)
 	}
 }
 
 func TestSet(t *testing.T) {
 	t.Setenv("CLOUDMASTER_POOLS_PRIMES_START_LIMIT", "9")
-	cfg, err := config.Parse("c.yaml", []byte(sample(t, "stop_limit: 2")), "pools.primes.start_limit=4", "deployment=prod", "pools.primes.settings={a: 1}")
+	cfg, err := parse(sample(t, "stop_limit: 2"), "pools.primes.start_limit=4", "deployment=prod",
+		"pools.primes.settings={a: 1}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := cfg.Pools["primes"]; p.StartLimit != 4 || p.StopLimit != 2 || p.WorkQueue != "primes-work-prod" || p.Settings["a"] != 1 {
+	if p := cfg.Pools["primes"]; p.Limits.StartLimit != 4 || p.Limits.StopLimit != 2 ||
+		named(p, config.Work) != "primes-work-prod" || p.Settings["a"] != 1 {
 		t.Errorf("got %+v", p)
 	}
 	for set, want := range map[string]string{
@@ -163,7 +206,7 @@ func TestSet(t *testing.T) {
 		"pools.fib.start_limit=1":    "--set pools.fib.start_limit: unknown key",
 		"pools.primes.start_limit=x": "pools.primes.start_limit: x is not a whole number",
 	} {
-		if _, err := config.Parse("c.yaml", []byte(sample(t, "")), set); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parse(sample(t, ""), set); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: got %v, want %s", set, err, want)
 		}
 	}
@@ -175,48 +218,106 @@ func TestComplaints(t *testing.T) {
 		pool, rest string
 		want       []string
 	}{
-		"unknown key":             {pool: "polcy: job", want: []string{"c.yaml:5: pools.primes.polcy: unknown key, did you mean policy?"}},
-		"unknown top key":         {rest: "colour: red", want: []string{"c.yaml:6: colour: unknown key; known here are "}},
-		"image under defaults":    {rest: "defaults: {image: x}", want: []string{"defaults.image: unknown key"}},
-		"key twice":               {rest: "backend: embedded\nbackend: embedded", want: []string{"backend"}},
-		"no such policy":          {pool: "policy: psychic", want: []string{`pools.primes.policy: there is no policy "psychic": there are fixed, job, resource`}},
-		"minimum above maximum":   {pool: "minimum_number_of_instances: 5", want: []string{"pools.primes: minimum_number_of_instances is 5, more than maximum_number_of_instances, 2"}},
-		"negative limits":         {pool: "start_limit: -1, stop_limit: -2", want: []string{"start_limit is -1", "stop_limit is -2"}},
-		"bare duration":           {pool: "policy_interval: 5", want: []string{"c.yaml:5: pools.primes.policy_interval: 5 is not a duration, as 5s or 10m"}},
-		"poll interval too short": {pool: "poll_interval: 500ms", want: []string{"c.yaml:5: pools.primes.poll_interval: 500ms is less than 1s"}},
-		"bad number":              {pool: "start_limit: many", want: []string{"pools.primes.start_limit: many is not a whole number"}},
-		"bad float":               {pool: "policy: resource, target_upper_load: .nan", want: []string{"target_upper_load is NaN"}},
-		"loads crossed":           {pool: "policy: resource, target_upper_load: 0.2", want: []string{"target_lower_load is 0.25, not below target_upper_load, 0.2"}},
-		"thresholds":              {pool: "policy: job, start_threshold: 0, idle_threshold: 0", want: []string{"start_threshold is 0, the least is 1", "idle_threshold is 0, the least is 1"}},
-		"no such cloud":           {pool: "cloud: moon", want: []string{`there is no cloud "moon": there are local`}},
-		"cloud type":              {rest: "", pool: "x: 1", want: []string{"pools.primes.x: unknown key"}},
-		"parser":                  {pool: "status_parser: morse", want: []string{`there is no parser "morse": there are lifeguard, std`}},
-		"active set type":         {pool: "active_set_type: fax", want: []string{`"fax" is not none or blob`}},
-		"watchdog too short":      {pool: "watchdog_interval: 1m", want: []string{"1m0s is less than twice status_interval, 1m0s"}},
-		"breaker ratio":           {pool: "breaker_ratio: 2", want: []string{"2 is not above 0 and at most 1"}},
-		"backend":                 {rest: "backend: carrier-pigeon", want: []string{`"carrier-pigeon" is neither embedded nor an address`}},
-		"region":                  {rest: "backend: aws://moon", want: []string{`"aws://moon" is neither embedded nor an address as aws://eu-west-1: "moon" is not an AWS region`}},
-		"credentials for AWS":     {rest: "backend: aws://key:secret@eu-west-1", want: []string{"credentials come from the environment"}},
-		"worker's region":         {rest: "worker_backend: aws://eu-west-1?buket=x", want: []string{`unknown option "buket"`}},
-		"report":                  {rest: "report: telegram", want: []string{`"telegram" is not one of console, log`}},
-		"log level":               {rest: "log_level: loud", want: []string{`"loud" is not debug, info, warn or error`}},
-		"queue taken":             {pool: "work_queue_name: q, status_queue_name: q", want: []string{"pools.primes.status_queue_name: q-demo is already the work queue of primes"}},
-		"backend of another kind": {rest: "backend: ftp://a:1", want: []string{`"ftp://a:1" is neither embedded nor an address`}},
-		"worker backend":          {rest: "worker_backend: '???'", want: []string{`worker_backend: "???" is not an address`}},
-		"credentials":             {rest: "backend: nats://u:geheim@a:4222", want: []string{"worker_backend: instances would be told the credentials"}},
-		"listen addresses":        {rest: "ops_listen: x\nbroker: {listen: 'a:99999', store_dir: ''}", want: []string{`ops_listen: "x" is not HOST:PORT`, `broker.listen: "a:99999" is not`, "broker.store_dir: is empty"}},
-		"every kind at once": {
-			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, start_limit: many", rest: "bakend: x",
-			want: []string{"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number", "no policy", "more than maximum", "no program"},
+		"unknown key": {
+			pool: "polcy: job", want: []string{"c.yaml:5: pools.primes.polcy: unknown key, did you mean policy?"},
 		},
-		"on_remove":         {pool: "on_remove: kill", want: []string{`"kill" is not leave or drain`}},
+		"unknown top key":      {rest: "colour: red", want: []string{"c.yaml:6: colour: unknown key; known here are "}},
+		"image under defaults": {rest: "defaults: {image: x}", want: []string{"defaults.image: unknown key"}},
+		"key twice":            {rest: "backend: embedded\nbackend: embedded", want: []string{"backend"}},
+		"no such policy": {
+			pool: "policy: psychic",
+			want: []string{`pools.primes.policy: there is no policy "psychic": there are fixed, job, resource`},
+		},
+		"minimum above maximum": {
+			pool: "minimum_number_of_instances: 5",
+			want: []string{"pools.primes: minimum_number_of_instances is 5, more than maximum_number_of_instances, 2"},
+		},
+		"negative limits": {
+			pool: "start_limit: -1, stop_limit: -2", want: []string{"start_limit is -1", "stop_limit is -2"},
+		},
+		"bare duration": {
+			pool: "policy_interval: 5",
+			want: []string{"c.yaml:5: pools.primes.policy_interval: 5 is not a duration, as 5s or 10m"},
+		},
+		"poll interval too short": {
+			pool: "poll_interval: 500ms", want: []string{"c.yaml:5: pools.primes.poll_interval: 500ms is less than 1s"},
+		},
+		"bad number": {
+			pool: "start_limit: many", want: []string{"pools.primes.start_limit: many is not a whole number"},
+		},
+		"bad float": {
+			pool: "policy: resource, target_upper_load: .nan", want: []string{"target_upper_load is NaN"},
+		},
+		"loads crossed": {
+			pool: "policy: resource, target_upper_load: 0.2",
+			want: []string{"target_lower_load is 0.25, not below target_upper_load, 0.2"},
+		},
+		"thresholds": {
+			pool: "policy: job, start_threshold: 0, idle_threshold: 0",
+			want: []string{"start_threshold is 0, the least is 1", "idle_threshold is 0, the least is 1"},
+		},
+		"no such cloud": {pool: "cloud: moon", want: []string{`there is no cloud "moon": there are local`}},
+		"cloud type":    {rest: "", pool: "x: 1", want: []string{"pools.primes.x: unknown key"}},
+		"parser": {
+			pool: "status_parser: morse", want: []string{`there is no parser "morse": there are lifeguard, std`},
+		},
+		"active set type": {pool: "active_set_type: fax", want: []string{`"fax" is not none or blob`}},
+		"watchdog too short": {
+			pool: "watchdog_interval: 1m", want: []string{"1m0s is less than twice status_interval, 1m0s"},
+		},
+		"breaker ratio": {pool: "breaker_ratio: 2", want: []string{"2 is not above 0 and at most 1"}},
+		"backend": {
+			rest: "backend: carrier-pigeon", want: []string{`"carrier-pigeon" is neither embedded nor an address`},
+		},
+		"region": {
+			rest: "backend: aws://moon",
+			want: []string{`"aws://moon" is not an address as aws://eu-west-1: "moon" is not an AWS region`},
+		},
+		"credentials for AWS": {
+			rest: "backend: aws://key:secret@eu-west-1", want: []string{"credentials come from the environment"},
+		},
+		"worker's region": {
+			rest: "worker_backend: aws://eu-west-1?buket=x", want: []string{`unknown option "buket"`},
+		},
+		"report":    {rest: "report: telegram", want: []string{`"telegram" is not one of console, log`}},
+		"log level": {rest: "log_level: loud", want: []string{`"loud" is not debug, info, warn or error`}},
+		"queue taken": {
+			pool: "work_queue_name: q, status_queue_name: q",
+			want: []string{"pools.primes.status_queue_name: q-demo is already the work queue of primes"},
+		},
+		"backend of another kind": {
+			rest: "backend: ftp://a:1", want: []string{`"ftp://a:1" is neither embedded nor an address`},
+		},
+		"worker backend": {rest: "worker_backend: '???'", want: []string{`worker_backend: "???" is not an address`}},
+		"credentials": {
+			rest: "backend: nats://u:geheim@a:4222", want: []string{"worker_backend: instances would be told the credentials"},
+		},
+		"listen addresses": {
+			rest: "ops_listen: x\nbroker: {listen: 'a:99999', store_dir: ''}",
+			want: []string{`ops_listen: "x" is not HOST:PORT`, `broker.listen: "a:99999" is not`, "broker.store_dir: is empty"},
+		},
+		"every kind at once": {
+			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, start_limit: " +
+				"many",
+			rest: "bakend: x",
+			want: []string{
+				"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number", "no policy",
+				"more than maximum", "no program",
+			},
+		},
 		"breaker ratio NaN": {pool: "breaker_ratio: .nan", want: []string{"NaN is not above 0"}},
 		"a fraction":        {pool: "maximum_number_of_instances: 2.7", want: []string{"2.7 is not a whole number"}},
 		"true":              {pool: "maximum_number_of_instances: true", want: []string{"true is not a whole number"}},
 		"nothing":           {pool: "maximum_number_of_instances: ''", want: []string{" is not a whole number"}},
-		"too large":         {pool: "maximum_number_of_instances: 99999999999999999999", want: []string{"is not a whole number"}},
+		"too large": {
+			pool: "maximum_number_of_instances: 99999999999999999999", want: []string{"is not a whole number"},
+		},
 		"image with a path": {pool: "image: ../worker", want: []string{"is not the name of a program in bin_dir"}},
 		"two documents":     {rest: "---\na: b", want: []string{"second document"}},
+		"both addresses": {
+			rest: "backend: aws://moon\nworker_backend: nats://",
+			want: []string{`backend: "aws://moon" is not an address`, `worker_backend: "nats://" is not an address`},
+		},
 		"several at once": {
 			pool: "policy: psychic, start_limit: -1", rest: "log_level: loud",
 			want: []string{"there is no policy", "start_limit is -1", `"loud"`},
@@ -232,7 +333,7 @@ func TestComplaints(t *testing.T) {
 			if strings.Contains(c.pool, "cloud:") {
 				doc = strings.Replace(doc, "cloud: local, ", "", 1)
 			}
-			_, err := config.Parse("c.yaml", []byte(doc+c.rest+"\n"))
+			_, err := parse(doc + c.rest + "\n")
 			if err == nil {
 				t.Fatalf("%s: no complaint", doc+c.rest)
 			}
@@ -248,16 +349,20 @@ func TestComplaints(t *testing.T) {
 func TestMissingImage(t *testing.T) {
 	t.Parallel()
 	doc := strings.Replace(sample(t, "policy: job"), "image: worker", "image: ghost", 1)
-	_, err := config.Parse("c.yaml", []byte(doc))
-	if err == nil || !strings.Contains(err.Error(), "c.yaml:5: pools.primes.image: there is no program ") || !strings.Contains(err.Error(), "make build") {
+	_, err := parse(doc)
+	if err == nil || !strings.Contains(err.Error(), "c.yaml:5: pools.primes.image: there is no program ") ||
+		!strings.Contains(err.Error(), "make build") {
 		t.Errorf("got %v, want the missing program with the next step", err)
 	}
 }
 
 func TestNotAConfiguration(t *testing.T) {
 	t.Parallel()
-	for _, doc := range []string{"", "5", "- a", "\x00", "a: [", "pools: 5", "pools: {primes: 5}", "pools: {Primes: {image: worker}}", "clouds: 7", "defaults: x"} {
-		if cfg, err := config.Parse("c.yaml", []byte(doc)); err == nil {
+	for _, doc := range []string{
+		"", "5", "- a", "\x00", "a: [", "pools: 5", "pools: {primes: 5}",
+		"pools: {Primes: {image: worker}}", "clouds: 7", "defaults: x",
+	} {
+		if cfg, err := parse(doc); err == nil {
 			t.Errorf("%q: got %+v, want an error", doc, cfg)
 		}
 	}
@@ -265,7 +370,8 @@ func TestNotAConfiguration(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	t.Parallel()
-	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml")); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), app.Kinds()); err == nil ||
+		!strings.Contains(err.Error(), "none.yaml") {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 }
@@ -278,7 +384,7 @@ func TestShipped(t *testing.T) {
 	}
 	t.Setenv("CLOUDMASTER_CLOUDS_LOCAL_BIN_DIR", programs(t, "primes-worker", "fib-server"))
 	for _, file := range files {
-		if _, err := config.Load(file); err != nil {
+		if _, err := config.Load(file, app.Kinds()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -289,7 +395,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("pools: {p: {policy_interval: 5, start_limit: x}}\ndefaults: {a: b}"))
 	f.Add([]byte("broker: {listen: 1}\nclouds: {l: {type: [1]}}"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		cfg, err := config.Parse("c.yaml", doc)
+		cfg, err := parse(string(doc))
 		if err == nil && len(cfg.Pools) == 0 {
 			t.Errorf("%q: accepted without a pool", doc)
 		}

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,17 +25,13 @@ func parseDocument(file string, raw []byte) (*document, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: there is a second document behind the first: %w", file, cmp.Or(err, errors.New("only one is read")))
+		return nil, fmt.Errorf("%s: there is a second document behind the first: %w",
+			file, cmp.Or(err, errors.New("only one is read")))
 	}
 	if len(n.Content) == 0 || n.Content[0].Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s: the configuration is not a YAML mapping of keys to values", file)
 	}
 	return &document{file: file, root: n.Content[0]}, nil
-}
-
-// problem is one complaint: "demo.yaml:7: pools.primes.image: …".
-func (d *document) problem(path []string, format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %s: %s", d.file, d.line(path), strings.Join(path, "."), fmt.Sprintf(format, args...))
 }
 
 // line returns the line of the longest beginning of the path that is in the file.
@@ -83,71 +76,7 @@ func keysIn(n *yaml.Node) []string {
 	return keys
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
-
-// durationHook takes "5s", and refuses a bare number, which has no unit.
-func durationHook(_, to reflect.Type, value any) (any, error) {
-	if to != durationType {
-		return value, nil
-	}
-	if text, ok := value.(string); ok {
-		return time.ParseDuration(text)
-	}
-	if value == 0 {
-		return time.Duration(0), nil
-	}
-	return nil, fmt.Errorf("%v has no unit", value)
-}
-
-// numberHook takes numbers, and words that are numbers as the environment has them.
-// The decoder itself would cut off fractions and overflow silently.
-func numberHook(_, to reflect.Type, value any) (any, error) {
-	switch text, isText := value.(string); {
-	case to.Kind() == reflect.Int && isText:
-		return strconv.Atoi(text)
-	case to.Kind() == reflect.Int && reflect.TypeOf(value).Kind() != reflect.Int:
-		return nil, fmt.Errorf("%v is not a whole number", value)
-	case to.Kind() == reflect.Float64 && isText:
-		return strconv.ParseFloat(text, 64)
-	}
-	return value, nil
-}
-
-// checkKeys complains about every key that means nothing, and every section that is none.
-func (d *document) checkKeys() error {
-	top := append(keysOf[Config](), "broker", keyClouds, keyPools, keyDefaults)
-	errs := []error{d.checkSection(d.root, nil, top)}
-	section := func(keys []string, path ...string) {
-		n := d.find(path)
-		if n == nil || n.Tag == "!!null" {
-			return
-		}
-		errs = append(errs, d.checkSection(n, path, keys))
-	}
-	section(keysOf[Broker](), "broker")
-	section(without(keysOf[Pool](), "image", "cloud"), keyDefaults)
-	for _, name := range d.names(keyClouds) {
-		section(d.cloudKeys(name), keyClouds, name)
-	}
-	for _, name := range d.names(keyPools) {
-		section(keysOf[Pool](), keyPools, name)
-	}
-	return errors.Join(errs...)
-}
-
-// cloudKeys are those that a cloud of the type that the file names may have.
-func (d *document) cloudKeys(name string) []string {
-	kind := d.find([]string{keyClouds, name, keyType})
-	foreign := keysOf[EC2]()
-	if kind != nil && kind.Value == EC2Cloud {
-		foreign = keysOf[Process]()
-	}
-	return without(keysOf[Cloud](), foreign...)
-}
-
-func without(keys []string, drop ...string) []string {
-	return slices.DeleteFunc(keys, func(k string) bool { return slices.Contains(drop, k) })
-}
+func isMapping(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 
 // find returns what is at a path; nil if the file has nothing there.
 func (d *document) find(path []string) *yaml.Node {
@@ -159,25 +88,6 @@ func (d *document) find(path []string) *yaml.Node {
 		}
 	}
 	return n
-}
-
-func (d *document) checkSection(n *yaml.Node, path, known []string) error {
-	if n.Kind != yaml.MappingNode {
-		return d.problem(path, "is not a mapping of keys to values")
-	}
-	var errs []error
-	seen := make(map[string]bool)
-	for _, key := range keysIn(n) {
-		here := append(slices.Clone(path), key)
-		switch {
-		case seen[key]:
-			errs = append(errs, d.problem(here, "stands here twice"))
-		case !slices.Contains(known, key):
-			errs = append(errs, d.problem(here, "unknown key%s", suggestion(key, known)))
-		}
-		seen[key] = true
-	}
-	return errors.Join(errs...)
 }
 
 // suggestion names the known key that was most likely meant.

@@ -1,0 +1,25 @@
+package app
+
+import (
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/awsbackend"
+	"cloudmaster/internal/backend/natsbackend"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/internal/cloud/processcloud"
+	"cloudmaster/internal/policy"
+	"cloudmaster/services/controller/internal/broker"
+	"cloudmaster/services/controller/internal/config"
+	"cloudmaster/services/controller/internal/report"
+)
+
+// Kinds are the policies, clouds, backends and reports that this controller has. A new one gets its line here.
+// The first of each is the default.
+func Kinds() config.Kinds {
+	return config.Kinds{
+		Policies: policy.Kinds(),
+		Clouds:   []cloud.Kind{processcloud.Kind(), ec2cloud.Kind()},
+		Backends: []backend.Kind{broker.Kind(), natsbackend.Kind(), awsbackend.Kind()},
+		Sinks:    report.Kinds(),
+	}
+}

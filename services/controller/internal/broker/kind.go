@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"cloudmaster/internal/backend"
+	"cloudmaster/internal/backend/natsbackend"
+	"cloudmaster/internal/kind"
+)
+
+// Embedded is the address of the backend that the controller runs itself.
+const Embedded = "embedded"
+
+// Settings are the keys of the embedded backend.
+type Settings struct {
+	Listen   string `key:"listen"    help:"HOST:PORT for clients; port 0 takes a free one"`
+	StoreDir string `key:"store_dir" help:"directory of its queues and objects"`
+}
+
+// Validate implements kind.Settings.
+func (s *Settings) Validate() error {
+	var errs []error
+	if _, _, err := hostPort(s.Listen); err != nil {
+		errs = append(errs, fmt.Errorf("listen: %q is not HOST:PORT", s.Listen))
+	}
+	if s.StoreDir == "" {
+		errs = append(errs, errors.New("store_dir: is empty: name a directory"))
+	}
+	return errors.Join(errs...)
+}
+
+// hostPort splits an address to listen on.
+func hostPort(listen string) (host string, port int, err error) {
+	host, name, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen address %q: %w; write HOST:PORT", listen, err)
+	}
+	n, err := strconv.ParseUint(name, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen address %q: port %q is not a number from 0 to 65535", listen, name)
+	}
+	return host, int(n), nil
+}
+
+var errRemote = errors.New("instances on other machines cannot reach the embedded broker: " +
+	"use another backend, as aws://REGION, or name in worker_backend where they reach it")
+
+// Kind describes the embedded backend to the configuration.
+func Kind() backend.Kind {
+	return backend.Kind{
+		Name: Embedded, Help: "a broker inside the controller, which needs no installation",
+		Section:  "broker",
+		Settings: func() kind.Settings { return &Settings{Listen: defaultListen, StoreDir: "var/jetstream"} },
+		LeaseTTL: 15 * time.Second, Watches: true,
+		CheckRemote: func(string) error { return errRemote },
+		Open:        openKind,
+	}
+}
+
+// openKind starts a broker and connects to it.
+func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Options) (backend.Opened, error) {
+	set, ok := s.(*Settings)
+	if !ok {
+		return backend.Opened{}, fmt.Errorf("the %s backend has no settings of type %T", Embedded, s)
+	}
+	b, err := Start(ctx, Options{Listen: set.Listen, StoreDir: set.StoreDir, Log: opts.Log})
+	if err != nil {
+		return backend.Opened{}, err
+	}
+	client, err := backend.Open(ctx, b.URL(), backend.Openers{"nats": natsbackend.Open}, opts)
+	if err != nil {
+		return backend.Opened{}, errors.Join(err, b.Close())
+	}
+	return backend.Opened{Backend: own{client, b}, Address: b.URL(), Run: b.Run}, nil
+}
+
+// own is a connection to a broker that ends with it.
+type own struct {
+	backend.Backend
+
+	broker *Broker
+}
+
+// Close ends the connection, then the broker.
+func (o own) Close() error { return errors.Join(o.Backend.Close(), o.broker.Close()) }

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// set puts a value into a field, or says what it should have been.
+func set(field reflect.Value, value any) error {
+	t := field.Type()
+	if text, ok := value.(string); ok && structured(t) { // from the environment or the command line
+		var doc any
+		if yaml.Unmarshal([]byte(text), &doc) == nil {
+			value = doc
+		}
+	}
+	fresh := reflect.New(t) // a list of defaults must not be written into
+	if t.Kind() == reflect.Map && field.Len() > 0 {
+		fresh.Elem().Set(reflect.MakeMap(t))
+		for key, v := range field.Seq2() {
+			fresh.Elem().SetMapIndex(key, v)
+		}
+	}
+	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: fresh.Interface(), TagName: "key", ErrorUnused: true,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(durationHook, numberHook, mapstructure.StringToSliceHookFunc(",")),
+	})
+	if err != nil {
+		return fmt.Errorf("decode %s: %w", t, err)
+	}
+	if err := dec.Decode(value); err != nil {
+		return notA(t, err)
+	}
+	field.Set(fresh.Elem())
+	return nil
+}
+
+// structured reports whether values are written as YAML where there is only text.
+func structured(t reflect.Type) bool {
+	return t.Kind() == reflect.Map || t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.String
+}
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+// durationHook takes "5s", and refuses a bare number, which has no unit.
+func durationHook(_, to reflect.Type, value any) (any, error) {
+	if to != durationType {
+		return value, nil
+	}
+	if text, ok := value.(string); ok {
+		return time.ParseDuration(text)
+	}
+	if value == 0 {
+		return time.Duration(0), nil
+	}
+	return nil, fmt.Errorf("%v has no unit", value)
+}
+
+// numberHook takes numbers, and words that are numbers as the environment has them.
+// The decoder itself would cut off fractions and overflow silently.
+func numberHook(_, to reflect.Type, value any) (any, error) {
+	switch text, isText := value.(string); {
+	case to.Kind() == reflect.Int && isText:
+		return strconv.Atoi(text)
+	case to.Kind() == reflect.Int && reflect.TypeOf(value).Kind() != reflect.Int:
+		return nil, fmt.Errorf("%v is not a whole number", value)
+	case to.Kind() == reflect.Float64 && isText:
+		return strconv.ParseFloat(text, 64)
+	case to.Kind() == reflect.Bool && isText:
+		return strconv.ParseBool(text)
+	}
+	return value, nil
+}
+
+func mapKeys(m map[string]any) iter.Seq[string] { return maps.Keys(m) }
+
+func mapValues(m map[string][]string) [][]string { return slices.Collect(maps.Values(m)) }
