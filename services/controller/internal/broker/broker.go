@@ -153,6 +153,19 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 }
 
+// settle waits until no request is being served. A stream that is created while the server shuts down would be left
+// open: nobody would close its files.
+func (b *Broker) settle() {
+	const look, atMost = 5 * time.Millisecond, 2 * time.Second
+	ticks := time.NewTicker(look)
+	defer ticks.Stop()
+	for deadline := time.Now().Add(atMost); time.Now().Before(deadline); <-ticks.C {
+		if state, err := b.srv.Jsz(nil); err != nil || state.API.Inflight == 0 {
+			return
+		}
+	}
+}
+
 // Close stops the server, writes what it holds, and gives the store directory free. It
 // takes at most about 10 s. Calling it twice is fine.
 func (b *Broker) Close() error {
@@ -160,6 +173,7 @@ func (b *Broker) Close() error {
 		stopped := make(chan struct{})
 		go func() {
 			defer close(stopped)
+			b.settle()
 			b.srv.Shutdown()
 			b.srv.WaitForShutdown()
 		}()
