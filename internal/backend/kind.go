@@ -38,6 +38,10 @@ type Kind struct {
 	// CheckQueue returns what the broker cannot do of a queue's limits; nil if it can do all.
 	CheckQueue func(queue.Limits) error
 
+	// Client returns the address at which other programs on this machine reach a backend that the controller runs
+	// itself. Address and settings are valid. Nil: at the address that is configured.
+	Client func(address string, settings kind.Settings) (string, error)
+
 	// Open connects to the backend, or starts it. Address and settings are valid.
 	Open func(ctx context.Context, address string, settings kind.Settings, opts Options) (Opened, error)
 }

@@ -8,6 +8,7 @@
 package kind
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -76,11 +77,17 @@ func Field(s any, name string) reflect.Value {
 	return reflect.Value{}
 }
 
-// Text writes all settings, a line each, as "key: value". Equal settings have equal texts.
+// Text writes all settings, a line each, as "key: value". Equal settings have equal texts, also where they
+// hold pointers.
 func Text(s any) string {
 	var out strings.Builder
 	for _, name := range Names(s) {
-		fmt.Fprintf(&out, "%s: %#v\n", name, Field(s, name).Interface())
+		value := Field(s, name).Interface()
+		text, err := json.Marshal(value)
+		if err != nil { // numbers that JSON does not have
+			text = fmt.Appendf(nil, "%#v", value)
+		}
+		fmt.Fprintf(&out, "%s: %s\n", name, text)
 	}
 	return out.String()
 }

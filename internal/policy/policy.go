@@ -31,6 +31,12 @@ type Limiter interface {
 	Limits(now time.Time, configured pool.Limits) pool.Limits
 }
 
+// Checker is a policy that does not go with all limits.
+type Checker interface {
+	// Check returns all that stands against the configured limits of the pool, joined. Each error begins with its key.
+	Check(configured pool.Limits) error
+}
+
 // Timer is a policy whose answer can change although nothing happens.
 type Timer interface {
 	// Next returns when to ask again at the latest, given how the pool is after the last
@@ -186,6 +192,15 @@ type Judge struct {
 	Policy   Policy
 	Watchdog Watchdog
 	Limits   pool.Limits // as configured
+}
+
+// Check returns all that is wrong with the limits: in themselves, and for the policy.
+func (j Judge) Check() error {
+	err := j.Limits.Validate()
+	if c, ok := j.Policy.(Checker); ok {
+		err = errors.Join(err, c.Check(j.Limits))
+	}
+	return err
 }
 
 // LimitsAt returns the limits in force at a time.

@@ -58,8 +58,27 @@ func Kind() backend.Kind {
 		Settings: func() kind.Settings { return &Settings{Listen: defaultListen, StoreDir: "var/jetstream"} },
 		LeaseTTL: 15 * time.Second, Watches: true,
 		CheckRemote: func(string) error { return errRemote },
-		Open:        openKind,
+		Client:      client, Open: openKind,
 	}
+}
+
+// client returns where programs on this machine reach the broker of a controller with these settings.
+func client(_ string, s kind.Settings) (string, error) {
+	set, ok := s.(*Settings)
+	if !ok {
+		return "", fmt.Errorf("the %s backend has no settings of type %T", Embedded, s)
+	}
+	host, port, err := hostPort(set.Listen)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("broker: %w", err)
+	case port == 0:
+		return "", errors.New("broker: listen has port 0, which is another one at each start: name a port")
+	}
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "nats://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
 // openKind starts a broker and connects to it.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/kind"
@@ -22,6 +24,22 @@ func (k *Kinds) cloud(name string) (cloud.Kind, bool) {
 
 func (k *Kinds) backend(address string) (backend.Kind, bool) {
 	return find(k.Backends, func(b *backend.Kind) bool { return b.Takes(address) })
+}
+
+// Connect returns the address at which a program beside the controller reaches the backend, and what opens it.
+func (k *Kinds) Connect(b *Backend) (string, backend.Kind, error) {
+	address := b.Address
+	if b.Kind.Client != nil {
+		var err error
+		if address, err = b.Kind.Client(address, b.Settings); err != nil {
+			return "", backend.Kind{}, err
+		}
+	}
+	opens, known := k.backend(address)
+	if !known {
+		return "", backend.Kind{}, fmt.Errorf("%s", k.notABackend(backend.Redacted(address)))
+	}
+	return address, opens, nil
 }
 
 func (k *Kinds) sink(name string) (report.SinkKind, bool) {

@@ -70,7 +70,7 @@ func moreKinds() config.Kinds {
 			return over{base, w}, nil
 		},
 	}, policy.Kind{
-		Name: "manual", Help: "as told", Settings: none, Traits: policy.Traits{Orders: "manual_queue_name"},
+		Name: "switchboard", Help: "as told", Settings: none, Traits: policy.Traits{Orders: "switchboard_queue_name"},
 		New: func(kind.Settings, policy.Policy) (policy.Policy, error) { return policy.Fixed{}, nil },
 	})
 	kinds.Sinks = append(kinds.Sinks, report.SinkKind{
@@ -111,7 +111,7 @@ func TestPolicyOverAnother(t *testing.T) {
 func TestTraitsOfBoth(t *testing.T) {
 	t.Parallel()
 	for base, want := range map[string]policy.Traits{
-		"resource": {TakesRequests: true, Drains: true}, "manual": {Orders: "manual_queue_name"}, "fixed": {},
+		"resource": {TakesRequests: true, Drains: true}, "switchboard": {Orders: "switchboard_queue_name"}, "fixed": {},
 	} {
 		cfg, err := parseMore(sample(t, "policy: calendar, base: "+base))
 		if err != nil {
@@ -132,7 +132,7 @@ func TestTraitsOfBoth(t *testing.T) {
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	for pool, want := range map[string]string{
-		"policy: manual": "primes-manual-demo", "policy: manual, manual_queue_name: up": "up-demo",
+		"policy: switchboard": "primes-switchboard-demo", "policy: switchboard, switchboard_queue_name: up": "up-demo",
 	} {
 		cfg, err := parseMore(sample(t, pool))
 		if err != nil {
@@ -142,9 +142,9 @@ func TestOrders(t *testing.T) {
 			t.Errorf("%s: got queue %s, want %s", pool, got, want)
 		}
 	}
-	_, err := parseMore(sample(t, "policy: manual, manual_queue_name: primes-work"))
+	_, err := parseMore(sample(t, "policy: switchboard, switchboard_queue_name: primes-work"))
 	if err == nil || !strings.Contains(err.Error(),
-		"pools.primes.manual_queue_name: primes-work-demo is already the work queue of primes") {
+		"pools.primes.switchboard_queue_name: primes-work-demo is already the work queue of primes") {
 		t.Errorf("got %v, want the name refused", err)
 	}
 }
@@ -206,18 +206,18 @@ func TestComplaintsOfKinds(t *testing.T) {
 			"policy: job, base: fixed", "", "pools.primes.base: is only for pools with policy calendar",
 		},
 		"queue of orders": {
-			"policy: job, manual_queue_name: x", "", "pools.primes.manual_queue_name: is only for pools with policy manual",
+			"policy: job, switchboard_queue_name: x", "", "pools.primes.switchboard_queue_name: is only for pools with policy switchboard",
 		},
 		"key of a cloud": {
 			"policy: job, subnets: [subnet-1]", "", "pools.primes.subnets: is only for pools on a cloud of type ec2",
 		},
 		"no such base": {
 			"policy: calendar, base: psychic", "",
-			`pools.primes.base: there is no policy "psychic": there are fixed, job, resource, manual`,
+			`pools.primes.base: there is no policy "psychic": there are fixed, job, resource, switchboard`,
 		},
 		"base that changes": {
 			"policy: calendar, base: calendar", "",
-			`pools.primes.base: there is no policy "calendar": there are fixed, job, resource, manual`,
+			`pools.primes.base: there is no policy "calendar": there are fixed, job, resource, switchboard`,
 		},
 		"settings of the policy": {"policy: calendar, strict: true", "", "c.yaml:5: pools.primes.windows: is missing"},
 		"settings of the base": {
@@ -231,7 +231,7 @@ func TestComplaintsOfKinds(t *testing.T) {
 		"unknown key in a list": {"policy: calendar, windows: [{day: mon}]", "", "invalid keys: day"},
 		"a word":                {"image: [a]", "", "pools.primes.image: [a] is not a word"},
 		"queue name": {
-			"policy: manual, manual_queue_name: [a]", "", "pools.primes.manual_queue_name: [a] is not a word",
+			"policy: switchboard, switchboard_queue_name: [a]", "", "pools.primes.switchboard_queue_name: [a] is not a word",
 		},
 		"policy under defaults": {"", "defaults: {policy: psychic}", `pools.primes.policy: there is no policy "psychic"`},
 		"value under defaults": {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
+	"cloudmaster/internal/policy"
 )
 
 // name is what deployments, pools and clouds may be called: it becomes part of
@@ -138,11 +140,11 @@ func (r *reader) validatePool(c *Config, p *Pool) {
 	if !name.MatchString(string(p.Name)) {
 		r.complain(here, "%q is %s", p.Name, nameRule)
 	}
+	judge, err := policy.Judge{Limits: p.Limits}, error(nil)
 	if p.Policy.known() {
-		_, err := p.Judge()
-		r.complainEach(here, err)
+		judge, err = p.Judge()
 	}
-	r.complainEach(here, p.Limits.Validate())
+	r.complainEach(here, errors.Join(err, judge.Check()))
 	r.validatePlace(c, p)
 	if p.OnRemove != Drain && p.OnRemove != Leave {
 		r.complain(at("on_remove"), "%q is not %s or %s", p.OnRemove, Drain, Leave)
