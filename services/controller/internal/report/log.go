@@ -59,6 +59,8 @@ type written struct {
 	err      string // the newest error
 	failures int    // passes in a row that had failed when the newest record came
 	waits    string // the launch that is waited for
+	limits   pool.Limits
+	seen     bool // limits are those of the newest record
 }
 
 // NewDiary returns a sink that writes to log.
@@ -98,9 +100,18 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active", r.Breaker.Active)
 	}
 	if r.Blind == "" {
+		d.limits(ctx, log, r, w)
 		d.decision(ctx, log, r, w)
 	}
 	d.failure(ctx, log, r, w)
+}
+
+// limits logs that other limits are in force, because the time has come or the configuration has changed.
+func (d *Diary) limits(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	if l := r.Seen.Limits; w.seen && (l.Minimum != w.limits.Minimum || l.Maximum != w.limits.Maximum) {
+		log.InfoContext(ctx, "other limits are in force", "minimum", l.Minimum, "maximum", l.Maximum)
+	}
+	w.seen, w.limits = true, r.Seen.Limits
 }
 
 // decision logs a decision that differs from the last one, and each ending with its cause.
@@ -108,7 +119,7 @@ func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record
 	if r.Words != w.words { // else it is nothing new, or what failed in the last pass
 		w.words = r.Words
 		level := slog.LevelDebug
-		if !r.Decision.Empty() {
+		if !r.Decision.Empty() || len(r.Seen.Orders) > 0 { // who has ordered something wants to know what became of it
 			level = slog.LevelInfo
 		}
 		log.LogAttrs(ctx, level, "decision", slog.String("decision", r.Words), slog.Any("asked", r.Decision.Asked),

@@ -161,6 +161,27 @@ func TestDiarySaysWhatLastsOnce(t *testing.T) {
 	}
 }
 
+// TestDiarySaysLimitsAndOrders: what the time or an operator has changed is said, once, although nothing is to be done.
+func TestDiarySaysLimitsAndOrders(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	d := report.NewDiary(slog.New(slog.NewTextHandler(&out, nil)))
+	for _, least := range []int{1, 1, 4, 4} {
+		d.Pass(t.Context(), &record.Record{Pool: "p", Words: "nothing", Seen: pool.Snapshot{
+			Limits: pool.Limits{Minimum: least, Maximum: 9},
+		}})
+	}
+	if got := strings.Count(out.String(), "other limits are in force"); got != 1 || strings.Contains(out.String(), "decision") {
+		t.Errorf("got %s, want one change of limits and no decision", out.String())
+	}
+	d.Pass(t.Context(), &record.Record{Pool: "p", Words: "nothing: ordered 4", Seen: pool.Snapshot{
+		Limits: pool.Limits{Minimum: 4, Maximum: 9}, Orders: []pool.Order{{ID: "1", N: 4}},
+	}})
+	if !strings.Contains(out.String(), "nothing: ordered 4") {
+		t.Errorf("got %s, want what became of the order", out.String())
+	}
+}
+
 func TestNames(t *testing.T) {
 	t.Parallel()
 	if got := report.What(99).String(); got != "invalid" {
