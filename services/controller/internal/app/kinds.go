@@ -8,6 +8,7 @@ import (
 	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/internal/policy"
+	"cloudmaster/internal/policy/manual"
 	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/report"
@@ -17,7 +18,7 @@ import (
 // The first of each is the default.
 func Kinds() config.Kinds {
 	return config.Kinds{
-		Policies: policy.Kinds(),
+		Policies: append(policy.Kinds(), manual.Kind()),
 		Clouds:   []cloud.Kind{processcloud.Kind(), ec2cloud.Kind()},
 		Backends: []backend.Kind{broker.Kind(), natsbackend.Kind(), awsbackend.Kind()},
 		Sinks:    report.Kinds(),
