@@ -227,9 +227,20 @@ func TestComplaintsOfKinds(t *testing.T) {
 		"not true": {
 			"policy: calendar, strict: perhaps", "", "pools.primes.strict: perhaps is not true or false",
 		},
-		"not a list":            {"policy: calendar, windows: 5", "", "pools.primes.windows: 5 is not understood"},
-		"unknown key in a list": {"policy: calendar, windows: [{day: mon}]", "", "invalid keys: day"},
-		"a word":                {"image: [a]", "", "pools.primes.image: [a] is not a word"},
+		"not a list": {"policy: calendar, windows: 5", "", "pools.primes.windows: 5 is not a list of mappings"},
+		"unknown key in a list": {
+			"policy: calendar, windows: [{}, {day: mon}]", "",
+			"pools.primes.windows: number 2: day: unknown key, did you mean days?",
+		},
+		"wrong value in a list": {
+			"policy: calendar, windows: [{minimum: many}]", "",
+			"pools.primes.windows: number 1: minimum: many is not a whole number",
+		},
+		"no mapping in a list": {
+			"policy: calendar, windows: [mon]", "",
+			"pools.primes.windows: number 1 is mon, and not a mapping of keys to values",
+		},
+		"a word": {"image: [a]", "", "pools.primes.image: [a] is not a word"},
 		"queue name": {
 			"policy: switchboard, switchboard_queue_name: [a]", "", "pools.primes.switchboard_queue_name: [a] is not a word",
 		},

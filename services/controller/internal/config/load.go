@@ -36,7 +36,7 @@ func Parse(file string, raw []byte, kinds Kinds, set ...string) (*Config, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{doc: doc, from: from, kinds: kinds, said: make(map[string]bool)}
+	r := &reader{doc: doc, from: from, kinds: kinds, said: make(map[string]bool), unread: make(map[string]bool)}
 	cfg := r.read()
 	r.validate(cfg)
 	if err := errors.Join(r.complaints(), from.unused()); err != nil {

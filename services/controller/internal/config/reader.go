@@ -19,6 +19,7 @@ type reader struct {
 	kinds    Kinds
 	problems []problem
 	said     map[string]bool
+	unread   map[string]bool // full keys whose values could not be read
 }
 
 // problem is one complaint and where it belongs in the file.
@@ -49,6 +50,9 @@ func (r *reader) complainEach(path []string, err error) {
 		word, _, _ := strings.Cut(text, " ")
 		key, isPlace := strings.CutSuffix(word, ":")
 		at := append(slices.Clone(path), key)
+		if isPlace && r.unread[strings.Join(at, ".")] {
+			continue // its value could not be read, so nothing can be said of it
+		}
 		if isPlace {
 			r.complain(at, "%s", strings.TrimSpace(text[len(word):]))
 			continue
@@ -71,8 +75,16 @@ func (r *reader) complaints() error {
 // Lists replace what is there, mappings are put over it.
 func (r *reader) layer(target any, path ...string) {
 	for key, err := range r.layered(target, path) {
+		here := append(slices.Clone(path), key)
+		r.unread[strings.Join(here, ".")] = true
+		if items, ok := errors.AsType[itemErrors](err); ok {
+			for _, one := range items {
+				r.complain(here, "%v", one)
+			}
+			continue
+		}
 		value, _ := r.value(path, key)
-		r.complain(append(slices.Clone(path), key), "%v is %v", value, err)
+		r.complain(here, "%v is %v", value, err)
 	}
 }
 
@@ -159,7 +171,10 @@ func foreignKeys(out map[string]string, format string, of map[string][]string) {
 }
 
 // notA says what a value should have been.
-func notA(t reflect.Type, err error) error {
+func notA(t reflect.Type) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	switch {
 	case t == durationType:
 		return errors.New("not a duration, as 5s or 10m")
@@ -173,8 +188,6 @@ func notA(t reflect.Type, err error) error {
 		return errors.New("not a mapping of keys to values, as {max_n: 5}")
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		return errors.New("not a list of words")
-	case t.Kind() == reflect.Slice:
-		return fmt.Errorf("not understood: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
 	return errors.New("not a word")
 }

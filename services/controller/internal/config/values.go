@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/go-viper/mapstructure/v2"
 	"go.yaml.in/yaml/v3"
+
+	"cloudmaster/internal/kind"
 )
 
 // set puts a value into a field, or says what it should have been.
@@ -21,6 +24,9 @@ func set(field reflect.Value, value any) error {
 		if yaml.Unmarshal([]byte(text), &doc) == nil {
 			value = doc
 		}
+	}
+	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+		return setItems(field, value)
 	}
 	fresh := reflect.New(t) // a list of defaults must not be written into
 	if t.Kind() == reflect.Map && field.Len() > 0 {
@@ -37,10 +43,51 @@ func set(field reflect.Value, value any) error {
 		return fmt.Errorf("decode %s: %w", t, err)
 	}
 	if err := dec.Decode(value); err != nil {
-		return notA(t, err)
+		return notA(t)
 	}
 	field.Set(fresh.Elem())
 	return nil
+}
+
+// itemErrors say what is wrong with single items of a list.
+type itemErrors []error
+
+// Error implements error.
+func (e itemErrors) Error() string { return errors.Join(e...).Error() }
+
+// setItems puts a list of mappings into a field that is a list of structs, or says what is wrong with each item.
+func setItems(field reflect.Value, value any) error {
+	list, ok := value.([]any)
+	if !ok {
+		return errors.New("not a list of mappings, as [{from: 10:00}]")
+	}
+	fresh := reflect.MakeSlice(field.Type(), len(list), len(list))
+	var wrong itemErrors
+	for i, item := range list {
+		wrong = append(wrong, setItem(fresh.Index(i).Addr().Interface(), i+1, item)...)
+	}
+	if len(wrong) > 0 {
+		return wrong
+	}
+	field.Set(fresh)
+	return nil
+}
+
+// setItem fills one struct of a list. number is for messages.
+func setItem(target any, number int, item any) (wrong itemErrors) {
+	keys, ok := item.(map[string]any)
+	if !ok {
+		return itemErrors{fmt.Errorf("number %d is %v, and not a mapping of keys to values", number, item)}
+	}
+	for _, key := range slices.Sorted(mapKeys(keys)) {
+		field := kind.Field(target, key)
+		if !field.IsValid() {
+			wrong = append(wrong, fmt.Errorf("number %d: %s: unknown key%s", number, key, suggestion(key, kind.Names(target))))
+		} else if err := set(field, keys[key]); err != nil {
+			wrong = append(wrong, fmt.Errorf("number %d: %s: %v is %w", number, key, keys[key], err))
+		}
+	}
+	return wrong
 }
 
 // structured reports whether values are written as YAML where there is only text.
