@@ -9,6 +9,7 @@ import (
 	"cloudmaster/internal/cloud/processcloud"
 	"cloudmaster/internal/policy"
 	"cloudmaster/internal/policy/manual"
+	"cloudmaster/internal/policy/schedule"
 	"cloudmaster/services/controller/internal/broker"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/report"
@@ -18,7 +19,7 @@ import (
 // The first of each is the default.
 func Kinds() config.Kinds {
 	return config.Kinds{
-		Policies: append(policy.Kinds(), manual.Kind()),
+		Policies: append(policy.Kinds(), manual.Kind(), schedule.Kind()),
 		Clouds:   []cloud.Kind{processcloud.Kind(), ec2cloud.Kind()},
 		Backends: []backend.Kind{broker.Kind(), natsbackend.Kind(), awsbackend.Kind()},
 		Sinks:    report.Kinds(),
