@@ -1,0 +1,96 @@
+package loop_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cloudmaster/internal/blob/memblob"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/memqueue"
+	"cloudmaster/services/controller/internal/inventory"
+	"cloudmaster/services/controller/internal/loop"
+	"cloudmaster/services/controller/internal/report"
+	"cloudmaster/services/controller/internal/roster"
+)
+
+// standing is a cloud whose list never changes and that is never asked to do anything.
+type standing struct{ inventory.Listing }
+
+// Latest is the list.
+func (s *standing) Latest() inventory.Listing { return s.Listing }
+
+// Refresh does nothing.
+func (*standing) Refresh() {}
+
+// Launch fails the benchmark.
+func (*standing) Launch(context.Context, cloud.Spec) ([]cloud.Instance, error) { panic("launched") }
+
+// Tag fails the benchmark.
+func (*standing) Tag(context.Context, map[string]string, ...pool.InstanceID) error { panic("tagged") }
+
+// Terminate fails the benchmark.
+func (*standing) Terminate(context.Context, ...pool.InstanceID) error { panic("terminated") }
+
+// stand lists n active instances of the pool, and tells the roster that all are busy.
+func stand(n int, r *roster.Roster, now time.Time) *standing {
+	list := make([]cloud.Instance, n)
+	for i := range list {
+		list[i] = cloud.Instance{
+			ID: pool.InstanceID(fmt.Sprintf("i-%06d", i)), Phase: cloud.Running, Launched: now.Add(-time.Hour), Address: "10.0.0.1",
+			Tags: map[string]string{cloud.TagPool: "p", cloud.TagState: pool.Active.String()},
+		}
+	}
+	r.Observe(list, now, now)
+	r.Listening(now)
+	for i := range list {
+		r.Hear(&message.Status{
+			InstanceID: list[i].ID, State: "active", Activity: message.Busy, Load: 1, Timestamp: now, Sequence: 1,
+		}, now)
+	}
+	return &standing{inventory.Listing{At: now, Instances: map[pool.Name][]cloud.Instance{"p": list}}}
+}
+
+// BenchmarkPass measures a pass in which nothing is to be done, with its metrics and its log: what a pool costs
+// that is as it should be.
+func BenchmarkPass(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			now := time.Now()
+			r := roster.New("mem", roster.Options{})
+			machines := stand(n, r, now)
+			job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, IdleThreshold: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			l := loop.New(loop.Options{
+				Judge: policy.Judge{
+					Policy: job, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
+					Limits: pool.Limits{Maximum: n, StartLimit: 1, StopLimit: 1},
+				},
+				PolicyInterval: time.Minute, ReportInterval: time.Hour,
+			}, loop.Ports{
+				Pool: "p", Cloud: machines, Inventory: machines, Roster: r, Store: memblob.New(),
+				Work: memqueue.New("work", queue.Limits{}), Now: time.Now, Token: func() string { return "token" },
+			})
+			log := slog.New(slog.DiscardHandler)
+			sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
+			b.ReportAllocs()
+			for b.Loop() {
+				rec := l.Step(b.Context(), now)
+				if rec.Err != nil || !rec.Decision.Empty() || len(rec.Instances) != n {
+					b.Fatalf("got %v and %v of %d instances", rec.Err, rec.Words, len(rec.Instances))
+				}
+				sink.Pass(b.Context(), rec)
+			}
+		})
+	}
+}
