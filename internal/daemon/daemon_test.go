@@ -65,6 +65,17 @@ var programs = map[string]program{
 	"parse": func(_ context.Context, args []string, _, _ io.Writer) error {
 		return daemon.Parse(flagSet(new(values)), args, nil)
 	},
+	"reload": func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
+		again := daemon.Hangups(ctx)
+		for fmt.Fprintln(stdout, "started"); ; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-again:
+				fmt.Fprintln(stdout, "read again")
+			}
+		}
+	},
 	"stubborn": func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 		fmt.Fprintln(stdout, "started")
 		<-ctx.Done()
@@ -190,6 +201,21 @@ func TestMainStopsAtASignal(t *testing.T) {
 				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code, want.stderr)
 			}
 		})
+	}
+}
+
+// TestHangups: a program that asked for it is told of SIGHUP each time, and goes on until another signal stops it.
+func TestHangups(t *testing.T) {
+	t.Parallel()
+	c := start(t, "reload")
+	c.wantLine("started")
+	for range 3 {
+		c.signal(syscall.SIGHUP)
+		c.wantLine("read again")
+	}
+	c.signal(syscall.SIGTERM)
+	if state, _ := c.wait(); state.ExitCode() != daemon.ExitOK || c.stderr.Len() > 0 {
+		t.Errorf("got exit code %d and %q, want %d and nothing", state.ExitCode(), c.stderr.String(), daemon.ExitOK)
 	}
 }
 

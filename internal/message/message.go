@@ -1,5 +1,5 @@
-// Package message holds what travels through status queues: the status and log messages that instances send
-// to the controller, and the hints that those who put work on a queue send it.
+// Package message holds what is sent to the controller: the status and log messages of instances, the hints of
+// those who put work on a queue, and the orders of operators.
 //
 // The formats are described in docs/formats.md. What the parsers read may come from anybody: they bound what
 // they read, never panic, and their errors say what is wrong without repeating more of the input than Excerpt does.

@@ -149,8 +149,29 @@ func (c *Controller) reload(ctx context.Context, log *slog.Logger, source Source
 		case err != nil:
 			log.ErrorContext(ctx, "configuration was read again and is refused; what ran goes on unchanged", "error", err)
 		default:
-			log.InfoContext(ctx, "configuration was read again", "added", changes.Added, "changed", changes.Changed,
-				"restarted", changes.Restarted, "removed", changes.Removed, "draining", changes.Draining)
+			log.LogAttrs(ctx, slog.LevelInfo, "configuration was read again", said(&changes)...)
 		}
 	}
+}
+
+// said are the pools that changed, by how they did.
+func said(c *desired.Changes) (attrs []slog.Attr) {
+	for _, one := range []struct {
+		how   string
+		pools []pool.Name
+	}{
+		{"added", c.Added},
+		{"changed", c.Changed},
+		{"restarted", c.Restarted},
+		{"removed", c.Removed},
+		{"draining", c.Draining},
+	} {
+		if len(one.pools) > 0 {
+			attrs = append(attrs, slog.Any(one.how, one.pools))
+		}
+	}
+	if len(attrs) == 0 {
+		attrs = append(attrs, slog.Bool("changed", false))
+	}
+	return attrs
 }

@@ -211,17 +211,21 @@ func TestSecondOnAnExternalBroker(t *testing.T) {
 	}
 }
 
-// TestBrokerDownAtStart: it waits and says so, and goes on when the broker is there.
-func TestBrokerDownAtStart(t *testing.T) {
-	t.Parallel()
+// freeAddress is one on which nobody listened a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// TestBrokerDownAtStart: it waits and says so, and goes on when the broker is there.
+func TestBrokerDownAtStart(t *testing.T) {
+	t.Parallel()
+	address := freeAddress(t)
 	r := start(t, configuration(t, "backend: nats://"+address))
 	r.log.await(t, "waiting for the broker")
 	external(t, address, t.TempDir())

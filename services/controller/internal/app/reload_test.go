@@ -45,7 +45,7 @@ pools: {`+pools+`}
 		{func() (*config.Config, error) { return parse("127.0.0.1:0", one+", more: {image: ls, cloud: local}") }, "added=[more]"},
 		{func() (*config.Config, error) {
 			return parse("127.0.0.1:0", "primes: {policy: job, image: ls, cloud: local, maximum_number_of_instances: 9}")
-		}, "changed=[primes] restarted=[] removed=[more]"},
+		}, "changed=[primes] removed=[more]"},
 	} {
 		next <- c.load
 		reload <- struct{}{}

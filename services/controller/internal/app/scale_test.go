@@ -3,7 +3,6 @@ package app_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,19 +12,11 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// manualPool is a configuration of one pool that operators scale, on a port that was free a moment ago.
+// manualPool is a configuration of one pool that operators scale.
 func manualPool(t *testing.T) *config.Config {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	cfg, err := config.Parse("test.yaml", []byte(`broker: {listen: "`+address+`", store_dir: `+filepath.Join(dir, "js")+`}
+	cfg, err := config.Parse("test.yaml", []byte(`broker: {listen: "`+freeAddress(t)+`", store_dir: `+filepath.Join(dir, "js")+`}
 clouds: {local: {bin_dir: /bin, state_dir: `+dir+`/instances, audit_instance_interval: 1s}}
 pools: {primes: {policy: manual, image: ls, cloud: local, maximum_number_of_instances: 0}}
 `), app.Kinds())
