@@ -41,7 +41,8 @@ func (*standing) Tag(context.Context, map[string]string, ...pool.InstanceID) err
 func (*standing) Terminate(context.Context, ...pool.InstanceID) error { panic("terminated") }
 
 // stand lists n active instances of the pool, and tells the roster that all are busy.
-func stand(n int, r *roster.Roster, now time.Time) *standing {
+func stand(b *testing.B, n int, r *roster.Roster, now time.Time) *standing {
+	b.Helper()
 	list := make([]cloud.Instance, n)
 	for i := range list {
 		list[i] = cloud.Instance{
@@ -52,9 +53,11 @@ func stand(n int, r *roster.Roster, now time.Time) *standing {
 	r.Observe(list, now, now)
 	r.Listening(now)
 	for i := range list {
-		r.Hear(&message.Status{
+		if got := r.Hear(message.Status{
 			InstanceID: list[i].ID, State: "active", Activity: message.Busy, Load: 1, Timestamp: now, Sequence: 1,
-		}, now)
+		}, now); got != roster.Accepted {
+			b.Fatalf("got a status %s, want it accepted", got)
+		}
 	}
 	return &standing{inventory.Listing{At: now, Instances: map[pool.Name][]cloud.Instance{"p": list}}}
 }
@@ -66,7 +69,7 @@ func BenchmarkPass(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			now := time.Now()
 			r := roster.New("mem", roster.Options{})
-			machines := stand(n, r, now)
+			machines := stand(b, n, r, now)
 			job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, IdleThreshold: 1})
 			if err != nil {
 				b.Fatal(err)

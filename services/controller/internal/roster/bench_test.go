@@ -31,7 +31,9 @@ func BenchmarkMemory(b *testing.B) {
 		r := roster.New("mem", roster.Options{})
 		r.Observe(list, now, now)
 		for i := range statuses {
-			r.Hear(&statuses[i], now)
+			if got := r.Hear(statuses[i], now); got != roster.Accepted {
+				b.Fatalf("got a status %s, want it accepted", got)
+			}
 		}
 		bytes = float64(live()-before) / n
 		runtime.KeepAlive(r)
