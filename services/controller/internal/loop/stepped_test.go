@@ -191,8 +191,10 @@ func (s *stepped) step() bool {
 	if i < len(workers) {
 		return s.workers.tasks.Step(ctx, workers[i], now)
 	}
+	before := s.records
 	s.life.tasks.Step(s.life.ctx, tasks[i-len(workers)], now)
 	if s.tap.isDead() {
+		s.records = before // nobody hears of the pass in which a controller dies
 		s.dropController()
 	}
 	return true
