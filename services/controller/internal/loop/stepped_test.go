@@ -29,8 +29,9 @@ type stepped struct {
 
 	order   *rand.Rand // decides which of the tasks that are due is next; nil: the one that was started first
 	workers *crew
-	life    *life // the controller that runs; nil if none does
-	lives   int   // how many controllers there have been
+	life    *life           // the controller that runs; nil if none does
+	lives   int             // how many controllers there have been
+	running map[string]bool // tasks in the middle of a step
 	records records
 }
 
@@ -47,9 +48,12 @@ type life struct {
 // newStepped makes a bench without a controller.
 func newStepped(t *testing.T, cfg poolConfig, order *rand.Rand, tweaks ...func(*memcloud.Options)) *stepped {
 	t.Helper()
-	s := &stepped{order: order, workers: &crew{all: make(map[pool.InstanceID]*hand), done: make(map[string]int)}}
+	s := &stepped{order: order, running: make(map[string]bool), workers: &crew{all: make(map[pool.InstanceID]*hand), done: make(map[string]int)}}
 	s.bench = newBench(t, cfg, append(tweaks, s.workers.attach)...)
 	s.workers.b = s.bench
+	if order != nil {
+		s.tap.meanwhile = s.meanwhile
+	}
 	return s
 }
 
@@ -110,6 +114,9 @@ func (s *stepped) stopController() {
 
 // dropController ends the controller as a lost machine does: nothing of it is done any more.
 func (s *stepped) dropController() {
+	if s.life == nil {
+		return
+	}
 	s.noError(s.life.tasks.Err())
 	s.life.end()
 	s.life = nil
@@ -174,30 +181,50 @@ func (s *stepped) pass(d time.Duration) {
 
 // step steps one of the tasks that are due, and reports whether there is one.
 func (s *stepped) step() bool {
-	now, ctx := time.Now(), s.t.Context()
-	workers := s.workers.tasks.Due(ctx, now)
-	var tasks []string
+	now := time.Now()
+	due := s.free(s.t.Context(), &s.workers.tasks, now)
 	if s.life != nil {
-		tasks = s.life.tasks.Due(s.life.ctx, now)
+		due = append(due, s.free(s.life.ctx, s.life.tasks, now)...)
 	}
-	n := len(workers) + len(tasks)
-	if n == 0 {
+	if len(due) == 0 {
 		return false
 	}
-	i := 0
+	next := due[0]
 	if s.order != nil {
-		i = s.order.IntN(n)
-	}
-	if i < len(workers) {
-		return s.workers.tasks.Step(ctx, workers[i], now)
+		next = due[s.order.IntN(len(due))]
 	}
 	before := s.records
-	s.life.tasks.Step(s.life.ctx, tasks[i-len(workers)], now)
-	if s.tap.isDead() {
+	s.running[next.name] = true
+	next.of.Step(next.ctx, next.name, now)
+	delete(s.running, next.name)
+	if s.tap.isDead() && len(s.running) == 0 {
 		s.records = before // nobody hears of the pass in which a controller dies
 		s.dropController()
 	}
 	return true
+}
+
+// due is a task that may be stepped.
+type due struct {
+	ctx  context.Context //nolint:containedctx // of the task's controller, or of the test
+	of   *driver.Manual
+	name string
+}
+
+// free are the tasks that are due and are not in the middle of a step.
+func (s *stepped) free(ctx context.Context, tasks *driver.Manual, now time.Time) (out []due) {
+	for _, name := range tasks.Due(ctx, now) {
+		if !s.running[name] {
+			out = append(out, due{ctx, tasks, name})
+		}
+	}
+	return out
+}
+
+// meanwhile now and then steps other tasks while one waits for an answer, as they would run in goroutines of their own.
+func (s *stepped) meanwhile() {
+	for s.order.IntN(3) == 0 && s.step() {
+	}
 }
 
 // next returns when a task is due next.
