@@ -171,11 +171,11 @@ func (s *stepped) pass(d time.Duration) {
 			continue
 		}
 		next := s.next()
-		if next.IsZero() || next.After(end) {
+		if next.IsZero() || next.After(end) || !time.Now().Before(end) {
 			time.Sleep(time.Until(end))
 			return
 		}
-		time.Sleep(time.Until(next))
+		time.Sleep(max(time.Until(next), time.Millisecond)) // what is due already is in the middle of a step
 	}
 }
 
@@ -221,9 +221,13 @@ func (s *stepped) free(ctx context.Context, tasks *driver.Manual, now time.Time)
 	return out
 }
 
-// meanwhile now and then steps other tasks while one waits for an answer, as they would run in goroutines of their own.
+// meanwhile steps other tasks while one waits for an answer, as they would run in goroutines of their own. Now and then the
+// answer takes its time.
 func (s *stepped) meanwhile() {
 	for s.order.IntN(3) == 0 && s.step() {
+	}
+	if s.order.IntN(20) == 0 {
+		s.pass(time.Duration(s.order.IntN(1000)) * time.Millisecond)
 	}
 }
 
