@@ -31,6 +31,7 @@ func (p *pass) stopAgain(ctx context.Context) error {
 		p.untouched(list, record.StopAgain, err)
 		return err
 	}
+	list = p.ports.Roster.Untold(p.now) // one that has found work in the meantime may finish it first
 	err := p.terminate(ctx, pool.IDs(list))
 	p.note(list, record.StopAgain, err)
 	return err

@@ -196,17 +196,22 @@ func (b *bench) startController() {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.tap.revive(cancel)
 	c := &controller{cancel: cancel, driver: driver.New(ctx)}
-	c.pools = desired.New(desired.Parts{
-		Start: c.driver.Start,
+	c.pools = desired.New(b.parts(c.driver.Start))
+	b.controller = c
+	b.apply()
+}
+
+// parts are what a controller runs on, whose tasks are started with start.
+func (b *bench) parts(start func(driver.Task) (stop func())) desired.Parts {
+	return desired.Parts{
+		Start: start,
 		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
 			return desired.Machines{Cloud: tapCloud{b.tap, b.account.Cloud("test")}, ListLag: b.listLag, Audit: b.audit}, nil
 		},
 		OpenQueue: b.openQueue, Store: tapStore{b.tap, b.store}, Lead: b.lead,
 		Sink: report.All{report.NewMetrics(b.metrics), report.NewDiary(b.logger()), b.events},
 		Now:  time.Now, Token: rand.Text, Log: b.logger(),
-	})
-	b.controller = c
-	b.apply()
+	}
 }
 
 // apply has the controller go by the pool's present configuration.

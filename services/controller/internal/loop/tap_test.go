@@ -44,6 +44,8 @@ type tap struct {
 	since  time.Time                     // when the present controller began
 	heard  map[pool.InstanceID]heard     // what controllers took from the status queue
 	mayEnd func(id pool.InstanceID) bool // busy ones that may be ended all the same
+
+	meanwhile func() // lets other things happen between the effect of a call and its answer; nil: nothing does
 }
 
 type heard struct {
@@ -143,6 +145,9 @@ func (t *tap) do(op, text string, f func() error) error {
 	t.mu.Lock()
 	t.calls = append(t.calls, call{op, text, err})
 	t.mu.Unlock()
+	if t.meanwhile != nil {
+		t.meanwhile()
+	}
 	return err
 }
 
