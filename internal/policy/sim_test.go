@@ -113,7 +113,10 @@ func newWorld(tb testing.TB, rng *rand.Rand, load workload) *world {
 	limits.Minimum, limits.StartLimit, limits.StopLimit = rng.IntN(3), 1+rng.IntN(2), 1
 	limits.Maximum = limits.Minimum + 2 + rng.IntN(6)
 	w := &world{rng: rng, now: pooltest.Now, load: load}
-	w.judge = policy.Judge{Policy: load.policy(tb, &limits), Limits: limits, Watchdog: policy.Watchdog{Interval: simWatchdog, BreakerRatio: 0.5}}
+	w.judge = policy.Judge{
+		Policy: load.policy(tb, &limits), Limits: limits,
+		Watchdog: policy.Watchdog{Interval: simWatchdog, BreakerRatio: 0.5},
+	}
 	return w
 }
 
@@ -146,12 +149,14 @@ func (w *world) comesToRest() error {
 		}
 	}
 	limits := w.judge.Limits
-	bound := limits.MinimumLifetime + limits.MinimumActiveTime + simWatchdog + time.Duration(limits.Maximum+2)*simInterval
+	bound := limits.MinimumLifetime + limits.MinimumActiveTime + simWatchdog +
+		time.Duration(limits.Maximum+2)*simInterval
 	if err := w.run(bound, false); err != nil {
 		return err
 	}
 	if s := w.snapshot(); s.Counted() != limits.Minimum || len(s.Instances) != limits.Minimum || w.load.left() > 0 {
-		return fmt.Errorf("%s after the last work: %d counted, %d in all, %d left to do, want the minimum, %d", bound, s.Counted(), len(s.Instances), w.load.left(), limits.Minimum)
+		return fmt.Errorf("%s after the last work: %d counted, %d in all, %d left to do, want the minimum, %d", bound,
+			s.Counted(), len(s.Instances), w.load.left(), limits.Minimum)
 	}
 	return nil
 }

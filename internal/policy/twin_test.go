@@ -66,7 +66,9 @@ func least(enough func(n int) bool) int {
 func TestJobTwin(t *testing.T) {
 	t.Parallel()
 	forSeeds(t, 4_000, func(rng *rand.Rand) error {
-		set := policy.JobSettings{StartThreshold: 1 + rng.IntN(4), StopThreshold: rng.IntN(4), IdleThreshold: 1 + rng.IntN(3)}
+		set := policy.JobSettings{
+			StartThreshold: 1 + rng.IntN(4), StopThreshold: rng.IntN(4), IdleThreshold: 1 + rng.IntN(3),
+		}
 		fleet := fleetOf(rng, 7, "starting idle idle idle/young busy 0.5 mute draining stopping")
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}
 		s.Backlog = pool.Backlog{Known: rng.IntN(8) > 0, Visible: rng.IntN(4) * rng.IntN(4), InFlight: rng.IntN(6)}
@@ -93,7 +95,8 @@ func jobTwin(set policy.JobSettings, s *pool.Snapshot) (launch int, stop []pool.
 			counted, active = counted+1, active+1
 			if i.Load == 0 && !i.Busy && !i.ReportedAt.IsZero() {
 				idle = append(idle, i.ID)
-				if s.Now.Sub(i.Launched) >= lifetimes.MinimumLifetime && s.Now.Sub(i.ActiveAt) >= lifetimes.MinimumActiveTime {
+				if s.Now.Sub(i.Launched) >= lifetimes.MinimumLifetime &&
+					s.Now.Sub(i.ActiveAt) >= lifetimes.MinimumActiveTime {
 					old = append(old, i.ID) // alike but for the id, and in its order
 				}
 			}
@@ -133,13 +136,22 @@ func TestResourceTwin(t *testing.T) {
 	t.Parallel()
 	forSeeds(t, 4_000, func(rng *rand.Rand) error {
 		lower := 5 + rng.IntN(50)
-		twin := hundredths{upper: lower + 1 + rng.IntN(60), lower: lower, factor: 1 + rng.IntN(10), threshold: rng.IntN(2) * 10}
-		set := policy.ResourceSettings{
-			UpperLoad: float64(twin.upper) / 100, LowerLoad: float64(twin.lower) / 100, QueueLoadFactor: float64(twin.factor),
-			ShutDownThreshold: float64(twin.threshold) / 100, ShutDownInterval: 30 * time.Minute, ShutDownGrace: 10 * time.Second,
+		twin := hundredths{
+			upper: lower + 1 + rng.IntN(60), lower: lower, factor: 1 + rng.IntN(10), threshold: rng.IntN(2) * 10,
 		}
-		fleet := fleetOf(rng, 7, "0 0 0.1 0.2/fresh 0.3 0.75 0.8 0.9 1.2 2.5 starting draining draining/fresh draining:0.4/fresh draining/now stopping")
-		s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Requests: rng.IntN(3) * rng.IntN(20), Instances: pooltest.Fleet(t, fleet)}
+		set := policy.ResourceSettings{
+			UpperLoad: float64(twin.upper) / 100, LowerLoad: float64(twin.lower) / 100,
+			QueueLoadFactor:   float64(twin.factor),
+			ShutDownThreshold: float64(twin.threshold) / 100, ShutDownInterval: 30 * time.Minute,
+			ShutDownGrace: 10 * time.Second,
+		}
+		fleet := fleetOf(rng, 7,
+			"0 0 0.1 0.2/fresh 0.3 0.75 0.8 0.9 1.2 2.5 starting draining draining/fresh draining:0.4/fresh "+
+				"draining/now stopping")
+		s := pool.Snapshot{
+			Now: pooltest.Now, Backlog: visible(0), Requests: rng.IntN(3) * rng.IntN(20),
+			Instances: pooltest.Fleet(t, fleet),
+		}
 		for i := range s.Instances {
 			if in := &s.Instances[i]; in.State == pool.Active && rng.IntN(3) == 0 { // sometimes at the targets exactly
 				in.Load = []float64{set.UpperLoad, set.LowerLoad, set.UpperLoad + set.LowerLoad}[rng.IntN(3)]

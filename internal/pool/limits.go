@@ -46,7 +46,8 @@ func (l Limits) Validate() error {
 		}
 	}
 	if l.Minimum > l.Maximum && l.Maximum >= 0 {
-		errs = append(errs, fmt.Errorf("minimum_number_of_instances is %d, more than maximum_number_of_instances, %d", l.Minimum, l.Maximum))
+		errs = append(errs, fmt.Errorf("minimum_number_of_instances is %d, more than maximum_number_of_instances, %d",
+			l.Minimum, l.Maximum))
 	}
 	if l.MinimumLifetime < 0 {
 		errs = append(errs, fmt.Errorf("minimum_lifetime is %s, less than 0", l.MinimumLifetime))
@@ -215,7 +216,8 @@ func (c *clamping) surplus() {
 			drained++
 		}
 	}
-	c.out.Clamp(ByMaximum, drained+stopped, "maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained, stopped)
+	c.out.Clamp(ByMaximum, drained+stopped, "maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained,
+		stopped)
 }
 
 // superfluous returns those that may go when there are too many, best first.
@@ -267,7 +269,8 @@ func (c *clamping) reactivateFirst() int {
 		return 0
 	}
 	named := setOf(c.out.Reactivate)
-	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.State == ShutDown && !named[i.ID] }, ByLoadDescending)
+	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.State == ShutDown && !named[i.ID] },
+		ByLoadDescending)
 	if len(back) == 0 {
 		return 0
 	}

@@ -29,7 +29,8 @@ func TestApplyInvariants(t *testing.T) {
 		rng := rand.New(rand.NewPCG(first+n, 0))
 		fleet := randomFleet(rng)
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet), Stale: rng.IntN(8) == 0}
-		limits, ask, left := randomLimits(rng), randomAsk(rng), pool.Budget{Starts: rng.IntN(5) - 1, Stops: rng.IntN(5) - 1}
+		limits, ask, left := randomLimits(rng), randomAsk(rng),
+			pool.Budget{Starts: rng.IntN(5) - 1, Stops: rng.IntN(5) - 1}
 		got := limits.Apply(&s, ask, left)
 		o := outcome{s: &s, limits: limits, ask: &ask, left: left, got: &got}
 		if err := o.check(); err != nil {
@@ -46,7 +47,8 @@ func TestApplyInvariants(t *testing.T) {
 }
 
 func randomFleet(rng *rand.Rand) string {
-	words := strings.Fields("starting starting/young idle idle idle/young idle/fresh busy mute 0.1 0.8 1.5/fresh draining draining:0.4 draining/young stopping")
+	words := strings.Fields("starting starting/young idle idle idle/young idle/fresh busy mute 0.1 0.8 1.5/fresh " +
+		"draining draining:0.4 draining/young stopping")
 	var fleet []string
 	for range rng.IntN(9) {
 		fleet = append(fleet, words[rng.IntN(len(words))])
@@ -148,7 +150,8 @@ func (o outcome) bounds() error {
 	case o.got.Launch > 0 && after+drain > o.limits.Maximum:
 		return fmt.Errorf("launches up to %d and %d draining, maximum %d", after, drain, o.limits.Maximum)
 	}
-	if active := o.s.Count(pool.Active); o.limits.Drain && active-o.leaving(pool.Active) < min(active, o.limits.Minimum) {
+	if active := o.s.Count(pool.Active); o.limits.Drain &&
+		active-o.leaving(pool.Active) < min(active, o.limits.Minimum) {
 		return fmt.Errorf("leaves %d of %d active, minimum %d", active-o.leaving(pool.Active), active, o.limits.Minimum)
 	}
 	return nil
@@ -204,7 +207,8 @@ func (o outcome) growth() error {
 // budget: what is spent was there, and is what happened.
 func (o outcome) budget() error {
 	spent := o.got.Spent
-	if spent.Starts < 0 || spent.Starts > max(0, o.left.Starts) || spent.Stops < 0 || spent.Stops > max(0, o.left.Stops) {
+	if spent.Starts < 0 || spent.Starts > max(0, o.left.Starts) || spent.Stops < 0 ||
+		spent.Stops > max(0, o.left.Stops) {
 		return fmt.Errorf("spends %+v", spent)
 	}
 	stops := o.leaving(pool.Startup, pool.Active)
@@ -215,7 +219,9 @@ func (o outcome) budget() error {
 	if want := max(0, o.got.Launch-missing); spent.Starts != want {
 		return fmt.Errorf("launches %d, %d missing, spends %d", o.got.Launch, missing, spent.Starts)
 	}
-	asked := pool.Ask{Launch: o.ask.Launch, Reactivate: len(o.ask.Reactivate), ShutDown: len(o.ask.ShutDown), Stop: len(o.ask.Stop)}
+	asked := pool.Ask{
+		Launch: o.ask.Launch, Reactivate: len(o.ask.Reactivate), ShutDown: len(o.ask.ShutDown), Stop: len(o.ask.Stop),
+	}
 	if o.got.Asked != asked {
 		return fmt.Errorf("says that %+v was asked", o.got.Asked)
 	}
