@@ -36,8 +36,9 @@ func runCommand(ctx context.Context, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run -c FILE",
 		Short: "Run the controller until it is told to stop; instances run on",
-		Long: `Run the controller until it is told to stop; instances run on. At SIGHUP it reads the configuration again: pools
-are added, changed and removed without touching instances that stay. A file with an error is refused whole.`,
+		Long: `Run the controller until it is told to stop; instances run on. At SIGHUP it reads the configuration
+again: pools are added, changed and removed without touching instances that stay. A file with an error is refused
+as a whole, and the pools run on unchanged.`,
 		Args: command.NoArgs,
 	}
 	load := configFlag(cmd)

@@ -97,7 +97,8 @@ controller, setup, allocator (reads active sets and requests servers), feeder (s
 			return err
 		}
 		if !awssetup.Needed(cfg) {
-			return daemon.Usagef("%s has neither a backend aws://REGION nor a cloud of type ec2: nobody needs an IAM policy",
+			return daemon.Usagef("%s has neither a backend aws://REGION nor a cloud of type ec2: nobody needs an IAM "+
+				"policy",
 				cfg.File)
 		}
 		return awssetup.PrintPolicy(ctx, cfg, *account, args[0], cmd.OutOrStdout())
@@ -106,7 +107,8 @@ controller, setup, allocator (reads active sets and requests servers), feeder (s
 }
 
 func notOnAWS(out io.Writer, cfg *config.Config, do string) error {
-	_, err := fmt.Fprintf(out, "There is nothing to %s: %s has neither a backend aws://REGION nor a cloud of type ec2.\n",
+	_, err := fmt.Fprintf(out,
+		"There is nothing to %s: %s has neither a backend aws://REGION nor a cloud of type ec2.\n",
 		do, cfg.File)
 	return err
 }

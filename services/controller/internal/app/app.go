@@ -30,10 +30,11 @@ type Parts struct {
 	Forget    func(pool.Name) // told of pools that do not run any more; nil: nobody minds
 	Lease     lease.Options
 	Now       func() time.Time
-	Token     func() string                    // random text, different each time
-	Pause     func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
-	Wait      time.Duration                    // how long a look at a queue of messages waits; 0 means 20 s
-	Log       *slog.Logger
+	Token     func() string // random text, different each time
+	// before a status queue that cannot be read is tried again; nil: a random one
+	Pause func(failures int) time.Duration
+	Wait  time.Duration // how long a look at a queue of messages waits; 0 means 20 s
+	Log   *slog.Logger
 
 	Registry  *prometheus.Registry          // nil: there are no metrics to serve
 	OpsListen string                        // where health and metrics are served; empty: nowhere
@@ -62,8 +63,10 @@ func Lead(ctx context.Context, parts Parts, pools, renewals Starter) (*Controlle
 	}
 	renewals.Start(held.Task())
 	return &Controller{lease: held, Pools: desired.New(desired.Parts{
-		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store, Lead: held.Check,
-		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause, Wait: parts.Wait, Log: parts.Log,
+		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store,
+		Lead: held.Check,
+		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause,
+		Wait: parts.Wait, Log: parts.Log,
 	})}, nil
 }
 
@@ -112,7 +115,9 @@ func Run(ctx context.Context, parts Parts, source Source) error {
 		pools.Go(f)
 	}
 	pools.Go(func(ctx context.Context) error {
-		return daemon.ServeOps(ctx, parts.OpsListen, daemon.Ops{Registry: parts.Registry, Ready: c.ready(parts.Now), Log: parts.Log})
+		return daemon.ServeOps(ctx, parts.OpsListen, daemon.Ops{
+			Registry: parts.Registry, Ready: c.ready(parts.Now), Log: parts.Log,
+		})
 	})
 	err = pools.Wait()
 	renewals.Stop()
@@ -147,7 +152,8 @@ func (c *Controller) reload(ctx context.Context, log *slog.Logger, source Source
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			log.ErrorContext(ctx, "configuration was read again and is refused; what ran goes on unchanged", "error", err)
+			log.ErrorContext(ctx, "configuration was read again and is refused; what ran goes on unchanged", "error",
+				err)
 		default:
 			log.InfoContext(ctx, "configuration was read again", "added", changes.Added, "changed", changes.Changed,
 				"restarted", changes.Restarted, "removed", changes.Removed, "draining", changes.Draining)

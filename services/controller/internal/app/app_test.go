@@ -137,7 +137,8 @@ func TestCancelledStart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := app.RunConfig(ctx, embedded(t, "127.0.0.1:0", t.TempDir()), nil, nil, io.Discard, slog.New(slog.DiscardHandler))
+	err := app.RunConfig(ctx, embedded(t, "127.0.0.1:0", t.TempDir()), nil, nil, io.Discard,
+		slog.New(slog.DiscardHandler))
 	if err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want none or context.Canceled", err)
 	}
@@ -191,7 +192,8 @@ func TestStoreNotWritable(t *testing.T) {
 // external starts a broker that is not the controller's own.
 func external(t *testing.T, listen, dir string) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(t.Context(), broker.Options{Listen: listen, StoreDir: dir, Log: slog.New(slog.DiscardHandler)})
+	b, err := broker.Start(t.Context(),
+		broker.Options{Listen: listen, StoreDir: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

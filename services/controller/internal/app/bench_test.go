@@ -39,11 +39,13 @@ type rig struct {
 func newRig(b *testing.B, want desired.Pool) *rig {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
-	srv, err := broker.Start(b.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
+	srv, err := broker.Start(b.Context(),
+		broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
-	back, err := backend.Open(b.Context(), srv.URL(), backend.Openers{"nats": natsbackend.Open}, backend.Options{Deployment: "bench", Log: log})
+	back, err := backend.Open(b.Context(), srv.URL(), backend.Openers{"nats": natsbackend.Open},
+		backend.Options{Deployment: "bench", Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -64,7 +66,8 @@ func newRig(b *testing.B, want desired.Pool) *rig {
 	done := make(chan error, 1)
 	go func() {
 		done <- app.Run(ctx, app.Parts{
-			Store: memblob.New(), OpenQueue: back.Ensure, Sink: report.NewMetrics(r.registry), Now: time.Now, Token: rand.Text, Log: log,
+			Store: memblob.New(), OpenQueue: back.Ensure, Sink: report.NewMetrics(r.registry), Now: time.Now,
+			Token: rand.Text, Log: log,
 			OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
 				return desired.Machines{Cloud: account.Cloud("bench"), Audit: time.Second}, nil
 			},
@@ -93,7 +96,8 @@ func benchPool(b *testing.B, least int) desired.Pool {
 		b.Fatal(err)
 	}
 	return desired.Pool{
-		Name: "primes", Cloud: "mem", Work: desired.Queue{Name: "primes-work"}, Status: desired.Queue{Name: "primes-status"},
+		Name: "primes", Cloud: "mem", Work: desired.Queue{Name: "primes-work"},
+		Status: desired.Queue{Name: "primes-status"},
 		Parser: "std", Parse: message.Parsers()["std"],
 		Loop: loop.Options{
 			Image: "primes-worker", PolicyInterval: time.Minute, ReportInterval: time.Minute,
@@ -143,7 +147,8 @@ func BenchmarkIntake(b *testing.B) {
 	bodies := make([][]byte, 0, b.N)
 	for i := range b.N {
 		body, err := message.EncodeStatus(message.Status{
-			InstanceID: ids[i%instances], State: "active", Activity: message.Busy, Load: 1, Timestamp: time.Now(), Sequence: uint64(i),
+			InstanceID: ids[i%instances], State: "active", Activity: message.Busy, Load: 1, Timestamp: time.Now(),
+			Sequence: uint64(i),
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -45,7 +45,8 @@ func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Con
 	stdout io.Writer, log *slog.Logger,
 ) (err error) {
 	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File,
-		"deployment", cfg.Deployment, "backend", backend.Redacted(cfg.Backend.Address), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+		"deployment", cfg.Deployment, "backend", backend.Redacted(cfg.Backend.Address), "pools",
+		slices.Sorted(maps.Keys(cfg.Pools)))
 	o, err := open(ctx, cfg, stdout, log)
 	defer func() {
 		err = errors.Join(err, o.close())

@@ -40,11 +40,21 @@ pools: {`+pools+`}
 		load func() (*config.Config, error)
 		want string
 	}{
-		{func() (*config.Config, error) { return nil, errors.New("line 7 is wrong") }, "is refused; what ran goes on unchanged\" error=\"line 7 is wrong"},
-		{func() (*config.Config, error) { return parse("127.0.0.1:1", one) }, "broker has changed, which needs a restart"},
-		{func() (*config.Config, error) { return parse("127.0.0.1:0", one+", more: {image: ls, cloud: local}") }, "added=[more]"},
+		{
+			func() (*config.Config, error) { return nil, errors.New("line 7 is wrong") },
+			"is refused; what ran goes on unchanged\" error=\"line 7 is wrong",
+		},
+		{
+			func() (*config.Config, error) { return parse("127.0.0.1:1", one) },
+			"broker has changed, which needs a restart",
+		},
+		{
+			func() (*config.Config, error) { return parse("127.0.0.1:0", one+", more: {image: ls, cloud: local}") },
+			"added=[more]",
+		},
 		{func() (*config.Config, error) {
-			return parse("127.0.0.1:0", "primes: {policy: job, image: ls, cloud: local, maximum_number_of_instances: 9}")
+			return parse("127.0.0.1:0",
+				"primes: {policy: job, image: ls, cloud: local, maximum_number_of_instances: 9}")
 		}, "changed=[primes] restarted=[] removed=[more]"},
 	} {
 		next <- c.load

@@ -156,7 +156,8 @@ func (p *Policies) Controller() Document {
 		s = append(s,
 			whoAmI(),
 			allow("FindBucket", []string{"s3:ListBucket"}, p.bucket),
-			allow("KeepState", []string{"s3:GetObject", "s3:PutObject"}, p.bucket+"/controller/*", p.bucket+"/active-set/*"),
+			allow("KeepState", []string{"s3:GetObject", "s3:PutObject"},
+				p.bucket+"/controller/*", p.bucket+"/active-set/*"),
 		)
 	}
 	if len(onEC2(p.cfg)) > 0 {

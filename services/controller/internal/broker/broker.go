@@ -149,7 +149,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case reason := <-b.sick:
-		return fmt.Errorf("%w: %s; make room, then start the controller again: instances run on until then", ErrStore, reason)
+		return fmt.Errorf("%w: %s; make room, then start the controller again: instances run on until then", ErrStore,
+			reason)
 	}
 }
 

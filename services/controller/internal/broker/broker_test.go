@@ -210,7 +210,8 @@ func TestKillKeepsWhatWasConfirmed(t *testing.T) {
 	for i := range sent {
 		body := strconv.Itoa(i)
 		if left[body]+finished[body] != 1 {
-			t.Errorf("got message %s %d times after the kill and %d before, want once", body, left[body], finished[body])
+			t.Errorf("got message %s %d times after the kill and %d before, want once", body, left[body],
+				finished[body])
 		}
 	}
 }

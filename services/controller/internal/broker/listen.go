@@ -18,7 +18,8 @@ func probe(ctx context.Context, address string) error {
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("broker: %s is taken by %s; stop that or choose another listen address", address, occupant(ctx, address))
+		return fmt.Errorf("broker: %s is taken by %s; stop that or choose another listen address", address,
+			occupant(ctx, address))
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("broker: listen on %s: %w; choose a port above 1023", address, err)
 	case err != nil:

@@ -35,7 +35,10 @@ func (l *serverLog) Warnf(format string, args ...any) {
 
 // storeFailures are what the server logs, and does not tell otherwise, when a stream
 // cannot be written.
-var storeFailures = []string{"no space left on device", "critical write error", "disk quota exceeded", "read-only file system", "input/output error"}
+var storeFailures = []string{
+	"no space left on device", "critical write error", "disk quota exceeded", "read-only file system",
+	"input/output error",
+}
 
 // Errorf implements server.Logger.
 func (l *serverLog) Errorf(format string, args ...any) {

@@ -95,10 +95,11 @@ type Parts struct {
 	Sink      report.Sink
 	Forget    func(pool.Name) // told of pools that do not run any more; nil: nobody minds
 	Now       func() time.Time
-	Token     func() string                    // random text, different each time
-	Pause     func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
-	Wait      time.Duration                    // how long a look at a status queue waits; 0 means 20 s
-	Log       *slog.Logger
+	Token     func() string // random text, different each time
+	// before a status queue that cannot be read is tried again; nil: a random one
+	Pause func(failures int) time.Duration
+	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
+	Log   *slog.Logger
 }
 
 // Pools is the set of running pools. Its methods may be called from any goroutine.
@@ -159,7 +160,8 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	}
 	for _, u := range plan.drains {
 		u.retire()
-		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained", "pool", string(u.want.Name))
+		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained", "pool",
+			string(u.want.Name))
 	}
 	p.enter(plan.fresh)
 	for _, u := range plan.fresh {
@@ -209,7 +211,8 @@ type plan struct {
 func (p *Pools) plan(want []Pool) plan {
 	out := plan{changes: make(map[*unit]Pool)}
 	named := make(map[pool.Name]bool)
-	for _, w := range slices.SortedFunc(slices.Values(want), func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) }) {
+	byName := func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) }
+	for _, w := range slices.SortedFunc(slices.Values(want), byName) {
 		named[w.Name] = true
 		u := p.units[w.Name]
 		switch {
@@ -246,8 +249,9 @@ func (p *Pools) leave(ctx context.Context, u *unit) {
 	for _, in := range u.roster.Instances(p.parts.Now()) {
 		ids = append(ids, in.ID)
 	}
-	p.parts.Log.WarnContext(ctx, "pool was removed from the configuration: its instances run on, and nobody keeps or ends them; "+
-		"with on_remove: drain they would be drained", "pool", string(u.want.Name), "instances", ids)
+	p.parts.Log.WarnContext(ctx,
+		"pool was removed from the configuration: its instances run on, and nobody keeps or ends them; "+
+			"with on_remove: drain they would be drained", "pool", string(u.want.Name), "instances", ids)
 	p.forget(u.want.Name)
 }
 

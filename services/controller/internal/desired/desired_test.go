@@ -89,7 +89,8 @@ func (w *world) parts(pid int) app.Parts {
 			return w.queue(name), nil
 		},
 		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
-			return desired.Machines{Cloud: w.account.Cloud("test"), ListLag: 10 * time.Second, Audit: 5 * time.Second}, nil
+			return desired.Machines{Cloud: w.account.Cloud("test"), ListLag: 10 * time.Second, Audit: 5 * time.Second},
+				nil
 		},
 	}
 }
@@ -335,7 +336,8 @@ func TestWhoLosesTheLeaseEnds(t *testing.T) {
 		if _, err := w.store.Put(w.t.Context(), lease.Key, doc, blob.Any); err != nil {
 			w.t.Fatal(err)
 		}
-		if err := <-ended; !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "process 4711 on elsewhere") {
+		if err := <-ended; !errors.Is(err, lease.ErrHeld) ||
+			!strings.Contains(err.Error(), "process 4711 on elsewhere") {
 			w.t.Errorf("got %v, want %v, and by whom", err, lease.ErrHeld)
 		}
 	})

@@ -50,10 +50,12 @@ func (u *unit) build() {
 	}
 	u.loop = loop.New(w.Loop, loop.Ports{
 		Pool: w.Name, Cloud: u.machines.Cloud, Inventory: u.machines.inventory, Roster: u.roster, Work: u.work,
-		Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead, Now: p.Now, Token: p.Token,
+		Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead, Now: p.Now,
+		Token: p.Token,
 	})
 	u.intake = intake.New(u.status, u.roster, intake.Options{
-		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now, Pause: p.Pause,
+		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now,
+		Pause: p.Pause,
 	})
 }
 
@@ -92,7 +94,8 @@ func (u *unit) start(finished func(*unit) bool) {
 
 // empty reports whether a pass of a pool that should not run any more has found it without instances.
 func (u *unit) empty(r *record.Record) bool {
-	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances) == 0 && !r.Inputs.Deaf && u.loop.Retiring()
+	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances) == 0 && !r.Inputs.Deaf &&
+		u.loop.Retiring()
 }
 
 // halt ends the pool's tasks. Nothing is done to its instances.

@@ -58,8 +58,9 @@ type Intake struct {
 	queue    Queue
 	roster   *roster.Roster
 	garbage  quota
-	failures int       // looks in a row that failed
-	catchUp  time.Time // messages sent until then were waiting when the queue could be read (again); zero: never read yet
+	failures int // looks in a row that failed
+	// messages sent until then were waiting when the queue could be read (again); zero: never read yet
+	catchUp time.Time
 }
 
 // New returns the intake of a queue into a roster.

@@ -210,7 +210,14 @@ func TestRetriesSoonerThanTheInterval(t *testing.T) {
 		for _, step := range []struct {
 			after time.Duration
 			calls int
-		}{{time.Second, 2}, {2 * time.Second, 3}, {4 * time.Second, 4}, {8 * time.Second, 5}, {interval, 6}, {interval, 7}} {
+		}{
+			{time.Second, 2},
+			{2 * time.Second, 3},
+			{4 * time.Second, 4},
+			{8 * time.Second, 5},
+			{interval, 6},
+			{interval, 7},
+		} {
 			b.pass(step.after)
 			b.want("lists", b.cloud.count(), step.calls)
 		}

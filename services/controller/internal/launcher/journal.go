@@ -127,7 +127,8 @@ func (j *journal) write(ctx context.Context, e entry) error {
 	if !j.known {
 		return errors.New("the launch journal has not been read yet")
 	}
-	entries := append(slices.DeleteFunc(slices.Clone(j.entries), func(old entry) bool { return old.Token == e.Token }), e)
+	entries := append(slices.DeleteFunc(slices.Clone(j.entries), func(old entry) bool { return old.Token == e.Token }),
+		e)
 	doc, err := json.Marshal(journalDoc{Launches: entries})
 	if err != nil {
 		return fmt.Errorf("write launch journal: %w", err)

@@ -163,10 +163,14 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 	}
 	// Instances that were to make room may still be there, because the cloud has not accepted to end them.
 	if want.Present+count > want.Maximum {
-		return fmt.Errorf("launch %d instances: there are still %d, and the maximum is %d", count, want.Present, want.Maximum)
+		return fmt.Errorf("launch %d instances: there are still %d, and the maximum is %d", count, want.Present,
+			want.Maximum)
 	}
 	if !open {
-		l.open = intent{token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: want.Count, failures: l.open.failures}
+		l.open = intent{
+			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: want.Count,
+			failures: l.open.failures,
+		}
 	}
 	return nil
 }
@@ -212,7 +216,10 @@ func (l *Launcher) settle(err error, now time.Time) error {
 
 // answered reports whether the cloud has certainly decided about a launch.
 func answered(err error) bool {
-	for _, known := range []error{cloud.ErrCapacity, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
+	for _, known := range []error{
+		cloud.ErrCapacity, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
+		cloud.ErrConflict,
+	} {
 		if errors.Is(err, known) {
 			return true
 		}

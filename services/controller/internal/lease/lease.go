@@ -136,7 +136,9 @@ func Free(ctx context.Context, store blob.Store) error {
 	if err != nil {
 		return fmt.Errorf("look at lease: %w", err)
 	}
-	l := &Lease{log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()}}
+	l := &Lease{
+		log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()},
+	}
 	return l.refuse(ctx, found, time.Now())
 }
 
@@ -151,15 +153,18 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		return nil // given back
 	}
 	if now.Sub(h.RenewedAt) > h.ttl() {
-		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid", h.PID, "renewed_at", h.RenewedAt)
+		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid",
+			h.PID, "renewed_at", h.RenewedAt)
 		return nil
 	}
 	if l.dead(h) {
 		l.log.InfoContext(ctx, "taking over from a controller that has ended", "pid", h.PID)
 		return nil
 	}
-	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first; if it is gone, wait until its lease runs out at %s",
-		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second), h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
+	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first; if it is gone, wait until its "+
+		"lease runs out at %s",
+		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second),
+		h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
 }
 
 // dead reports whether a holder is certainly gone: its process id is free, or is ours now.
@@ -213,12 +218,15 @@ func (l *Lease) write(ctx context.Context, now time.Time) error {
 // A store that cannot be reached is no reason to end; see Check.
 func (l *Lease) Task() driver.Task {
 	first := l.now().Add(l.ttl / 3) // it was written when it was acquired
-	return driver.Task{Name: "lease", Stopped: l.release, Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
-		if now.Before(first) {
-			return driver.Again{At: first}, nil
-		}
-		return l.step(ctx)
-	}}
+	return driver.Task{
+		Name: "lease", Stopped: l.release,
+		Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
+			if now.Before(first) {
+				return driver.Again{At: first}, nil
+			}
+			return l.step(ctx)
+		},
+	}
 }
 
 // step renews the lease once.
@@ -270,7 +278,8 @@ func (l *Lease) until() time.Time {
 }
 
 // ErrExpired means that the lease could not be renewed in time.
-var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may lead by now, so this one neither starts nor stops anything")
+var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may lead by now, so " +
+	"this one neither starts nor stops anything")
 
 // Check returns ErrExpired if another controller may hold the lease at the given time. It is asked before every act.
 func (l *Lease) Check(now time.Time) error {
@@ -293,7 +302,8 @@ func (l *Lease) reread(ctx context.Context) error {
 		return err
 	}
 	var h Holder
-	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID && h.Since.Equal(l.holder.Since) {
+	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID &&
+		h.Since.Equal(l.holder.Since) {
 		l.version = now.Version
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -126,19 +126,31 @@ func TestAcquire(t *testing.T) {
 		holder lease.Holder
 		free   bool
 	}{
-		"another host":                {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
-		"another host, run out":       {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true},
-		"longer than ours":            {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false},
-		"longer than ours, run out":   {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true},
-		"of a time that is absurd":    {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true},
-		"given back":                  {lease.Holder{Host: "elsewhere", PID: 7}, true},
-		"this host, alive":            {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
-		"this host, dead":             {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
-		"this host, a zombie":         {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
-		"this host, our own id":       {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
-		"another machine of our name": {lease.Holder{Host: host, PID: deadPID(t), Namespace: "another-boot " + pidNamespace, RenewedAt: now}, false},
-		"another container, dead?":    {lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false},
-		"another container, our id":   {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
+		"another host": {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
+		"another host, run out": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true,
+		},
+		"longer than ours": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false,
+		},
+		"longer than ours, run out": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true,
+		},
+		"of a time that is absurd": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true,
+		},
+		"given back":            {lease.Holder{Host: "elsewhere", PID: 7}, true},
+		"this host, alive":      {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
+		"this host, dead":       {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, a zombie":   {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, our own id": {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
+		"another machine of our name": {
+			lease.Holder{Host: host, PID: deadPID(t), Namespace: "another-boot " + pidNamespace, RenewedAt: now}, false,
+		},
+		"another container, dead?": {
+			lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false,
+		},
+		"another container, our id": {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -329,7 +341,8 @@ func TestRenewalsAreFew(t *testing.T) {
 func TestAcquireRefusesAbsurdTimes(t *testing.T) {
 	t.Parallel()
 	for _, ttl := range []time.Duration{-1, 2 * time.Hour} {
-		if _, err := lease.Acquire(t.Context(), memblob.New(), quiet, lease.Options{TTL: ttl}); err == nil || !strings.Contains(err.Error(), ttl.String()) {
+		if _, err := lease.Acquire(t.Context(), memblob.New(), quiet, lease.Options{TTL: ttl}); err == nil ||
+			!strings.Contains(err.Error(), ttl.String()) {
 			t.Errorf("%s: got %v, want it refused", ttl, err)
 		}
 	}

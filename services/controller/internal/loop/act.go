@@ -142,7 +142,8 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 			continue
 		}
 		ended = append(ended, e)
-		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() { // the end of a drain was paid for when it began
+		// the end of a drain was paid for when it began
+		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() {
 			p.budget.stopped(now, charge)
 		}
 	}

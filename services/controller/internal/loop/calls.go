@@ -116,7 +116,9 @@ func (q callQueue) Release(ctx context.Context, receipts ...queue.Receipt) error
 	return q.count(ctx, "work.release", q.Queue.Release, receipts)
 }
 
-func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error, receipts []queue.Receipt) error {
+func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error,
+	receipts []queue.Receipt,
+) error {
 	began := q.now()
 	err := call(ctx, receipts...)
 	q.made(op, fmt.Sprintf("%d messages", len(receipts)), began, err)

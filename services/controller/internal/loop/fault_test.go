@@ -88,7 +88,8 @@ func TestBreakerFindsOut(t *testing.T) {
 				b.workers.setStuck(c.stuck)
 				b.pass(6 * time.Hour)
 				kept := strings.Count(b.states(), ":active")
-				if c.stuck && kept != 3 || !c.stuck && b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
+				if c.stuck && kept != 3 || !c.stuck &&
+					b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
 					t.Errorf("got %s, want %d replaced", b.states(), c.replaced)
 				}
 			})
@@ -140,7 +141,8 @@ func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 				b.account.Vanish(second)
 				b.pass(time.Hour)
 				for _, op := range []string{
-					"cloud.launch", "cloud.tag", "cloud.terminate", "store.put", "store.journal", "status.receive", "status.delete", "work.receive", "work.delete",
+					"cloud.launch", "cloud.tag", "cloud.terminate", "store.put", "store.journal", "status.receive",
+					"status.delete", "work.receive", "work.delete",
 				} {
 					if got := b.tap.times(op); got != 0 {
 						t.Errorf("%s: got %d calls, want none", op, got)
@@ -181,7 +183,8 @@ func TestStatusQueueDown(t *testing.T) {
 				b.tap.heal()
 				b.pass(5 * time.Minute)
 				b.wantLaunched(n)
-				if got, want := b.count(pool.Active), map[string]int{"workers": 0, "servers": 0, "fixed": 2}[name]; got != want {
+				want := map[string]int{"workers": 0, "servers": 0, "fixed": 2}[name]
+				if got := b.count(pool.Active); got != want {
 					t.Errorf("after all is well: got %d active, want %d", got, want)
 				}
 			})

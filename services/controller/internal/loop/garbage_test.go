@@ -14,11 +14,13 @@ func TestGarbageOnTheStatusQueue(t *testing.T) {
 	bubble(t, fixedPool(1, 1), func(b *bench) {
 		b.grow(1)
 		status := func(id, load string, at time.Time) string {
-			return fmt.Sprintf(`{"type":"status","instance_id":%q,"state":"active","load_estimate":%s,"timestamp":%q,"sequence":9}`, id, load, at.Format(time.RFC3339Nano))
+			return fmt.Sprintf(`{"type":"status","instance_id":%q,"state":"active",`+
+				`"load_estimate":%s,"timestamp":%q,"sequence":9}`, id, load, at.Format(time.RFC3339Nano))
 		}
 		unparsable := []string{
 			"", "abc", "{", "\xff\xfe", strings.Repeat("x", 100_000), `{"type":"status"}`, "<InstanceStatus/>",
-			status(string(first), "NaN", time.Now()), status(string(first), "-1", time.Now()), status("", "1", time.Now()),
+			status(string(first), "NaN", time.Now()), status(string(first), "-1", time.Now()),
+			status("", "1", time.Now()),
 		}
 		dropped := []string{
 			status("i-stranger", "1", time.Now()),

@@ -85,9 +85,10 @@ func TestSuccessorKnowsOfAllLaunches(t *testing.T) {
 func TestHeldLaunchesComeWhenTheyMust(t *testing.T) {
 	t.Parallel()
 	for name, doc := range map[string]string{
-		"of nothing":       `{"launches":[{"token":"x-1","count":1,"at":"2000-01-01T00:00:00Z"}]}`,
-		"from the future":  `{"launches":[{"token":"x-1","count":1,"at":"2099-01-01T00:00:00Z"}]}`,
-		"two, one of old":  `{"launches":[{"token":"x-1","count":1,"at":"1999-01-01T00:00:00Z"},{"token":"x-2","count":2,"at":"2000-01-01T00:00:00Z"}]}`,
+		"of nothing":      `{"launches":[{"token":"x-1","count":1,"at":"2000-01-01T00:00:00Z"}]}`,
+		"from the future": `{"launches":[{"token":"x-1","count":1,"at":"2099-01-01T00:00:00Z"}]}`,
+		"two, one of old": `{"launches":[{"token":"x-1","count":1,"at":"1999-01-01T00:00:00Z"},` +
+			`{"token":"x-2","count":2,"at":"2000-01-01T00:00:00Z"}]}`,
 		"the damaged kind": `{"laun`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +122,8 @@ func TestLaunchesGoOnWhenListsShowThem(t *testing.T) {
 			Tags: map[string]string{cloud.TagPool: "test", cloud.TagLaunch: "x-1"},
 		})
 		b.noError(err)
-		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`, time.Now().Format(time.RFC3339Nano)))
+		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`,
+			time.Now().Format(time.RFC3339Nano)))
 		b.cfg.Minimum = 3
 		b.startController()
 		b.pass(25 * time.Second)
@@ -174,7 +176,8 @@ func TestAReplacedControllerCannotLaunch(t *testing.T) {
 	t.Parallel()
 	bubble(t, jobPool(), func(b *bench) {
 		b.pass(time.Second)
-		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`, time.Now().Format(time.RFC3339Nano)))
+		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`,
+			time.Now().Format(time.RFC3339Nano)))
 		b.send(4)
 		b.pass(time.Minute)
 		b.wantLaunched(0)

@@ -233,9 +233,10 @@ func (p *pass) end(ctx context.Context) {
 // latest every report interval.
 func (p *pass) tells() bool {
 	t := &p.memory.told
-	same := p.reading.Backlog == t.backlog && slices.EqualFunc(p.rec.Instances, t.states, func(a, b pool.Instance) bool {
-		return a.ID == b.ID && a.State == b.State
-	})
+	same := p.reading.Backlog == t.backlog &&
+		slices.EqualFunc(p.rec.Instances, t.states, func(a, b pool.Instance) bool {
+			return a.ID == b.ID && a.State == b.State
+		})
 	t.wants = time.Time{}
 	switch age := p.now.Sub(t.at); {
 	case same && age < p.opts.ReportInterval:

@@ -43,13 +43,19 @@ func TestIdleBudget(t *testing.T) {
 				b.pass(time.Minute)
 				b.tap.forget()
 				b.pass(time.Hour)
-				const minutes = 60.0
-				receives, reads := float64(b.tap.times("status.receive"))/minutes, float64(b.tap.times("work.backlog"))/minutes
-				others := float64(b.tap.times("status.delete")+b.tap.times("work.receive")+b.tap.times("work.delete")) / minutes
-				stores := float64(b.tap.times("store.get")+b.tap.times("store.put")+b.tap.times("store.journal")) / minutes
-				lists := float64(b.tap.times("cloud.list")) / minutes
+				perMinute := func(calls ...string) (n float64) {
+					for _, call := range calls {
+						n += float64(b.tap.times(call)) / 60
+					}
+					return n
+				}
+				receives, reads := perMinute("status.receive"), perMinute("work.backlog")
+				others := perMinute("status.delete", "work.receive", "work.delete")
+				stores := perMinute("store.get", "store.put", "store.journal")
+				lists := perMinute("cloud.list")
 				if receives+reads+others > 16 || stores > 1 || lists > 1 || reads < 11 || receives < 2.9 {
-					t.Errorf("got a minute %.1f status receives, %.1f backlog reads, %.1f other queue calls, %.1f store calls, %.1f lists; want at most 16 queue calls, 1 store call, 1 list",
+					t.Errorf("got a minute %.1f status receives, %.1f backlog reads, %.1f other queue calls, %.1f "+
+						"store calls, %.1f lists; want at most 16 queue calls, 1 store call, 1 list",
 						receives, reads, others, stores, lists)
 				}
 			})
@@ -75,7 +81,8 @@ func TestPolledWorkIsFound(t *testing.T) {
 				if c.hint {
 					b.hint()
 				}
-				if got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 }); got < c.least || got > c.most {
+				got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 })
+				if got < c.least || got > c.most {
 					t.Errorf("launched after %s, want %s to %s", got, c.least, c.most)
 				}
 			})
@@ -119,7 +126,8 @@ func TestManyHintsCostFewReadings(t *testing.T) {
 		}
 		b.send(4)
 		b.hint()
-		if got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 }); got > 600*time.Millisecond {
+		got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 })
+		if got > 600*time.Millisecond {
 			t.Errorf("launched after %s, want 600ms at most", got)
 		}
 	})

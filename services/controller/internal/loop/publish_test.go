@@ -252,7 +252,8 @@ func TestLostAnswerOfALeaving(t *testing.T) {
 		b.send(1)
 		b.grow(1)
 		b.tap.loseAnswers("store.put", 1)
-		b.until("the answer was lost", 5*time.Minute, func() bool { return b.log.count("write active set: "+errLost.Error()) > 0 })
+		b.until("the answer was lost", 5*time.Minute,
+			func() bool { return b.log.count("write active set: "+errLost.Error()) > 0 })
 		b.wantStates("i-000001:active")
 		if got := b.members(); got != string(first) {
 			t.Errorf("got %q in the set, want %s", got, first)

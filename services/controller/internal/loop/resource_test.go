@@ -161,7 +161,10 @@ func TestRequestsAreKept(t *testing.T) {
 			b.t.Errorf("at %s: got %d dead letters, want none", time.Since(b.start), got)
 		}
 	}
-	for name, cause := range map[string]error{"unknown fault": errAway, "no capacity": cloud.ErrCapacity, "throttled": cloud.ErrThrottled} {
+	for name, cause := range map[string]error{
+		"unknown fault": errAway, "no capacity": cloud.ErrCapacity,
+		"throttled": cloud.ErrThrottled,
+	} {
 		t.Run("launch fails, "+name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, fibPool(), func(b *bench) {

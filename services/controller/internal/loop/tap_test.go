@@ -201,7 +201,8 @@ func (t *tap) changes() (out []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.calls {
-		if c.err == nil && slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "store.put"}, c.op) {
+		if c.err == nil &&
+			slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "store.put"}, c.op) {
 			out = append(out, c.op+" "+c.text)
 		}
 	}
@@ -228,7 +229,8 @@ func (t *tap) unnamed(ctx context.Context, what string, ids []pool.InstanceID) {
 	set, _ := t.b.readSet(ctx)
 	for i := range set.Instances {
 		if slices.Contains(ids, set.Instances[i].ID) {
-			t.b.t.Errorf("at %s: %s of %s, which the active set names", time.Since(t.b.start), what, set.Instances[i].ID)
+			t.b.t.Errorf("at %s: %s of %s, which the active set names", time.Since(t.b.start), what,
+				set.Instances[i].ID)
 		}
 	}
 }
@@ -240,8 +242,10 @@ func (t *tap) unburdened(ids []pool.InstanceID) {
 	defer t.mu.Unlock()
 	for _, id := range ids {
 		h := t.heard[id]
-		if t.told[id].IsZero() && (h.Busy() || h.Load > t.b.cfg.ShutDownThreshold) && h.at.Before(time.Now()) && (t.mayEnd == nil || !t.mayEnd(id)) {
-			t.b.t.Errorf("at %s: %s is ended, which said %+v at %s", time.Since(t.b.start), id, h.Status, h.at.Sub(t.b.start))
+		if t.told[id].IsZero() && (h.Busy() || h.Load > t.b.cfg.ShutDownThreshold) && h.at.Before(time.Now()) &&
+			(t.mayEnd == nil || !t.mayEnd(id)) {
+			t.b.t.Errorf("at %s: %s is ended, which said %+v at %s", time.Since(t.b.start), id, h.Status,
+				h.at.Sub(t.b.start))
 		}
 	}
 }
@@ -288,9 +292,11 @@ func (t *tap) clean(data []byte) {
 	for i := range set.Instances {
 		id := set.Instances[i].ID
 		told := t.told[id]
-		ended := !told.IsZero() && (told.After(t.since) || time.Since(told) > t.b.late+t.b.audit+time.Second || t.b.late == 0)
+		ended := !told.IsZero() &&
+			(told.After(t.since) || time.Since(told) > t.b.late+t.b.audit+time.Second || t.b.late == 0)
 		if ended || strings.Contains(states, string(id)+":shut_down") {
-			t.b.t.Errorf("at %s: a set is written that names %s, ended: %v, states %s", time.Since(t.b.start), id, told, states)
+			t.b.t.Errorf("at %s: a set is written that names %s, ended: %v, states %s", time.Since(t.b.start), id, told,
+				states)
 		}
 	}
 }
@@ -375,17 +381,20 @@ func (q tapQueue) Receive(ctx context.Context, most int, wait time.Duration) (ou
 
 // Delete implements queue.Queue.
 func (q tapQueue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.tap.do(q.name+".delete", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Delete(ctx, receipts...) })
+	return q.tap.do(q.name+".delete", fmt.Sprint(len(receipts)),
+		func() error { return q.queueWithWatch.Delete(ctx, receipts...) })
 }
 
 // Extend implements queue.Queue.
 func (q tapQueue) Extend(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.tap.do(q.name+".extend", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Extend(ctx, receipts...) })
+	return q.tap.do(q.name+".extend", fmt.Sprint(len(receipts)),
+		func() error { return q.queueWithWatch.Extend(ctx, receipts...) })
 }
 
 // Release implements queue.Queue.
 func (q tapQueue) Release(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.tap.do(q.name+".release", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Release(ctx, receipts...) })
+	return q.tap.do(q.name+".release", fmt.Sprint(len(receipts)),
+		func() error { return q.queueWithWatch.Release(ctx, receipts...) })
 }
 
 // Backlog implements queue.Queue.
@@ -416,7 +425,9 @@ func (s tapStore) Get(ctx context.Context, key string, have blob.Version) (out b
 }
 
 // Put implements the loop's store.
-func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version, err error) {
+func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version,
+	err error,
+) {
 	if key != activeset.Key(s.tap.b.cfg.Name) {
 		err = s.tap.do("store.journal", key, func() (err error) {
 			version, err = s.store.Put(ctx, key, data, last)

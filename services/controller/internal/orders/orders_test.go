@@ -51,7 +51,10 @@ func run(t *testing.T, f func(t *testing.T, l *lossy, open func() *orders.Book))
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lossy{Store: memblob.New(), queue: memqueue.New("orders", queue.Limits{Visibility: 30 * time.Second, Deliveries: 100})}
+		l := &lossy{
+			Store: memblob.New(),
+			queue: memqueue.New("orders", queue.Limits{Visibility: 30 * time.Second, Deliveries: 100}),
+		}
 		f(t, l, func() *orders.Book { return orders.New("p", l, l, time.Second) })
 	})
 }

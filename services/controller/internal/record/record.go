@@ -25,9 +25,11 @@ type Record struct {
 	Seen    pool.Snapshot     `json:"-"`                 // what the policy looked at
 	Inputs  Inputs            `json:"inputs"`            // how old it was
 	Adopted []pool.InstanceID `json:"adopted,omitempty"` // instances that ran already when this controller began
-	Began   []pool.InstanceID `json:"began,omitempty"`   // instances that have reported for the first time and are active now
-	Gone    []pool.Ending     `json:"gone,omitempty"`    // instances that lists do not show any more, and why they ended
-	Outside []pool.Ending     `json:"outside,omitempty"` // instances that the cloud ends although this controller did not ask for it
+	// instances that have reported for the first time and are active now
+	Began []pool.InstanceID `json:"began,omitempty"`
+	Gone  []pool.Ending     `json:"gone,omitempty"` // instances that lists do not show any more, and why they ended
+	// instances that the cloud ends although this controller did not ask for it
+	Outside []pool.Ending `json:"outside,omitempty"`
 
 	// What was decided. Decision is empty while Blind says why.
 	Decision pool.Decision `json:"-"`
@@ -57,8 +59,9 @@ type Inputs struct {
 	List     time.Duration `json:"list"`
 	ListErr  string        `json:"list_error,omitempty"` // why the newest attempt to list failed
 	Backlog  time.Duration `json:"backlog"`
-	Statuses time.Duration `json:"statuses"`       // since the most silent counted instance was heard
-	Deaf     bool          `json:"deaf,omitempty"` // statuses do not reach this controller, or not all have been taken in yet
+	Statuses time.Duration `json:"statuses"` // since the most silent counted instance was heard
+	// statuses do not reach this controller, or not all have been taken in yet
+	Deaf bool `json:"deaf,omitempty"`
 }
 
 // InputsOf returns how old what a snapshot holds is.
@@ -94,7 +97,8 @@ func (b Breaker) String() string {
 	if !b.Open {
 		return "breaker closed: statuses return"
 	}
-	return fmt.Sprintf("breaker open: %d of %d instances are silent, which is likely our fault; nothing is replaced", b.Silent, b.Active)
+	return fmt.Sprintf("breaker open: %d of %d instances are silent, which is likely our fault; nothing is replaced",
+		b.Silent, b.Active)
 }
 
 // Wait is why launches wait, and until when at the latest.

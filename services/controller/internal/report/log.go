@@ -30,7 +30,8 @@ func (l Log) write(ctx context.Context, events []Event) {
 			attrs = append(attrs, slog.String("instance", string(e.Instance)))
 		}
 		if e.Ending.Cause != "" {
-			attrs = append(attrs, slog.String("cause", string(e.Ending.Cause)), slog.String("detail", e.Ending.Detail()))
+			attrs = append(attrs, slog.String("cause", string(e.Ending.Cause)),
+				slog.String("detail", e.Ending.Detail()))
 		}
 		if e.Text != "" {
 			attrs = append(attrs, slog.String("text", e.Text))
@@ -89,13 +90,16 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 		log.InfoContext(ctx, "adopted running instances", "instances", r.Adopted)
 	}
 	for i := range r.Gone {
-		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance), "cause", string(r.Gone[i].Cause))
+		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance), "cause",
+			string(r.Gone[i].Cause))
 	}
 	for i := range r.Outside {
-		log.InfoContext(ctx, "instance is ending, and not by this controller", "instance", string(r.Outside[i].Instance))
+		log.InfoContext(ctx, "instance is ending, and not by this controller", "instance",
+			string(r.Outside[i].Instance))
 	}
 	if r.Breaker.Changed {
-		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active", r.Breaker.Active)
+		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active",
+			r.Breaker.Active)
 	}
 	if r.Blind == "" {
 		d.decision(ctx, log, r, w)
@@ -112,7 +116,8 @@ func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record
 			level = slog.LevelInfo
 		}
 		log.LogAttrs(ctx, level, "decision", slog.String("decision", r.Words), slog.Any("asked", r.Decision.Asked),
-			slog.Any("clamps", r.Decision.Clamps), slog.Any("backlog", r.Seen.Backlog), slog.Int("requests", r.Seen.Requests))
+			slog.Any("clamps", r.Decision.Clamps), slog.Any("backlog", r.Seen.Backlog),
+			slog.Int("requests", r.Seen.Requests))
 	}
 	for i := range r.Endings {
 		if e := &r.Endings[i]; e.Error == "" && !e.Spared {
@@ -125,7 +130,8 @@ func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record
 		w.waits = ""
 	case r.Wait.Token != w.waits:
 		w.waits = r.Wait.Token
-		log.InfoContext(ctx, "launches wait: a controller before this one has launched lately, and lists may not show it yet",
+		log.InfoContext(ctx,
+			"launches wait: a controller before this one has launched lately, and lists may not show it yet",
 			"count", r.Wait.Count, "at", r.Wait.At, "until", r.Wait.Until)
 	}
 }
@@ -170,13 +176,15 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	}
 	for i := range in.Garbage {
 		g := &in.Garbage[i]
-		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since", g.Unsaid)
+		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since",
+			g.Unsaid)
 	}
 	for _, id := range in.Future {
 		log.DebugContext(ctx, "status from the future; dropped", "instance", string(id))
 	}
 	if in.Undeleted != nil {
-		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages, "error", in.Undeleted)
+		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages,
+			"error", in.Undeleted)
 	}
 }
 
@@ -192,6 +200,7 @@ func (d *Diary) orders(ctx context.Context, log *slog.Logger, in *record.Intake)
 		log.WarnContext(ctx, "order cannot be read; dropped", "error", in.Garbage[i].Err, "body", in.Garbage[i].Body)
 	}
 	if in.Undeleted != nil {
-		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice", "error", in.Undeleted)
+		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice", "error",
+			in.Undeleted)
 	}
 }

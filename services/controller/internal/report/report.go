@@ -55,7 +55,9 @@ const (
 	Noticed         // the controller has something for the operator
 )
 
-var whatNames = [...]string{"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice"}
+var whatNames = [...]string{
+	"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice",
+}
 
 // String returns the name as it is written in logs.
 func (w What) String() string {
@@ -134,7 +136,8 @@ func (s *Summary) lines(now time.Time) []string {
 		if !in.ReportedAt.IsZero() {
 			since = fmt.Sprint(int(max(0, now.Sub(in.ReportedAt)).Seconds()))
 		}
-		lines = append(lines, fmt.Sprintf("  %s State: %s Load: %.2f Since Last Report: %s", in.ID, in.State, in.Load, since))
+		lines = append(lines,
+			fmt.Sprintf("  %s State: %s Load: %.2f Since Last Report: %s", in.ID, in.State, in.Load, since))
 	}
 	return append(lines, "----------------------")
 }
@@ -163,7 +166,8 @@ func Events(r *record.Record) []Event {
 		add(Event{What: Noticed, Text: r.Breaker.String()})
 	}
 	replaced := 0 // hung instances are ended before anything is launched
-	for ; replaced < len(r.Endings) && (r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()); replaced++ {
+	for ; replaced < len(r.Endings) &&
+		(r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()); replaced++ {
 		addEnding(add, &r.Endings[replaced])
 	}
 	for _, id := range r.Reactivated {

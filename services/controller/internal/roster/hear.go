@@ -104,7 +104,9 @@ func stampOf(s *message.Status) stamp { return stamp{at: s.Timestamp, seq: s.Seq
 func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	if stampOf(s).compare(rec.stamp) <= 0 {
 		if s.Sequence > rec.stamp.seq {
-			rec.HeardAt = now // said later by an earlier clock, which was set back: it changes nothing, but it is a sign of life
+			// said later by an earlier clock, which was set back: it changes nothing, but it is a sign of
+			// life
+			rec.HeardAt = now
 		}
 		return Outdated
 	}

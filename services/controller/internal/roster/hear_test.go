@@ -100,7 +100,10 @@ func TestBusyAndIdle(t *testing.T) {
 func TestReady(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
-	r.Observe([]cloud.Instance{listed("i-2", "startup"), listed("i-1", "startup"), listed("i-3", "active"), listed("i-4", "startup")}, at(1), at(1))
+	r.Observe([]cloud.Instance{
+		listed("i-2", "startup"), listed("i-1", "startup"), listed("i-3", "active"),
+		listed("i-4", "startup"),
+	}, at(1), at(1))
 	wantIDs(t, "before anybody has reported", r.Ready())
 	for _, id := range []pool.InstanceID{"i-3", "i-2", "i-1"} {
 		r.Hear(says(id, 0, 2), at(2))

@@ -46,11 +46,12 @@ type Roster struct {
 // record is one instance.
 type record struct {
 	pool.Instance
-	phase    cloud.Phase
-	host     string             // the cloud's address of it
-	said     string             // the address it reported
-	tagged   pool.State         // what its tags say
-	expected time.Time          // launched by us and not listed yet: lists asked for from then on must have it; zero: listed
+	phase  cloud.Phase
+	host   string     // the cloud's address of it
+	said   string     // the address it reported
+	tagged pool.State // what its tags say
+	// launched by us and not listed yet: lists asked for from then on must have it; zero: listed
+	expected time.Time
 	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
 	forced   bool               // it was to end although it was at work
 	ended    time.Time          // when the cloud accepted to end it; zero: it has not
@@ -73,7 +74,8 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 type Changes struct {
 	Adopted []pool.InstanceID // on the first list only: they ran already
 	Outside []pool.Ending     // the cloud ends them, and this controller did not ask for it
-	Gone    []pool.Ending     // they are not listed any more; the cause is the one for which they were told to end, if they were
+	// they are not listed any more; the cause is the one for which they were told to end, if they were
+	Gone []pool.Ending
 }
 
 // Observe takes a list of the pool's instances that was asked for at the given time.
@@ -277,7 +279,8 @@ func (r *Roster) Mistagged() []Tagging {
 		if rec.tagged == rec.State || rec.State == pool.Stopping {
 			continue
 		}
-		i := slices.IndexFunc(out, func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
+		i := slices.IndexFunc(out,
+			func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
 		if i < 0 {
 			i = len(out)
 			out = append(out, Tagging{State: rec.State, Since: rec.StateSince})

@@ -30,7 +30,8 @@ func newRoster() *roster.Roster {
 // of a state and a time.
 func listed(id pool.InstanceID, tags ...string) cloud.Instance {
 	in := cloud.Instance{
-		ID: id, Phase: cloud.Running, Address: string(id) + ".example", Launched: t0, Tags: map[string]string{cloud.TagPool: "fib"},
+		ID: id, Phase: cloud.Running, Address: string(id) + ".example", Launched: t0,
+		Tags: map[string]string{cloud.TagPool: "fib"},
 	}
 	for i, key := range []string{cloud.TagState, cloud.TagStateSince} {
 		if i < len(tags) {
@@ -86,7 +87,8 @@ func TestGone(t *testing.T) {
 	wantIDs(t, "gone by an older list", gone)
 	gone = goneOf(r.Observe(nil, at(3), at(3)))
 	wantIDs(t, "gone", gone, "i-2")
-	if r.Mark("i-1", pool.Active, at(4)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
+	if r.Mark("i-1", pool.Active, at(4)) ||
+		r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
 		t.Error("an instance that is gone changed its state")
 	}
 }
@@ -187,7 +189,8 @@ func TestStoppingIsNeverChosenTwice(t *testing.T) {
 	if !r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(2)) {
 		t.Fatal("an active instance cannot be ended")
 	}
-	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3)) || r.Mark("i-1", pool.Stopping, at(3)) || r.Mark("i-1", pool.Active, at(3)) {
+	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3)) ||
+		r.Mark("i-1", pool.Stopping, at(3)) || r.Mark("i-1", pool.Active, at(3)) {
 		t.Error("a stopping instance was chosen again")
 	}
 	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(4), at(4)) // a list that lags
@@ -260,7 +263,8 @@ func TestPresent(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{
-		listed("i-1", "active"), listed("i-2", "shut_down"), listed("i-3", "startup"), listed("i-4", "active"), ending(listed("i-5", "active")),
+		listed("i-1", "active"), listed("i-2", "shut_down"), listed("i-3", "startup"), listed("i-4", "active"),
+		ending(listed("i-5", "active")),
 	}, at(1), at(1))
 	for _, c := range []struct {
 		what string
@@ -268,7 +272,10 @@ func TestPresent(t *testing.T) {
 		want int
 	}{
 		{"after the list", func() {}, 4},
-		{"one marked, not told", func() { r.End(pool.Ending{Instance: "i-4", Cause: pool.IdleSurplus}, r.Heard(), at(2)) }, 4},
+		{
+			"one marked, not told",
+			func() { r.End(pool.Ending{Instance: "i-4", Cause: pool.IdleSurplus}, r.Heard(), at(2)) }, 4,
+		},
 		{"told", func() { r.Ended(at(3), "i-4") }, 3},
 		{"one launched", func() { r.Launched([]cloud.Instance{listed("i-6", "startup")}, at(4)) }, 4},
 	} {
@@ -293,7 +300,10 @@ func TestServing(t *testing.T) {
 	r := newRoster()
 	homeless := listed("i-4", "active")
 	homeless.Address = ""
-	r.Observe([]cloud.Instance{listed("i-3", "shut_down"), listed("i-2", "active"), listed("i-1", "active"), homeless, listed("i-5", "startup")}, at(1), at(1))
+	r.Observe([]cloud.Instance{
+		listed("i-3", "shut_down"), listed("i-2", "active"), listed("i-1", "active"), homeless,
+		listed("i-5", "startup"),
+	}, at(1), at(1))
 	wantIDs(t, "active", members(r), "i-1", "i-2")
 	r.Mark("i-5", pool.Active, at(2))
 	wantIDs(t, "started, tags not written", members(r), "i-1", "i-2", "i-5")
@@ -308,7 +318,10 @@ func TestServing(t *testing.T) {
 func TestMistagged(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
-	list := []cloud.Instance{listed("i-1", "startup"), listed("i-2", "startup"), listed("i-3", "active"), listed("i-4", "active"), listed("i-5", "active")}
+	list := []cloud.Instance{
+		listed("i-1", "startup"), listed("i-2", "startup"), listed("i-3", "active"), listed("i-4", "active"),
+		listed("i-5", "active"),
+	}
 	r.Observe(list, at(1), at(1))
 	for _, id := range []pool.InstanceID{"i-2", "i-1"} {
 		r.Mark(id, pool.Active, at(2))
