@@ -139,12 +139,15 @@ func TestMainExitCodes(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"echo":          {daemon.ExitOK, "to stderr"},
-		"done":          {daemon.ExitOK, ""},
-		"fail":          {daemon.ExitError, "fib-server: the sky fell\n"},
-		"usage":         {daemon.ExitUsage, "fib-server: no pool\nRun \"fib-server --help\" for usage.\n"},
-		"wrapped usage": {daemon.ExitUsage, "fib-server: read settings: no pool\nRun \"fib-server --help\" for usage.\n"},
-		"cancel itself": {daemon.ExitError, "fib-server: ask the broker: context canceled\n"}, // nobody asked it to stop
+		"echo":  {daemon.ExitOK, "to stderr"},
+		"done":  {daemon.ExitOK, ""},
+		"fail":  {daemon.ExitError, "fib-server: the sky fell\n"},
+		"usage": {daemon.ExitUsage, "fib-server: no pool\nRun \"fib-server --help\" for usage.\n"},
+		"wrapped usage": {
+			daemon.ExitUsage, "fib-server: read settings: no pool\nRun \"fib-server --help\" for usage.\n",
+		},
+		// nobody asked it to stop
+		"cancel itself": {daemon.ExitError, "fib-server: ask the broker: context canceled\n"},
 	}
 	for name, want := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -152,7 +155,8 @@ func TestMainExitCodes(t *testing.T) {
 			c := start(t, name, "a", "--b")
 			state, stdout := c.wait()
 			if state.ExitCode() != want.code || c.stderr.String() != want.stderr {
-				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code, want.stderr)
+				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code,
+					want.stderr)
 			}
 			if wantOut := `["a" "--b"]`; name == "echo" && stdout != wantOut {
 				t.Errorf("got arguments %s, want %s", stdout, wantOut)
@@ -174,9 +178,12 @@ func TestMainStopsAtASignal(t *testing.T) {
 		"SIGINT":                      {"stop", os.Interrupt, daemon.ExitOK, ""},
 		"returns the cause":           {"stop, cause", syscall.SIGTERM, daemon.ExitOK, ""},
 		"returns the context's error": {"stop, err", syscall.SIGTERM, daemon.ExitOK, ""},
-		"fails on its way out":        {"stop, failure", syscall.SIGTERM, daemon.ExitError, "fib-server: state is lost\n"},
+		"fails on its way out": {
+			"stop, failure", syscall.SIGTERM, daemon.ExitError, "fib-server: state is lost\n",
+		},
 		"the context tells what it was": {
-			"stop, said", syscall.SIGTERM, daemon.ExitError, "fib-server: stopped true because stopped by signal: terminated\n",
+			"stop, said", syscall.SIGTERM, daemon.ExitError,
+			"fib-server: stopped true because stopped by signal: terminated\n",
 		},
 	}
 	for name, want := range cases {
@@ -187,7 +194,8 @@ func TestMainStopsAtASignal(t *testing.T) {
 			c.signal(want.sig)
 			state, _ := c.wait()
 			if state.ExitCode() != want.code || c.stderr.String() != want.stderr {
-				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code, want.stderr)
+				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code,
+					want.stderr)
 			}
 		})
 	}

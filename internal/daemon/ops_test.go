@@ -128,7 +128,9 @@ func TestServeOpsWithoutAnAddressWaits(t *testing.T) {
 func TestServeOpsPortTaken(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
-	err := daemon.ServeOps(t.Context(), l.Addr().String(), daemon.Ops{Listening: func(net.Addr) { t.Error("it listens") }})
+	err := daemon.ServeOps(t.Context(), l.Addr().String(), daemon.Ops{
+		Listening: func(net.Addr) { t.Error("it listens") },
+	})
 	wantError(t, err, "listen for health and metrics: listen tcp "+l.Addr().String())
 	wantError(t, err, "address already in use")
 }

@@ -41,7 +41,8 @@ func lock(f *os.File, dir string) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return fmt.Errorf("directory %s is %w by process %s; stop that controller or choose another directory", dir, ErrHeld, holder(f))
+		return fmt.Errorf("directory %s is %w by process %s; stop that controller or choose another directory", dir,
+			ErrHeld, holder(f))
 	case err != nil:
 		return fmt.Errorf("lock directory %s: %w", dir, err)
 	}

@@ -73,7 +73,8 @@ func sources(t *testing.T, root string, fset *token.FileSet) map[string]*ast.Fil
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
-		f, err := parser.ParseFile(fset, filepath.Join(root, path), nil, parser.ParseComments|parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, filepath.Join(root, path), nil,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Errorf("%s does not parse: %v", path, err)
 			continue
