@@ -58,9 +58,9 @@ func TestLifetimes(t *testing.T) {
 		"idle":           {true, true},
 		"idle/fresh":     {false, false},
 		"idle/young":     {false, false},
-		"starting":       {true, false}, // has not been active at all: only its age counts
+		"starting":       {true, false}, // it has not been active, so only its age counts
 		"starting/young": {false, false},
-		"draining":       {true, false}, // its active time was judged when it was shut down
+		"draining":       {true, false}, // its active time mattered when it was shut down
 		"draining/fresh": {true, false},
 		"draining/young": {false, false},
 	} {
@@ -84,10 +84,10 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// ids is shorthand for lists in tables.
+// ids makes the tables of tests shorter.
 func ids(list ...pool.InstanceID) []pool.InstanceID { return list }
 
-// ends is ids for lists of endings.
+// ends returns endings of these instances.
 func ends(list ...pool.InstanceID) (out []pool.Ending) {
 	for _, id := range list {
 		out = append(out, pool.Ending{Instance: id, Cause: pool.IdleSurplus})
@@ -95,7 +95,7 @@ func ends(list ...pool.InstanceID) (out []pool.Ending) {
 	return out
 }
 
-// plenty is a budget that never bites.
+// plenty is a budget that allows everything that the tests ask for.
 var plenty = pool.Budget{Starts: 99, Stops: 99}
 
 type applyCase struct {

@@ -60,7 +60,7 @@ func TestInstance(t *testing.T) {
 		"0":          {counted: true, idle: true},
 		"busy":       {counted: true},
 		"0.1":        {counted: true},
-		"mute":       {counted: true}, // we do not know, so it is not idle
+		"mute":       {counted: true}, // nobody knows what it does, so it is not idle
 		"draining":   {},
 		"draining:1": {},
 		"stopping":   {},
@@ -103,8 +103,8 @@ func TestPickBounds(t *testing.T) {
 	}
 }
 
-// TestOrders has, for each tie-break, a pair that differs in it and in all that
-// comes after it, the other way round.
+// TestOrders compares two instances for each criterion. The second one would come first by every criterion
+// that comes later, so the test fails if the criterion is left out.
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	early, late := pooltest.Now.Add(-2*time.Hour), pooltest.Now.Add(-time.Hour)

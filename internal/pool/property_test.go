@@ -17,7 +17,8 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of the random tests; 0 takes a random one")
 
-// TestApplyInvariants lets policies that know no rules ask for anything.
+// TestApplyInvariants asks for random decisions, also forbidden ones, and checks that what Apply returns is
+// allowed.
 func TestApplyInvariants(t *testing.T) {
 	t.Parallel()
 	first := *seed
@@ -74,7 +75,7 @@ func randomAsk(rng *rand.Rand) pool.Decision {
 	return pool.Decision{Launch: rng.IntN(8) - 2, Reactivate: list(), ShutDown: ends(list()...), Stop: ends(list()...)}
 }
 
-// outcome is what Apply made of an ask, with what it will be afterwards.
+// outcome is what Apply has returned for a decision, with all that it was given.
 type outcome struct {
 	s      *pool.Snapshot
 	limits pool.Limits
@@ -101,7 +102,8 @@ func (o outcome) find(id pool.InstanceID) *pool.Instance {
 	return nil
 }
 
-// ids: known, once, and only along the edges of the state machine; never one that is at work.
+// ids checks that each instance exists, is named once, changes its state as the state machine allows, and is
+// not stopped while it is at work.
 func (o outcome) ids() error {
 	seen := make(map[pool.InstanceID]bool)
 	for _, list := range []struct {
@@ -136,7 +138,7 @@ func (o outcome) leaving(states ...pool.State) int {
 	return n
 }
 
-// bounds: never past the maximum by our doing, and at least the minimum.
+// bounds checks that the decision does not lead past the maximum, and reaches at least the minimum.
 func (o outcome) bounds() error {
 	after := o.s.Counted() - o.leaving(pool.Startup, pool.Active) + len(o.got.Reactivate) + o.got.Launch
 	drain := o.s.Count(pool.ShutDown) - len(o.got.Reactivate) - o.leaving(pool.ShutDown) + len(o.got.ShutDown)
@@ -157,8 +159,8 @@ func (o outcome) bounds() error {
 	return nil
 }
 
-// shrinkage: none while stale; none beyond what was asked, or too young, unless above the maximum;
-// and then all that may go.
+// shrinkage checks that nothing ends while the snapshot is stale. Above the maximum, all that may go must go.
+// Otherwise nothing ends that was not asked for or is too young.
 func (o outcome) shrinkage() error {
 	gone := len(o.got.ShutDown) + len(o.got.Stop)
 	over := o.s.Counted() - o.limits.Maximum
@@ -189,7 +191,8 @@ func (o outcome) shrinkage() error {
 	return nil
 }
 
-// growth: draining ones before new ones, and only for what was asked or is missing.
+// growth checks that draining instances are reactivated before new ones are launched, and that the pool grows
+// only by what was asked for or what the minimum lacks.
 func (o outcome) growth() error {
 	grown := len(o.got.Reactivate) + o.got.Launch
 	draining := o.s.Count(pool.ShutDown) - len(o.got.Reactivate)
@@ -204,7 +207,7 @@ func (o outcome) growth() error {
 	return nil
 }
 
-// budget: what is spent was there, and is what happened.
+// budget checks that no more is spent than was left, and that what is spent is what happens.
 func (o outcome) budget() error {
 	spent := o.got.Spent
 	if spent.Starts < 0 || spent.Starts > max(0, o.left.Starts) || spent.Stops < 0 ||

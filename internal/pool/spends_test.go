@@ -59,7 +59,7 @@ func TestApplyChangesNeitherSnapshotNorDecision(t *testing.T) {
 	t.Parallel()
 	const fleet = "idle idle/young draining draining:0.3 busy starting idle"
 	s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}
-	// Room behind the lists, so that an append in place would show.
+	// The lists have spare capacity, so that an append in place would be noticed.
 	ask := pool.Decision{
 		Launch:     3,
 		Reactivate: append(make([]pool.InstanceID, 0, 9), "x", "i-3"),
