@@ -10,7 +10,7 @@ import (
 	"cloudmaster/internal/pool/pooltest"
 )
 
-// lifetimes are the defaults.
+// lifetimes are the default lifetimes of the configuration.
 var lifetimes = pool.Limits{MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute}
 
 var jobDefaults = policy.JobSettings{StartThreshold: 2, StopThreshold: 0, IdleThreshold: 1}
@@ -24,7 +24,7 @@ func newJob(tb testing.TB, set policy.JobSettings) policy.Policy {
 	return p
 }
 
-// ask returns what a policy decides under limits. None of those that it is for fails.
+// ask returns what a policy decides under limits. The test fails if the policy returns an error.
 func ask(tb testing.TB, p policy.Policy, limits pool.Limits, s *pool.Snapshot) pool.Decision {
 	tb.Helper()
 	s.Limits = limits
@@ -35,7 +35,7 @@ func ask(tb testing.TB, p policy.Policy, limits pool.Limits, s *pool.Snapshot) p
 	return d
 }
 
-// acts is a decision without its reasons.
+// acts returns the acts of a decision, without its reasons.
 func acts(d pool.Decision) string {
 	d.Reason, d.Clamps = "", nil
 	return d.String()
@@ -95,7 +95,7 @@ func runJob(t *testing.T, cases map[string]jobCase) {
 	}
 }
 
-// TestJobTable is the table of docs/policies.md.
+// TestJobTable checks the table of examples in docs/policies.md.
 func TestJobTable(t *testing.T) {
 	t.Parallel()
 	runJob(t, map[string]jobCase{

@@ -22,7 +22,7 @@ func TestFixedAsksForNothing(t *testing.T) {
 	}
 }
 
-// TestFixedKeepsBetweenMinimumAndMaximum does so through the judge.
+// TestFixedKeepsBetweenMinimumAndMaximum asks the judge, because it is the limits that keep the number.
 func TestFixedKeepsBetweenMinimumAndMaximum(t *testing.T) {
 	t.Parallel()
 	judge := policy.Judge{Policy: policy.Fixed{}, Limits: pool.Limits{Minimum: 2, Maximum: 3}}
@@ -44,7 +44,7 @@ func TestFixedKeepsBetweenMinimumAndMaximum(t *testing.T) {
 
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
-	usual := policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5} // marks: silent is 20 minutes
+	usual := policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5} // /silent is 20 minutes
 	cases := map[string]struct {
 		dog   policy.Watchdog
 		fleet string
@@ -59,14 +59,14 @@ func TestWatchdog(t *testing.T) {
 		"silent, busy": {
 			dog: usual, fleet: "busy/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")},
 		},
-		// one minute old
+		// It was launched a minute ago, which is less than the interval.
 		"silent, too young": {dog: usual, fleet: "idle/silent/young", want: policy.Verdict{Active: 1}},
 		"silent, draining": {
 			dog: usual, fleet: "idle draining:1/silent", want: policy.Verdict{Active: 1, Hung: ends("i-2")},
 		},
 		"silent, stopping": {dog: usual, fleet: "stopping/silent", want: policy.Verdict{}},
 		"never reported, heard of": {
-			// taken over a second ago: silence counts from there
+			// It was taken over a second ago, and its silence counts from then.
 			dog: usual, fleet: "mute", want: policy.Verdict{Active: 1},
 		},
 		"never reported since the take-over": {
@@ -205,7 +205,7 @@ func TestWatchdogAtTheVeryInterval(t *testing.T) {
 
 func ids(list ...pool.InstanceID) []pool.InstanceID { return list }
 
-// ends is ids for lists of endings.
+// ends returns endings of these instances.
 func ends(list ...pool.InstanceID) (out []pool.Ending) {
 	for _, id := range list {
 		out = append(out, pool.Ending{Instance: id})
@@ -247,7 +247,7 @@ func TestJudge(t *testing.T) {
 			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one,
 			backlog: visible(0), want: "nothing",
 		},
-		"breaker open: nor does the policy shrink, or the breaker would close": {
+		"breaker open: nor does the policy shrink, because that would close the breaker": {
 			fleet: "idle/silent idle/silent idle/silent idle", limits: pool.Limits{Maximum: 3}, left: one,
 			backlog: visible(0), want: "nothing",
 		},
@@ -334,7 +334,7 @@ func TestJudgeSaysThatTheBreakerIsOpen(t *testing.T) {
 	}
 }
 
-// rude is a policy that knows no rules.
+// rude is a policy that returns any decision, also a forbidden one.
 type rude struct{ d pool.Decision }
 
 func (r rude) Decide(*pool.Snapshot) (pool.Decision, error) { return r.d, nil }

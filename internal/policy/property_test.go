@@ -13,7 +13,7 @@ import (
 	"cloudmaster/internal/pool/pooltest"
 )
 
-// anyJudge is a judge of any of the policies, with any sensible settings.
+// anyJudge returns a judge with a random policy and random, valid settings.
 func anyJudge(tb testing.TB, rng *rand.Rand) policy.Judge {
 	tb.Helper()
 	limits := pool.Limits{
@@ -73,7 +73,7 @@ func TestJudgeInvariants(t *testing.T) {
 	})
 }
 
-// invariants are those of section 5 of the architecture that one decision can break.
+// invariants checks those of ARCHITECTURE.md, "What must always be true", that one decision can break.
 func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.Decision, v policy.Verdict) error {
 	after, gone := 0, 0
 	if v.Breaker && len(v.Hung) > 1 {
@@ -131,8 +131,8 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 	return nil
 }
 
-// TestJudgeSettles carries decisions out, in no time, while nothing else changes:
-// the pool comes to rest, without a growth undone by a shrinkage or the reverse.
+// TestJudgeSettles carries decisions out at once, while nothing else changes, until the judge decides nothing
+// more. On the way there, a pool must not both grow and shrink.
 func TestJudgeSettles(t *testing.T) {
 	t.Parallel()
 	forSeeds(t, 4_000, func(rng *rand.Rand) error {
@@ -149,7 +149,7 @@ func TestJudgeSettles(t *testing.T) {
 				return nil
 			}
 			history = append(history, d.String())
-			hung := s.Counted() - countAfter(s, &d) // replaced ones are neither
+			hung := s.Counted() - countAfter(s, &d) // replacing one is neither growth nor shrinkage
 			grew = grew || len(history) > 1 && d.Launch+len(d.Reactivate) > 0
 			shrank = shrank || len(history) > 1 && hung > 0
 			if grew && shrank {

@@ -126,7 +126,7 @@ func TestResourceTooMany(t *testing.T) {
 		"0.1 + 0.2 is 0.3":                  {fleet: "0.1 0.2 0.2 0", want: "shut down [i-4 i-1]"},
 		"only those long enough active":     {fleet: "0/fresh 0 0.3", want: "shut down [i-2]"},
 		"lifetimes over before lowest load": {fleet: "0/fresh 0 0.1", want: "shut down [i-2 i-3]"},
-		// young is active for a minute, too
+		// An instance that is /young is active for a minute, too.
 		"their age does not matter":       {fleet: "0/young 0", want: "shut down [i-2]"},
 		"all too fresh":                   {fleet: "0/fresh 0/fresh", want: "nothing"},
 		"not those that start":            {fleet: "0 0 starting", want: "shut down [i-1 i-2]"},
@@ -168,8 +168,8 @@ func TestResourceDraining(t *testing.T) {
 	}
 }
 
-// TestResourceMinimumIsOfActive: a pool with a minimum always has a server for
-// the next client.
+// TestResourceMinimumIsOfActive checks that a pool with a minimum always has an active server for the next
+// client.
 func TestResourceMinimumIsOfActive(t *testing.T) {
 	t.Parallel()
 	limits := lifetimes
@@ -193,7 +193,7 @@ func TestResourceMinimumIsOfActive(t *testing.T) {
 	}
 }
 
-// TestResourceBadLoads: what is no number is a load that nobody told us.
+// TestResourceBadLoads checks that a load that is not a valid number counts as unknown.
 func TestResourceBadLoads(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1} {
@@ -203,7 +203,7 @@ func TestResourceBadLoads(t *testing.T) {
 			s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Instances: pooltest.Fleet(t, fleet)}
 			s.Instances[0].Load = bad
 			if s.Instances[0].State == pool.ShutDown && bad < 0 {
-				continue // below every threshold; kept out of records by ValidLoad
+				continue // it is below every threshold; ValidLoad rejects it when it arrives
 			}
 			if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); acts(got) != want {
 				t.Errorf("%q, the first at %v: got %s, want %s", fleet, bad, &got, want)
@@ -287,8 +287,8 @@ func TestResourceSettings(t *testing.T) {
 	}
 }
 
-// TestResourceUnknownRequests: when the work queue cannot be read nobody knows who
-// is about to come. A drain that the server itself says is over does end.
+// TestResourceUnknownRequests checks that servers are not shut down while the work queue cannot be read,
+// because requests may be waiting there. A drain still ends when the server has reported that it is empty.
 func TestResourceUnknownRequests(t *testing.T) {
 	t.Parallel()
 	for fleet, want := range map[string]string{
