@@ -104,7 +104,8 @@ func (r *requests) settle(ctx context.Context, q Queue, d *pool.Decision, acted 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	receipts := r.receipts()
-	r.pending, r.extendAt = nil, time.Time{} // also if they cannot be deleted, because then the queue delivers them again
+	// They are forgotten also if they cannot be deleted, because then the queue delivers them again.
+	r.pending, r.extendAt = nil, time.Time{}
 	if err := q.Delete(ctx, receipts...); err != nil {
 		return fmt.Errorf("delete %d requests: %w", len(receipts), err)
 	}

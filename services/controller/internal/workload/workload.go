@@ -82,7 +82,8 @@ func (w *Workload) Read(ctx context.Context, now time.Time, fresh bool) (Reading
 	before := w.requests.count()
 	if w.opts.TakesRequests {
 		if err := w.requests.take(ctx, w.queue, b.Visible > 0, now); err != nil {
-			return Reading{Requests: w.requests.count(), Fresh: true}, err // there may be more requests than those that were taken
+			// There may be more requests than those that were taken, so the backlog stays unknown.
+			return Reading{Requests: w.requests.count(), Fresh: true}, err
 		}
 	}
 	if !w.opts.Watched {
