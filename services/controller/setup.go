@@ -16,7 +16,7 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// errNobody is why nothing is removed without a terminal.
+// errNobody says why nothing was removed: there is nobody to ask.
 var errNobody = errors.New("nothing was removed: there is no terminal to ask on; " +
 	"run it with --yes if all that it lists with --dry-run may go")
 

@@ -343,8 +343,8 @@ func TestWhoLosesTheLeaseEnds(t *testing.T) {
 	})
 }
 
-// story drives two controllers, one after the other, with three pools, from one goroutine, through an order of steps, calls
-// that fail and changes of what is desired that the seed decides, and returns all records.
+// story drives two controllers, one after the other, with three pools, from one goroutine, through an order
+// of steps, calls that fail and changes of what is desired that the seed decides, and returns all records.
 func story(t *testing.T, seed uint64) (out string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,7 +19,7 @@ func NewLog(log *slog.Logger) Log { return Log{log: log} }
 // Pass logs the events of a pass.
 func (l Log) Pass(ctx context.Context, r *record.Record) { l.write(ctx, Events(r)) }
 
-// Intake logs what instances have for people.
+// Intake logs the messages of instances for the operator.
 func (l Log) Intake(ctx context.Context, in *record.Intake) { l.write(ctx, Sayings(in)) }
 
 func (l Log) write(ctx context.Context, events []Event) {
@@ -45,8 +45,8 @@ func (l Log) write(ctx context.Context, events []Event) {
 	}
 }
 
-// Diary is the controller's own log: decisions that changed something, and what went wrong, each once however
-// often it repeats.
+// Diary writes the controller's own log: decisions that changed something, and what went wrong. What stays
+// the same from pass to pass is logged once.
 type Diary struct {
 	log *slog.Logger
 
@@ -54,12 +54,12 @@ type Diary struct {
 	pools map[pool.Name]*written // guarded by mu
 }
 
-// written is what the diary said last of a pool.
+// written is what the diary has written last about a pool.
 type written struct {
 	words    string // the newest decision
 	err      string // the newest error
-	failures int    // passes in a row that had failed when the newest record came
-	waits    string // the launch that is waited for
+	failures int    // how many passes in a row had failed at the newest record
+	waits    string // token of the launch that is waited for
 }
 
 // NewDiary returns a sink that writes to log.
@@ -83,7 +83,7 @@ func (d *Diary) of(name pool.Name) *written {
 	return w
 }
 
-// Pass logs what is new in a record. Records of one pool come one after the other.
+// Pass logs what is new in a record. The records of one pool come one after the other.
 func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 	log, w := d.log.With("pool", string(r.Pool)), d.of(r.Pool)
 	if len(r.Adopted) > 0 {
@@ -109,7 +109,7 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 
 // decision logs a decision that differs from the last one, and each ending with its cause.
 func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
-	if r.Words != w.words { // else it is nothing new, or what failed in the last pass
+	if r.Words != w.words { // the same decision again is nothing new, or failed in the last pass
 		w.words = r.Words
 		level := slog.LevelDebug
 		if !r.Decision.Empty() {
@@ -136,13 +136,14 @@ func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record
 	}
 }
 
-// callIDs are what AWS calls one request, and the host that answered it.
+// callIDs finds the ids that AWS gives to one request, and to the host that answered it.
 var callIDs = regexp.MustCompile(`(Request|Host)ID: [^,]*`)
 
-// lasting is what an error says, without what is another at every repetition.
+// lasting returns the text of an error without the parts that differ each time although the error is the
+// same.
 func lasting(text string) string { return callIDs.ReplaceAllString(text, "") }
 
-// failure logs an error when it is new, and now and then while it lasts.
+// failure logs an error when it is new, and once in 100 passes while it lasts.
 func (d *Diary) failure(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
 	switch {
 	case r.Err == nil:
@@ -161,7 +162,7 @@ func (d *Diary) failure(ctx context.Context, log *slog.Logger, r *record.Record,
 	w.failures = r.Failures
 }
 
-// Intake logs what is wrong with a status queue or with what it holds.
+// Intake logs what is wrong with a status queue or with its messages.
 func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	log := d.log.With("pool", string(in.Pool))
 	if in.Orders {
@@ -188,7 +189,7 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	}
 }
 
-// orders logs what is wrong with a queue of orders or with what it holds.
+// orders logs what is wrong with a queue of orders or with its messages.
 func (d *Diary) orders(ctx context.Context, log *slog.Logger, in *record.Intake) {
 	if in.Deaf {
 		log.ErrorContext(ctx, "queue of orders cannot be read; trying again", "error", in.Err)

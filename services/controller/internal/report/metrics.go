@@ -62,7 +62,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 }
 
-// Pass counts what a pass did, and shows how the pool is.
+// Pass counts what a pass did, and sets the gauges to the state of the pool.
 func (m *Metrics) Pass(_ context.Context, r *record.Record) {
 	name, outcome := string(r.Pool), "ok"
 	if r.Err != nil {
