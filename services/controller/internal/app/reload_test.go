@@ -11,7 +11,8 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// TestReload: a pool comes and goes while another one runs on; what is wrong, or needs a restart, is refused whole.
+// TestReload adds and removes a pool while another one runs on. A configuration that is wrong, or that needs
+// a restart, changes nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -37,7 +37,7 @@ func run(ctx context.Context, l *lease.Lease) error {
 	return d.Wait()
 }
 
-// held puts a lease of another controller into a store.
+// held writes a lease of another controller into a store.
 func held(t *testing.T, h lease.Holder) *memblob.Store {
 	t.Helper()
 	store := memblob.New()
@@ -64,7 +64,7 @@ func holder(t *testing.T, store *memblob.Store) lease.Holder {
 	return h
 }
 
-// deadPID returns the id of a process of ours that has ended.
+// deadPID returns the id of a process that this test has started and that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	cmd := exec.Command("/bin/true")
@@ -74,7 +74,8 @@ func deadPID(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-// zombiePID returns the id of a process of ours that has ended, and that nobody has asked how.
+// zombiePID returns the id of a process that this test has started and that has ended, but whose exit status
+// nobody has collected.
 func zombiePID(t *testing.T) int {
 	t.Helper()
 	cmd := exec.Command("/bin/cat")
@@ -92,7 +93,7 @@ func zombiePID(t *testing.T) int {
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(out); err != nil { // it closes its output when it ends
+	if _, err := io.ReadAll(out); err != nil { // its output is closed when it ends
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -116,7 +117,7 @@ func TestAcquire(t *testing.T) {
 	if _, err := lease.Acquire(t.Context(), ours, quiet, lease.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	here := holder(t, ours).Namespace // of this boot of this machine
+	here := holder(t, ours).Namespace // identifies this boot of this machine
 	_, pidNamespace, found := strings.Cut(here, " ")
 	if !found {
 		t.Fatalf("got namespace %q, want that of the boot and that of process ids", here)
@@ -239,7 +240,8 @@ func TestLost(t *testing.T) {
 	})
 }
 
-// TestStoreAway: an answer that was lost and a store that is away are no reason to stop.
+// TestStoreAway checks that a controller keeps the lease when an answer of the store is lost, or when the
+// store cannot be reached for a while.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -252,7 +254,7 @@ func TestStoreAway(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- run(ctx, l) }()
 		store.NextLost(memblob.OpPut, errors.New("answer lost"))
-		time.Sleep(3*renewal + time.Second) // not in the moment of a renewal
+		time.Sleep(3*renewal + time.Second) // not at the moment of a renewal
 		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
 		time.Sleep(renewal)
 		if err := l.Check(time.Now()); err != nil {
@@ -281,7 +283,7 @@ func TestStoreAway(t *testing.T) {
 	})
 }
 
-// twice does what the AWS SDK does when the answer to a write is lost: it sends it again.
+// twice sends each write a second time, as the AWS SDK does when the answer is lost.
 type twice struct{ *memblob.Store }
 
 func (s twice) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
@@ -304,7 +306,7 @@ func TestAcquireWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// TestRenewalsAreFew: a long lease is renewed once a minute, and after a failure sooner.
+// TestRenewalsAreFew checks that a lease of 3 minutes is renewed once a minute, and sooner after a failure.
 func TestRenewalsAreFew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

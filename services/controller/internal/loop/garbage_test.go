@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestGarbageOnTheStatusQueue: what no instance of ours can have said is dropped,
-// what cannot be parsed is logged with its beginning, and the controller goes on.
+// TestGarbageOnTheStatusQueue checks that impossible statuses are dropped, that messages that cannot be
+// parsed are logged with their beginning, and that the controller goes on.
 func TestGarbageOnTheStatusQueue(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(1, 1), func(b *bench) {
@@ -47,7 +47,8 @@ func TestGarbageOnTheStatusQueue(t *testing.T) {
 	})
 }
 
-// TestALotOfGarbageDoesNotFillTheLog, and none of it is unaccounted for.
+// TestALotOfGarbageDoesNotFillTheLog checks that only some of many bad messages are logged, and that the log
+// says how many were not.
 func TestALotOfGarbageDoesNotFillTheLog(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(1, 1), func(b *bench) {

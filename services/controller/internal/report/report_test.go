@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var noon = time.Date(2026, 11, 22, 10, 0, 0, 0, time.Local)
 
-// shown is a record and a look at a status queue whose events are those of every sort.
+// shown returns a record and a look at a status queue that together have events of every sort.
 func shown() (*record.Record, *record.Intake) {
 	idle := pool.Ending{Instance: "i-0123", Cause: pool.IdleSurplus, For: 90 * time.Second}
 	pass := &record.Record{
@@ -119,7 +119,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestMetrics: what a record says is counted once, by act and cause, and forgotten with its pool.
+// TestMetrics checks that what a record says is counted once, by act and cause, and forgotten with its pool.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
@@ -157,7 +157,8 @@ cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
 	}
 }
 
-// TestDiarySaysWhatLastsOnce: an error that repeats is logged once, whatever request id it has, and so is its end.
+// TestDiarySaysWhatLastsOnce checks that an error that repeats is logged once, although its request id
+// differs each time, and that its end is logged once.
 func TestDiarySaysWhatLastsOnce(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
