@@ -24,7 +24,8 @@ import (
 	"cloudmaster/internal/daemon"
 )
 
-// envProgram makes the test binary one of the programs instead.
+// envProgram is an environment variable that makes the test binary run one of the programs instead of the
+// tests.
 const envProgram = "DAEMON_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -73,7 +74,8 @@ var programs = map[string]program{
 	},
 }
 
-// untilStopped is a program that says when it has started and ends with what end makes of the stop.
+// untilStopped is a program that says when it has started. When it is stopped, it returns what end makes of
+// the cause.
 func untilStopped(end func(context.Context) error) program {
 	return func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 		fmt.Fprintln(stdout, "started")
@@ -245,7 +247,7 @@ func TestGroupOfNone(t *testing.T) {
 	}
 }
 
-// One that ends well ends alone, and Group waits for all.
+// A function that returns nil ends nothing else, and Group waits for all.
 func TestGroupWaitsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -286,7 +288,7 @@ func TestGroupsFirstErrorEndsTheRest(t *testing.T) {
 				if got := context.Cause(ctx); !errors.Is(got, errFirst) {
 					t.Errorf("got cause %v, want the first error", got)
 				}
-				time.Sleep(time.Second) // tidies up
+				time.Sleep(time.Second) // time to clean up
 				return errLater
 			},
 		)
@@ -310,7 +312,8 @@ func TestGroupEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// The error returned is the one the others saw as their cause, however close the second came.
+// The returned error is the same that the other functions saw as their cause, however soon a second error
+// followed.
 func TestGroupsErrorIsTheCause(t *testing.T) {
 	t.Parallel()
 	for range 5000 {

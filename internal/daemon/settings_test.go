@@ -17,7 +17,7 @@ import (
 	"cloudmaster/internal/daemon"
 )
 
-// values are one flag of each type.
+// values has one flag of each type.
 type values struct {
 	Listen     string
 	MaxClients int
@@ -171,7 +171,7 @@ func TestParseLayersMix(t *testing.T) {
 	}
 }
 
-// Text is taken as it is written, not as YAML would make a number of it.
+// Text is taken as it is written, also where YAML would take it for a number.
 func TestParseFileKeepsText(t *testing.T) {
 	cases := map[string]struct{ file, want string }{
 		"version":      {"listen: 1.10", "1.10"},
