@@ -26,9 +26,12 @@ func TestMain(m *testing.M) {
 		// first two fail.
 		"feed-primes": func() {
 			program := app.Program{
-				Openers:  backend.Openers{"nats": natsbackend.Open, "mem": openFile},
-				Stdin:    os.Stdin,
-				Terminal: func(w io.Writer) bool { return strings.Contains(os.Getenv("TERMINAL"), w.(*os.File).Name()) },
+				Openers: backend.Openers{"nats": natsbackend.Open, "mem": openFile},
+				Stdin:   os.Stdin,
+				Terminal: func(w io.Writer) bool {
+					return strings.Contains(os.Getenv("TERMINAL"),
+						w.(*os.File).Name())
+				},
 			}
 			os.Exit(daemon.Main(app.Name, program.Run))
 		},

@@ -35,7 +35,8 @@ func TestPrimesOnSQS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, b, sqsPort, endpoint.Host, fmt.Sprintf("aws://eu-west-1?endpoint=http://%s:%d", guestServer, sqsPort))
+	w := newWorld(t, b, sqsPort, endpoint.Host,
+		fmt.Sprintf("aws://eu-west-1?endpoint=http://%s:%d", guestServer, sqsPort))
 	w.metadata.SetCredentials(account)
 	w.powerOn()
 	w.wantStatus(0, message.Idle)

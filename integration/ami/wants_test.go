@@ -114,7 +114,8 @@ func (w *world) wantAgain(l line) {
 	w.until("the console repeats "+l.text, func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return slices.ContainsFunc(w.console, func(m line) bool { return m.at.After(l.at) && text(m.text) == text(l.text) })
+		return slices.ContainsFunc(w.console,
+			func(m line) bool { return m.at.After(l.at) && text(m.text) == text(l.text) })
 	})
 }
 

@@ -93,7 +93,8 @@ func (c cloud) launch(client *ec2.Client, name string, changes ...func(*ec2.RunI
 		ImageId: images.Images[0].ImageId, InstanceType: ec2types.InstanceTypeT3Micro,
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		TagSpecifications: []ec2types.TagSpecification{{
-			ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: aws.String(tag), Value: aws.String(name)}},
+			ResourceType: ec2types.ResourceTypeInstance,
+			Tags:         []ec2types.Tag{{Key: aws.String(tag), Value: aws.String(name)}},
 		}},
 	}
 	for _, change := range changes {
@@ -120,7 +121,8 @@ func TestA22_ListsComeInPages(t *testing.T) {
 	c.eventually("all of them, on two pages", func() (string, bool) {
 		sheets, got := 0, make(map[string]bool)
 		pages := ec2.NewDescribeInstancesPaginator(client, &ec2.DescribeInstancesInput{
-			Filters: []ec2types.Filter{{Name: aws.String("tag:" + tag), Values: []string{"a22"}}}, MaxResults: aws.Int32(5),
+			Filters:    []ec2types.Filter{{Name: aws.String("tag:" + tag), Values: []string{"a22"}}},
+			MaxResults: aws.Int32(5),
 		})
 		for ; pages.HasMorePages(); sheets++ {
 			page, err := pages.NextPage(t.Context())

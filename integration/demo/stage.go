@@ -128,7 +128,8 @@ func (s *stage) startController(ctx context.Context) error {
 	s.controller = p
 	return s.ready(ctx, "controller", p, func() bool {
 		_, err := program.Get(ctx, "http://"+s.ops+"/readyz")
-		return err == nil && p.Mark() > 0 // it must have printed a line itself: another controller may answer at this address
+		// it must have printed a line itself: another controller may answer at this address
+		return err == nil && p.Mark() > 0
 	})
 }
 

@@ -61,7 +61,9 @@ func New(inst Instance) *Service {
 	if inst.Zone == "" && inst.Region != "" {
 		inst.Zone = inst.Region + "a"
 	}
-	s := &Service{instance: inst, mux: http.NewServeMux(), tokens: make(map[string]time.Time), asked: make(map[string]int)}
+	s := &Service{
+		instance: inst, mux: http.NewServeMux(), tokens: make(map[string]time.Time), asked: make(map[string]int),
+	}
 	s.mux.HandleFunc("PUT /latest/api/token", s.token)
 	s.mux.HandleFunc("GET /", s.answer)
 	return s

@@ -65,7 +65,9 @@ func TestVersion2Only(t *testing.T) {
 		"a wrong token":   {http.MethodGet, "/latest/meta-data/", []header{{"X-aws-ec2-metadata-token", "x"}}, 401},
 		"no lifetime":     {http.MethodPut, "/latest/api/token", nil, 400},
 		"too long a life": {http.MethodPut, "/latest/api/token", []header{{ttl, "21601"}}, 400},
-		"by a proxy":      {http.MethodPut, "/latest/api/token", []header{{ttl, "60"}, {"X-Forwarded-For", "10.0.0.1"}}, 403},
+		"by a proxy": {
+			http.MethodPut, "/latest/api/token", []header{{ttl, "60"}, {"X-Forwarded-For", "10.0.0.1"}}, 403,
+		},
 	} {
 		if got := get(t, s, c.method, c.path, c.headers...); got.status != c.want {
 			t.Errorf("%s: got %+v, want status %d", name, got, c.want)

@@ -154,7 +154,8 @@ func send(cmd *exec.Cmd, sig os.Signal) error {
 // more than an EC2 instance has: credentials, profiles, a region, and settings of our programs.
 func (m *machine) environment(metadata string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "CLOUDMASTER_") || strings.HasPrefix(v, "LOCALSTACK_")
+		return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "CLOUDMASTER_") ||
+			strings.HasPrefix(v, "LOCALSTACK_")
 	})
 	env = append(env,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata,

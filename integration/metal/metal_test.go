@@ -288,7 +288,8 @@ func TestInstanceEnds(t *testing.T) {
 		"gone":               {mode: "good", end: func(b bench) { b.cloud.forget("i-1") }, log: "stopped\n"},
 		"killed if it stays": {mode: "stubborn", end: func(b bench) { b.cloud.set("i-1", "terminated") }, log: "no\n"},
 		"killed if it hangs": {
-			mode: "good", end: func(b bench) { b.must(b.Hang("i-1")); b.cloud.set("i-1", "terminated") }, log: "ready\n",
+			mode: "good", end: func(b bench) { b.must(b.Hang("i-1")); b.cloud.set("i-1", "terminated") },
+			log: "ready\n",
 		},
 		"crashed, without a word": {mode: "good", end: func(b bench) { b.must(b.Crash("i-1")) }, log: "ready\n"},
 	}
@@ -380,7 +381,8 @@ func TestUnknownImageIsAnError(t *testing.T) {
 		defer b.mu.Unlock()
 		return b.machines["x-1"] != nil && b.machines["x-1"].failure() != nil
 	})
-	if err := b.Close(); err == nil || !strings.Contains(err.Error(), "ami-x") || !strings.Contains(err.Error(), "x-1") {
+	if err := b.Close(); err == nil || !strings.Contains(err.Error(), "ami-x") ||
+		!strings.Contains(err.Error(), "x-1") {
 		t.Errorf("close: got %v, want an error that names the instance and its image", err)
 	}
 	if err := b.Crash("i-9"); err == nil || !strings.Contains(err.Error(), "i-9") {

@@ -33,7 +33,8 @@ func TestReport(t *testing.T) {
 				`{"Action":"fail","Package":"m/p","Test":"TestA/sub"}` + "\n" +
 				`{"Action":"fail","Package":"m/p","Test":"TestA"}` + "\n" +
 				`{"Action":"fail","Package":"m/p"}` + "\n" + passB,
-			exit: exit, want: []string{"FAIL  p: a", "got 1, want 2", "ok    p: b", "1 ok, 1 failed"}, wantErr: "1 of 2 failed",
+			exit: exit, want: []string{"FAIL  p: a", "got 1, want 2", "ok    p: b", "1 ok, 1 failed"},
+			wantErr: "1 of 2 failed",
 		},
 		"skipped for a reason of its own": {
 			events: `{"Action":"output","Package":"m/p","Test":"TestA","Output":"LocalStack cannot do this\n"}` + "\n" +
@@ -60,7 +61,8 @@ func TestReport(t *testing.T) {
 		},
 		"does not build": {
 			events: `{"Action":"build-output","ImportPath":"m/p [m/p.test]","Output":"undefined: x\n"}` + "\n" +
-				`{"Action":"build-fail","ImportPath":"m/p [m/p.test]"}` + "\n" + `{"Action":"fail","Package":"m/p"}` + "\n" + passB,
+				`{"Action":"build-fail","ImportPath":"m/p [m/p.test]"}` + "\n" + `{"Action":"fail","Package":"m/p"}` +
+				"\n" + passB,
 			exit: exit, want: []string{"undefined: x", "FAIL  m/p"}, wantErr: "1 of 2 failed",
 		},
 		"panics": {
@@ -69,7 +71,9 @@ func TestReport(t *testing.T) {
 			exit: exit, want: []string{"FAIL  p: a", "panic: oh"}, wantErr: "1 of 1 failed",
 		},
 		"ends badly without a failed test": {events: passB, exit: exit, wantErr: "exit status 1"},
-		"no test":                          {events: `{"Action":"skip","Package":"m/p"}` + "\n", wantErr: "no test ran"},
+		"no test": {
+			events: `{"Action":"skip","Package":"m/p"}` + "\n", wantErr: "no test ran",
+		},
 		"only skips": {
 			events: `{"Action":"skip","Package":"m/p","Test":"TestA"}` + "\n", wantErr: "no test ran",
 		},

@@ -41,7 +41,8 @@ func (w *world) sends(queue string, bodies ...string) {
 	w.t.Helper()
 	url := w.queueURL(queue)
 	for _, body := range bodies {
-		_, err := w.sqs().SendMessage(w.t.Context(), &sqs.SendMessageInput{QueueUrl: url, MessageBody: aws.String(body)})
+		_, err := w.sqs().SendMessage(w.t.Context(),
+			&sqs.SendMessageInput{QueueUrl: url, MessageBody: aws.String(body)})
 		w.must(err)
 	}
 }

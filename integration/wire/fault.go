@@ -115,7 +115,8 @@ func throttled(call Call) answer {
 	case "s3":
 		return answer{
 			status: http.StatusServiceUnavailable, header: http.Header{"Content-Type": {"application/xml"}},
-			body: fmt.Appendf(nil, `<Error><Code>SlowDown</Code><Message>%s</Message><RequestId>wire</RequestId></Error>`, text),
+			body: fmt.Appendf(nil,
+				`<Error><Code>SlowDown</Code><Message>%s</Message><RequestId>wire</RequestId></Error>`, text),
 		}
 	case "ec2":
 		return ec2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", text)

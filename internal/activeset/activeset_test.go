@@ -105,11 +105,13 @@ func TestEncodeRefuses(t *testing.T) {
 		"no pool":          {activeset.Set{Version: 1}, "pool is missing"},
 		"negative version": {activeset.Set{Pool: "fib", Version: -1}, "version is -1"},
 		"no id":            {one(activeset.Instance{}), "instance 0 has no id"},
-		"doubled id":       {one(activeset.Instance{ID: "a"}, activeset.Instance{ID: "a"}), "instance a is not in order"},
-		"id not UTF-8":     {one(activeset.Instance{ID: "a\xff"}), "not UTF-8"},
-		"load NaN":         {one(activeset.Instance{ID: "a", Load: math.NaN()}), "instance a has load NaN"},
-		"load infinite":    {one(activeset.Instance{ID: "a", Load: math.Inf(1)}), "instance a has load +Inf"},
-		"load negative":    {one(activeset.Instance{ID: "a", Load: -0.1}), "instance a has load -0.1"},
+		"doubled id": {
+			one(activeset.Instance{ID: "a"}, activeset.Instance{ID: "a"}), "instance a is not in order",
+		},
+		"id not UTF-8":  {one(activeset.Instance{ID: "a\xff"}), "not UTF-8"},
+		"load NaN":      {one(activeset.Instance{ID: "a", Load: math.NaN()}), "instance a has load NaN"},
+		"load infinite": {one(activeset.Instance{ID: "a", Load: math.Inf(1)}), "instance a has load +Inf"},
+		"load negative": {one(activeset.Instance{ID: "a", Load: -0.1}), "instance a has load -0.1"},
 		"year 10000": {
 			activeset.Set{Pool: "fib", WrittenAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "written_at is 10000",
 		},
@@ -150,8 +152,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"doubled":            {`{"pool":"fib","instances":[{"id":"a"},{"id":"a"}]}`, "instance a is not in order"},
 		"load negative":      {`{"pool":"fib","instances":[{"id":"a","load_estimate":-1}]}`, "instance a has load -1"},
 		"load too large":     {`{"pool":"fib","instances":[{"id":"a","load_estimate":1e999}]}`, "cannot unmarshal"},
-		"before year 0":      {`{"pool":"fib","written_at":"0000-01-01T00:00:00+01:00","instances":[]}`, "written_at is"},
-		"time is no time":    {`{"pool":"fib","written_at":"noon","instances":[]}`, "noon"},
+		"before year 0": {
+			`{"pool":"fib","written_at":"0000-01-01T00:00:00+01:00","instances":[]}`, "written_at is",
+		},
+		"time is no time": {`{"pool":"fib","written_at":"noon","instances":[]}`, "noon"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -155,7 +155,8 @@ func TestRunSendsWhatIsLeft(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				q := &fakeQueue{}
-				a, stop := run(t, q, agent.Options{FlushTimeout: 3 * time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				a, stop := run(t, q,
+					agent.Options{FlushTimeout: 3 * time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
 				if c.outage > 0 {
 					q.fail(errAway)
 					defer time.AfterFunc(c.outage, func() { q.fail(nil) }).Stop()

@@ -180,7 +180,8 @@ func TestAStopEndsTheQuestions(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(2*time.Second, func() { cancel(stop) })
 		start := time.Now()
-		if _, err := agent.Identify(ctx, &fakeCloud{away: 1e6}); !errors.Is(err, stop) || time.Since(start) != 2*time.Second {
+		if _, err := agent.Identify(ctx, &fakeCloud{away: 1e6}); !errors.Is(err, stop) ||
+			time.Since(start) != 2*time.Second {
 			t.Errorf("got %v after %s, want %v after 2s", err, time.Since(start), stop)
 		}
 	})
@@ -211,7 +212,8 @@ func TestUntilInterrupted(t *testing.T) {
 			t.Errorf("got %d questions, want none after the notice", n-721)
 		}
 		log := out.String()
-		want := `level=WARN msg="the cloud takes this instance back; stopping as at a signal" notice="terminate at noon"`
+		want := `level=WARN msg="the cloud takes this instance back; stopping as at a signal" ` +
+			`notice="terminate at noon"`
 		if strings.Count(log, "\n") != 2 || strings.Count(log, "level=DEBUG") != 1 || !strings.Contains(log, want) {
 			t.Errorf("got log\n%s\nwant a line on the failures and a line on the notice", log)
 		}
@@ -246,7 +248,8 @@ func TestTheWatchEnds(t *testing.T) {
 			cloud.announce("late")
 			time.Sleep(time.Minute)
 			if ctx.Err() == nil || errors.Is(context.Cause(ctx), agent.ErrInterrupted) || cloud.questions() != 1 {
-				t.Errorf("%s: got %v and %d questions, want an ended context and 1", name, context.Cause(ctx), cloud.questions())
+				t.Errorf("%s: got %v and %d questions, want an ended context and 1", name, context.Cause(ctx),
+					cloud.questions())
 			}
 		})
 	}

@@ -52,7 +52,9 @@ func TestUserDataRoundTrip(t *testing.T) {
 	nested.Settings = map[string]any{
 		"on": true, "ratio": 0.5, "list": []any{"a", 1}, "deep": map[string]any{"k": "v"}, "word": "yes",
 	}
-	for name, want := range map[string]agent.UserData{"all": sampleUserData(), "least": least, "nested settings": nested} {
+	for name, want := range map[string]agent.UserData{
+		"all": sampleUserData(), "least": least, "nested settings": nested,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			doc, err := want.Encode()
@@ -152,7 +154,8 @@ func TestIdentifyWithoutUserData(t *testing.T) {
 
 func FuzzDecodeUserData(f *testing.F) {
 	f.Add([]byte(goldenUserData))
-	f.Add([]byte("pool: a\nbackend: b\nqueues: {status: c}\nsettings: {a: [1, 2.5, x], b: {c: ~}}\nstatus_interval: 1h"))
+	f.Add([]byte("pool: a\nbackend: b\nqueues: {status: c}\n" +
+		"settings: {a: [1, 2.5, x], b: {c: ~}}\nstatus_interval: 1h"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		u, err := agent.DecodeUserData(doc)
 		if err != nil {

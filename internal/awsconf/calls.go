@@ -64,7 +64,8 @@ func plainBody(stack *middleware.Stack) error {
 				if body, ok := req.GetStream().(io.ReadSeeker); ok {
 					plain, err := req.SetStream(struct{ io.ReadSeeker }{body})
 					if err != nil {
-						return middleware.FinalizeOutput{}, middleware.Metadata{}, fmt.Errorf("set the body of a request: %w", err)
+						return middleware.FinalizeOutput{}, middleware.Metadata{},
+							fmt.Errorf("set the body of a request: %w", err)
 					}
 					in.Request = plain
 				}
@@ -85,7 +86,8 @@ func explain(client, policyFile string) func(*middleware.Stack) error {
 				switch {
 				case err == nil:
 				case Is(err, Denied) && program != "":
-					err = explainDenied(program, policyFile, awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx), err)
+					err = explainDenied(program, policyFile, awsmiddleware.GetServiceID(ctx),
+						awsmiddleware.GetOperationName(ctx), err)
 				case unknownHost(err):
 					err = fmt.Errorf("%s has no host of this name in region %s; check the region: %w",
 						awsmiddleware.GetServiceID(ctx), awsmiddleware.GetRegion(ctx), err)

@@ -126,7 +126,9 @@ func TestMetadataHost(t *testing.T) {
 
 func TestMetadataInterruption(t *testing.T) {
 	for name, c := range map[string]struct{ doc, want, wantErr string }{
-		"terminate": {`{"action": "terminate", "time": "2026-03-01T10:00:00Z"}`, "terminate at 2026-03-01T10:00:00Z", ""},
+		"terminate": {
+			`{"action": "terminate", "time": "2026-03-01T10:00:00Z"}`, "terminate at 2026-03-01T10:00:00Z", "",
+		},
 		"stop":      {`{"action": "stop", "time": "2026-03-01T10:00:00Z"}`, "stop at 2026-03-01T10:00:00Z", ""},
 		"garbage":   {"<html>", "", "EC2 metadata spot/instance-action: invalid character"},
 		"no action": {"{}", "", `no action in "{}"`},
@@ -134,7 +136,8 @@ func TestMetadataInterruption(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := metadata(t, &instance{items: map[string]string{"meta-data/spot/instance-action": c.doc}})
 			got, err := m.Interruption(t.Context())
-			if got != c.want || (err == nil) != (c.wantErr == "") || err != nil && !strings.Contains(err.Error(), c.wantErr) {
+			if got != c.want || (err == nil) != (c.wantErr == "") || err != nil &&
+				!strings.Contains(err.Error(), c.wantErr) {
 				t.Errorf("got %q, %v, want %q and an error with %q", got, err, c.want, c.wantErr)
 			}
 		})

@@ -38,7 +38,8 @@ func TestOpen(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := backend.Open(t.Context(), c.address, openers, backend.Options{Deployment: "demo", Client: "fib-server"})
+			got, err := backend.Open(t.Context(), c.address, openers,
+				backend.Options{Deployment: "demo", Client: "fib-server"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +56,8 @@ func TestOpen(t *testing.T) {
 
 func TestOpenPassesTheCredentialsOn(t *testing.T) {
 	t.Parallel()
-	got, err := backend.Open(t.Context(), "nats://me:s%2Fcret@broker", backend.Openers{"nats": opener}, backend.Options{})
+	got, err := backend.Open(t.Context(), "nats://me:s%2Fcret@broker", backend.Openers{"nats": opener},
+		backend.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +78,14 @@ func TestOpenRefuses(t *testing.T) {
 			"redis://h", both,
 			`backend address "redis://h": this program speaks aws, nats, as in nats://HOST:4222 or aws://eu-west-1`,
 		},
-		"no scheme":         {"localhost", both, `backend address "localhost": this program speaks aws, nats`},
-		"host and port":     {"localhost:4222", both, `backend address "localhost:4222": this program speaks aws, nats`},
-		"empty":             {"", both, `backend address "": this program speaks aws, nats`},
-		"bad port":          {"nats://h:port", both, `backend address "nats://h:port": invalid port ":port" after host`},
-		"control character": {"nats://h\n", both, `backend address "nats://h\n": net/url: invalid control character in URL`},
-		"no openers":        {"nats://h", nil, `backend address "nats://h": this program speaks to no backend`},
+		"no scheme":     {"localhost", both, `backend address "localhost": this program speaks aws, nats`},
+		"host and port": {"localhost:4222", both, `backend address "localhost:4222": this program speaks aws, nats`},
+		"empty":         {"", both, `backend address "": this program speaks aws, nats`},
+		"bad port":      {"nats://h:port", both, `backend address "nats://h:port": invalid port ":port" after host`},
+		"control character": {
+			"nats://h\n", both, `backend address "nats://h\n": net/url: invalid control character in URL`,
+		},
+		"no openers": {"nats://h", nil, `backend address "nats://h": this program speaks to no backend`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

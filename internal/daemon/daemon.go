@@ -48,11 +48,13 @@ func Usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// hangups is whether SIGHUP is somebody else's: see Hangups. It is the process's, as signals are.
+// hangups says whether the program handles SIGHUP itself: see Hangups. It is one variable for the whole
+// process, because signals are the process's.
 var hangups atomic.Bool
 
-// Hangups returns a channel that receives a value for each SIGHUP from now on, until ctx ends. SIGHUP does not
-// stop the program any more: it asks it to read its configuration again. Several signals in a row may be told as one.
+// Hangups returns a channel that receives a value for each SIGHUP from now on, until ctx ends. SIGHUP does
+// not stop the program any more: it asks it to read its configuration again. Several signals in a row may
+// give one value.
 func Hangups(ctx context.Context) <-chan struct{} {
 	hangups.Store(true)
 	signals, out := make(chan os.Signal, 1), make(chan struct{}, 1)
@@ -74,16 +76,16 @@ func Hangups(ctx context.Context) <-chan struct{} {
 	return out
 }
 
-// Main runs a program and returns its exit code. ctx ends at SIGINT, SIGTERM or, unless the program has asked
-// for Hangups, at SIGHUP (the terminal is gone); a second signal ends the process at once, as without a handler. args are
-// those after the program's name. An error is printed to stderr behind the
-// program's name, except ErrDone, and except what a stop by signal caused.
+// Main runs a program and returns its exit code. ctx ends at SIGINT and SIGTERM, and at SIGHUP (the terminal
+// is gone) unless the program has called Hangups. A second signal ends the process at once, as if there were
+// no handler. args are those after the program's name. An error is printed to stderr, after the program's
+// name. ErrDone, and errors that are only the effect of a signal, are not printed.
 func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup makes it ignored, and it has to stay so
+	if !signal.Ignored(syscall.SIGHUP) { // nohup has SIGHUP ignored, and it must stay so
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	var wg sync.WaitGroup
@@ -98,7 +100,8 @@ func Main(name string, run func(ctx context.Context, args []string, stdout, stde
 				if sig == syscall.SIGHUP && hangups.Load() {
 					continue
 				}
-				signal.Stop(signals) // before ctx ends: who sees that may rely on the next signal's default effect
+				// Before ctx ends, so that whoever sees that can rely on the default effect of the next signal.
+				signal.Stop(signals)
 				cancel(errStop{sig: sig})
 			case <-over:
 			}
@@ -139,7 +142,7 @@ func Group(ctx context.Context, fs ...func(context.Context) error) error {
 			if err := f(ctx); err != nil {
 				once.Do(func() {
 					first = err
-					cancel(err) // within Do, so that the cause is the error that is returned
+					cancel(err) // within Do, so that the cause and the returned error are the same
 				})
 			}
 		})

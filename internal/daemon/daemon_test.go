@@ -24,7 +24,8 @@ import (
 	"cloudmaster/internal/daemon"
 )
 
-// envProgram makes the test binary one of the programs instead.
+// envProgram is an environment variable that makes the test binary run one of the programs instead of the
+// tests.
 const envProgram = "DAEMON_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -84,7 +85,8 @@ var programs = map[string]program{
 	},
 }
 
-// untilStopped is a program that says when it has started and ends with what end makes of the stop.
+// untilStopped is a program that says when it has started. When it is stopped, it returns what end makes of
+// the cause.
 func untilStopped(end func(context.Context) error) program {
 	return func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 		fmt.Fprintln(stdout, "started")
@@ -150,12 +152,15 @@ func TestMainExitCodes(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"echo":          {daemon.ExitOK, "to stderr"},
-		"done":          {daemon.ExitOK, ""},
-		"fail":          {daemon.ExitError, "fib-server: the sky fell\n"},
-		"usage":         {daemon.ExitUsage, "fib-server: no pool\nRun \"fib-server --help\" for usage.\n"},
-		"wrapped usage": {daemon.ExitUsage, "fib-server: read settings: no pool\nRun \"fib-server --help\" for usage.\n"},
-		"cancel itself": {daemon.ExitError, "fib-server: ask the broker: context canceled\n"}, // nobody asked it to stop
+		"echo":  {daemon.ExitOK, "to stderr"},
+		"done":  {daemon.ExitOK, ""},
+		"fail":  {daemon.ExitError, "fib-server: the sky fell\n"},
+		"usage": {daemon.ExitUsage, "fib-server: no pool\nRun \"fib-server --help\" for usage.\n"},
+		"wrapped usage": {
+			daemon.ExitUsage, "fib-server: read settings: no pool\nRun \"fib-server --help\" for usage.\n",
+		},
+		// nobody asked it to stop
+		"cancel itself": {daemon.ExitError, "fib-server: ask the broker: context canceled\n"},
 	}
 	for name, want := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +168,8 @@ func TestMainExitCodes(t *testing.T) {
 			c := start(t, name, "a", "--b")
 			state, stdout := c.wait()
 			if state.ExitCode() != want.code || c.stderr.String() != want.stderr {
-				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code, want.stderr)
+				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code,
+					want.stderr)
 			}
 			if wantOut := `["a" "--b"]`; name == "echo" && stdout != wantOut {
 				t.Errorf("got arguments %s, want %s", stdout, wantOut)
@@ -185,9 +191,12 @@ func TestMainStopsAtASignal(t *testing.T) {
 		"SIGINT":                      {"stop", os.Interrupt, daemon.ExitOK, ""},
 		"returns the cause":           {"stop, cause", syscall.SIGTERM, daemon.ExitOK, ""},
 		"returns the context's error": {"stop, err", syscall.SIGTERM, daemon.ExitOK, ""},
-		"fails on its way out":        {"stop, failure", syscall.SIGTERM, daemon.ExitError, "fib-server: state is lost\n"},
+		"fails on its way out": {
+			"stop, failure", syscall.SIGTERM, daemon.ExitError, "fib-server: state is lost\n",
+		},
 		"the context tells what it was": {
-			"stop, said", syscall.SIGTERM, daemon.ExitError, "fib-server: stopped true because stopped by signal: terminated\n",
+			"stop, said", syscall.SIGTERM, daemon.ExitError,
+			"fib-server: stopped true because stopped by signal: terminated\n",
 		},
 	}
 	for name, want := range cases {
@@ -198,7 +207,8 @@ func TestMainStopsAtASignal(t *testing.T) {
 			c.signal(want.sig)
 			state, _ := c.wait()
 			if state.ExitCode() != want.code || c.stderr.String() != want.stderr {
-				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code, want.stderr)
+				t.Errorf("got exit code %d and %q, want %d and %q", state.ExitCode(), c.stderr.String(), want.code,
+					want.stderr)
 			}
 		})
 	}
@@ -263,7 +273,7 @@ func TestGroupOfNone(t *testing.T) {
 	}
 }
 
-// One that ends well ends alone, and Group waits for all.
+// A function that returns nil ends nothing else, and Group waits for all.
 func TestGroupWaitsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -304,7 +314,7 @@ func TestGroupsFirstErrorEndsTheRest(t *testing.T) {
 				if got := context.Cause(ctx); !errors.Is(got, errFirst) {
 					t.Errorf("got cause %v, want the first error", got)
 				}
-				time.Sleep(time.Second) // tidies up
+				time.Sleep(time.Second) // time to clean up
 				return errLater
 			},
 		)
@@ -328,7 +338,8 @@ func TestGroupEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// The error returned is the one the others saw as their cause, however close the second came.
+// The returned error is the same that the other functions saw as their cause, however soon a second error
+// followed.
 func TestGroupsErrorIsTheCause(t *testing.T) {
 	t.Parallel()
 	for range 5000 {

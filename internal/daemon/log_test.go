@@ -37,7 +37,7 @@ func TestLoggerWritesJSONAwayFromATerminal(t *testing.T) {
 	}
 }
 
-// What is written to the master of a terminal is echoed to its reader.
+// The terminal echoes what is written to its master, so it is read back from there.
 func TestLoggerWritesTextToATerminal(t *testing.T) {
 	t.Parallel()
 	tty, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -17,9 +17,9 @@ import (
 // Ops is what ServeOps serves.
 type Ops struct {
 	Registry  *prometheus.Registry // nil: no /metrics
-	Ready     func() error         // nil: always ready; the error's text is shown to whoever asks
+	Ready     func() error         // nil: always ready; the text of the error is part of the answer
 	Log       *slog.Logger         // nil discards
-	Listening func(net.Addr)       // called once when connections are taken; may be nil
+	Listening func(net.Addr)       // called once when connections are accepted; may be nil
 }
 
 // NewRegistry returns a registry with the Go runtime's and the process's own metrics.
@@ -110,7 +110,8 @@ func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {
-			log.WarnContext(ctx, "connections cut off", "address", l.Addr().String(), "error", errors.Join(err, srv.Close()))
+			log.WarnContext(ctx, "connections cut off", "address", l.Addr().String(), "error",
+				errors.Join(err, srv.Close()))
 		}
 		return nil
 	})

@@ -66,7 +66,7 @@ func TestOpsHandler(t *testing.T) {
 	}
 }
 
-// serve runs f until stop, which returns its error.
+// serve runs f until stop is called, which returns its error.
 func serve(t *testing.T, f func(ctx context.Context) error) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +78,7 @@ func serve(t *testing.T, f func(ctx context.Context) error) (stop func() error) 
 	}
 }
 
-// get asks on a connection of its own, which it closes.
+// get sends a request on a connection of its own, which it closes.
 func get(t *testing.T, url string) (int, string, error) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -128,7 +128,9 @@ func TestServeOpsWithoutAnAddressWaits(t *testing.T) {
 func TestServeOpsPortTaken(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
-	err := daemon.ServeOps(t.Context(), l.Addr().String(), daemon.Ops{Listening: func(net.Addr) { t.Error("it listens") }})
+	err := daemon.ServeOps(t.Context(), l.Addr().String(), daemon.Ops{
+		Listening: func(net.Addr) { t.Error("it listens") },
+	})
 	wantError(t, err, "listen for health and metrics: listen tcp "+l.Addr().String())
 	wantError(t, err, "address already in use")
 }
@@ -184,7 +186,7 @@ func TestServeHTTPLetsRequestsFinish(t *testing.T) {
 	}
 }
 
-// untilRefused dials until nobody listens.
+// untilRefused dials until nobody listens any more.
 func untilRefused(t *testing.T, addr string) {
 	t.Helper()
 	for t.Context().Err() == nil {
@@ -196,7 +198,7 @@ func untilRefused(t *testing.T, addr string) {
 	}
 }
 
-// Requests that do not end are cut off, which is said but no failure of the program.
+// Requests that do not end are cut off. That is logged, but the program does not fail.
 func TestServeHTTPCutsOffWhatDoesNotFinish(t *testing.T) {
 	t.Parallel()
 	l := listen(t)

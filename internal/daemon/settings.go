@@ -106,8 +106,8 @@ func (s *settings) addMap(source string, values map[string]any) error {
 	return errors.Join(errs...)
 }
 
-// addFile reads YAML node by node. Viper's own reader has no line numbers, turns keys into lower case, and reads the
-// version 1.10 as the number 1.1.
+// addFile reads YAML node by node. Viper's own reader has no line numbers, turns keys into lower case, and
+// reads the version 1.10 as the number 1.1.
 func (s *settings) addFile(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {

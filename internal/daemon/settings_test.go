@@ -17,7 +17,7 @@ import (
 	"cloudmaster/internal/daemon"
 )
 
-// values are one flag of each type.
+// values has one flag of each type.
 type values struct {
 	Listen     string
 	MaxClients int
@@ -76,15 +76,18 @@ func writeFile(t *testing.T, text string) string {
 func all() layers {
 	return layers{
 		args: []string{
-			"--listen=:5", "--max-clients=5", "--fast=true", "--idle-time=5s", "--ratio=0.5", "--pools=a5,b5", "--ports=5,55",
+			"--listen=:5", "--max-clients=5", "--fast=true", "--idle-time=5s", "--ratio=0.5", "--pools=a5,b5",
+			"--ports=5,55",
 		},
 		env: map[string]string{
 			"LISTEN": ":4", "MAX_CLIENTS": "4", "FAST": "false", "IDLE_TIME": "4s", "RATIO": "0.4", "POOLS": "a4, b4",
 			"PORTS": "4,44",
 		},
-		file: "listen: :3\nmax_clients: 3\nfast: true\nidle_time: 3s\nratio: 0.3\npools: [a3, b3]\nports:\n  - 3\n  - 33\n",
+		file: "listen: :3\nmax_clients: 3\nfast: true\nidle_time: 3s\nratio: 0.3\npools: [a3, b3]\nports:\n  - 3\n" +
+			"  - 33\n",
 		under: map[string]any{
-			"listen": ":2", "max_clients": 2, "fast": false, "idle_time": "2s", "ratio": 0.2, "pools": []any{"a2", "b2"},
+			"listen": ":2", "max_clients": 2, "fast": false, "idle_time": "2s", "ratio": 0.2,
+			"pools": []any{"a2", "b2"},
 			"ports": []any{2, 22},
 		},
 	}
@@ -125,7 +128,8 @@ func TestParsePrecedence(t *testing.T) {
 			without(args, file), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}},
 		},
 		"environment alone": {
-			without(args, file, under), values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}},
+			without(args, file, under),
+			values{":4", 4, false, 4 * time.Second, 0.4, []string{"a4", "b4"}, []int{4, 44}},
 		},
 	}
 	for name, c := range cases {
@@ -167,7 +171,7 @@ func TestParseLayersMix(t *testing.T) {
 	}
 }
 
-// Text is taken as it is written, not as YAML would make a number of it.
+// Text is taken as it is written, also where YAML would take it for a number.
 func TestParseFileKeepsText(t *testing.T) {
 	cases := map[string]struct{ file, want string }{
 		"version":      {"listen: 1.10", "1.10"},
@@ -220,9 +224,13 @@ func TestParseRefuses(t *testing.T) {
 			[]string{"user data: a is not a setting of fib-server", "user data: b is not"},
 		},
 		"bad values everywhere": {
-			layers{env: map[string]string{"MAX_CLIENTS": "x"}, file: "idle_time: 5\n", under: map[string]any{"ratio": "high"}},
+			layers{
+				env: map[string]string{"MAX_CLIENTS": "x"}, file: "idle_time: 5\n",
+				under: map[string]any{"ratio": "high"},
+			},
 			[]string{
-				`CLOUDMASTER_MAX_CLIENTS: invalid value "x"`, `fib.yaml:1: idle_time: invalid value "5": time: missing unit`,
+				`CLOUDMASTER_MAX_CLIENTS: invalid value "x"`,
+				`fib.yaml:1: idle_time: invalid value "5": time: missing unit`,
 				`user data: ratio: invalid value "high"`,
 			},
 		},
@@ -246,9 +254,13 @@ func TestParseRefuses(t *testing.T) {
 			layers{file: "pools: {a: b}\nports: [{a: b}]\n"},
 			[]string{"fib.yaml:1: pools: is a mapping", "fib.yaml:2: ports: is a mapping"},
 		},
-		"a list without a value": {layers{file: "pools: [a, ~]\n"}, []string{"fib.yaml:1: pools: an item has no value"}},
-		"a list of bad values":   {layers{file: "ports: [1, x]\n"}, []string{`fib.yaml:1: ports: invalid list ["1" "x"]`}},
-		"a list within itself":   {layers{file: "pools: &p [*p]\n"}, []string{"fib.yaml:1: pools: is a mapping"}},
+		"a list without a value": {
+			layers{file: "pools: [a, ~]\n"}, []string{"fib.yaml:1: pools: an item has no value"},
+		},
+		"a list of bad values": {
+			layers{file: "ports: [1, x]\n"}, []string{`fib.yaml:1: ports: invalid list ["1" "x"]`},
+		},
+		"a list within itself": {layers{file: "pools: &p [*p]\n"}, []string{"fib.yaml:1: pools: is a mapping"}},
 		"key twice": {
 			layers{file: "listen: a\nratio: 1\nlisten: b\n"}, []string{"fib.yaml:3: listen is already set in line 1"},
 		},
@@ -259,7 +271,8 @@ func TestParseRefuses(t *testing.T) {
 		"not YAML":      {layers{file: "a: b: c\n"}, []string{"read settings: ", "fib.yaml: yaml: "}},
 		"not a mapping": {layers{file: "- a\n"}, []string{"fib.yaml:1: not a mapping of settings to values"}},
 		"no file": {
-			layers{args: []string{"--config", "/does/not/exist"}}, []string{"read settings: open /does/not/exist: no such file"},
+			layers{args: []string{"--config", "/does/not/exist"}},
+			[]string{"read settings: open /does/not/exist: no such file"},
 		},
 	}
 	for name, c := range cases {
@@ -304,7 +317,10 @@ func TestParseHelpAndVersion(t *testing.T) {
 		want []string
 	}{
 		"help": {
-			"--help", []string{"Usage of fib-server:", "--max-clients int", "--config FILE", "--log-level string", "--version"},
+			"--help", []string{
+				"Usage of fib-server:", "--max-clients int", "--config FILE", "--log-level string",
+				"--version",
+			},
 		},
 		"h":       {"-h", []string{"Usage of fib-server:"}},
 		"version": {"--version", []string{"fib-server " + daemon.Version() + "\n"}},
@@ -315,7 +331,8 @@ func TestParseHelpAndVersion(t *testing.T) {
 			fs := flagSet(new(values))
 			fs.SetOutput(&out)
 			// Help is printed whatever else is wrong.
-			if err := daemon.Parse(fs, []string{c.arg}, map[string]any{"colour": "red"}); !errors.Is(err, daemon.ErrDone) {
+			err := daemon.Parse(fs, []string{c.arg}, map[string]any{"colour": "red"})
+			if !errors.Is(err, daemon.ErrDone) {
 				t.Errorf("got %v, want ErrDone", err)
 			}
 			for _, want := range c.want {

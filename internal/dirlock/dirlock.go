@@ -1,6 +1,5 @@
-// Package dirlock makes a directory one process's own. What lies in it, a message
-// store or a deployment's instances, must never have two masters, whatever
-// brokers and leases they may have.
+// Package dirlock lets only one process at a time use a directory. What is in it, a message store or the
+// processes of a deployment, must never be used by two processes, whichever brokers and leases they have.
 package dirlock
 
 import (
@@ -15,14 +14,14 @@ import (
 	"syscall"
 )
 
-// ErrHeld means that another process has the directory. The error it is wrapped in names it.
+// ErrHeld means that another process uses the directory. Errors that wrap it name that process.
 var ErrHeld = errors.New("in use")
 
 // file is the lock's name in the directory.
 const file = "lock"
 
-// Take makes the directory ours, creating it if it is missing. The lock ends when
-// the returned file is closed, or with the process.
+// Take locks the directory for this process, and creates it if it is missing. The lock ends when the returned
+// file is closed, or with the process.
 func Take(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("directory %s cannot be created: %w; choose another", dir, err)
@@ -41,7 +40,8 @@ func lock(f *os.File, dir string) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return fmt.Errorf("directory %s is %w by process %s; stop that controller or choose another directory", dir, ErrHeld, holder(f))
+		return fmt.Errorf("directory %s is %w by process %s; stop that controller or choose another directory", dir,
+			ErrHeld, holder(f))
 	case err != nil:
 		return fmt.Errorf("lock directory %s: %w", dir, err)
 	}
@@ -54,7 +54,7 @@ func lock(f *os.File, dir string) error {
 	return nil
 }
 
-// holder returns the process id that the holder of the lock has written into it.
+// holder returns the process id that the process with the lock has written into it.
 func holder(f *os.File) string {
 	text, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
 	if err != nil {

@@ -19,7 +19,8 @@ func TestTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = dirlock.Take(dir)
-	if want := fmt.Sprintf("directory %s is in use by process %d;", dir, os.Getpid()); !errors.Is(err, dirlock.ErrHeld) || !strings.Contains(err.Error(), want) {
+	want := fmt.Sprintf("directory %s is in use by process %d;", dir, os.Getpid())
+	if !errors.Is(err, dirlock.ErrHeld) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if err := first.Close(); err != nil {

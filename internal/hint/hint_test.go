@@ -49,7 +49,8 @@ func (c *counted) want(t *testing.T, hints, opens int) {
 	t.Helper()
 	got := c.status.Bodies()
 	if len(got) != hints || c.opens != opens {
-		t.Errorf("got hints %q and the status queue opened %d times, want %d hints and %d times", got, c.opens, hints, opens)
+		t.Errorf("got hints %q and the status queue opened %d times, want %d hints and %d times", got, c.opens, hints,
+			opens)
 	}
 	for _, body := range got {
 		if !strings.Contains(body, `"type":"hint","queue":"fib-work"`) {

@@ -113,11 +113,13 @@ func TestEncodeRefuses(t *testing.T) {
 		change func(*message.Status)
 		want   string
 	}{
-		"no id":          {func(s *message.Status) { s.InstanceID = "" }, "instance_id is missing"},
-		"id with space":  {func(s *message.Status) { s.InstanceID = "a b" }, `instance_id is "a b", not a name`},
-		"id with escape": {func(s *message.Status) { s.InstanceID = "a\x1b[2J" }, `instance_id is "a\x1b[2J", not a name`},
-		"id with C1":     {func(s *message.Status) { s.InstanceID = "a\u009b" }, `instance_id is "a\u009b", not a name`},
-		"id not UTF-8":   {func(s *message.Status) { s.InstanceID = "a\xff" }, `instance_id is "a\xff", not a name`},
+		"no id":         {func(s *message.Status) { s.InstanceID = "" }, "instance_id is missing"},
+		"id with space": {func(s *message.Status) { s.InstanceID = "a b" }, `instance_id is "a b", not a name`},
+		"id with escape": {
+			func(s *message.Status) { s.InstanceID = "a\x1b[2J" }, `instance_id is "a\x1b[2J", not a name`,
+		},
+		"id with C1":   {func(s *message.Status) { s.InstanceID = "a\u009b" }, `instance_id is "a\u009b", not a name`},
+		"id not UTF-8": {func(s *message.Status) { s.InstanceID = "a\xff" }, `instance_id is "a\xff", not a name`},
 		"id too long": {
 			func(s *message.Status) { s.InstanceID = pool.InstanceID(strings.Repeat("a", 129)) }, "up to 128 bytes",
 		},
@@ -186,10 +188,12 @@ func TestEncodeLogCutsAndRepairs(t *testing.T) {
 			}
 			got := m.(message.Log).Text
 			if !strings.HasPrefix(got, c.wantPrefix) || !strings.HasSuffix(got, c.wantSuffix) {
-				t.Errorf("got %s, want it to begin with %q and end in %q", message.Excerpt([]byte(got)), c.wantPrefix, c.wantSuffix)
+				t.Errorf("got %s, want it to begin with %q and end in %q", message.Excerpt([]byte(got)), c.wantPrefix,
+					c.wantSuffix)
 			}
 			if len(got) > message.MaxText || !utf8.ValidString(got) {
-				t.Errorf("got %d bytes, valid UTF-8 %t, want at most %d", len(got), utf8.ValidString(got), message.MaxText)
+				t.Errorf("got %d bytes, valid UTF-8 %t, want at most %d", len(got), utf8.ValidString(got),
+					message.MaxText)
 			}
 		})
 	}

@@ -97,7 +97,8 @@ func TestParseStdReadsRubysYAML(t *testing.T) {
 		"Time#to_s of 1.8, UTC": {head + "\"Wed Oct 22 14:00:00 UTC 2008\"\n", status(nil)},
 		"Time#xmlschema":        {head + "'2008-10-22T10:00:00-04:00'\n", status(nil)},
 		"any order, no dashes, more keys": {
-			":timestamp: 2008-10-22 14:00:00 Z\n:connections: 3\n:load_estimate: 0.3\n:state: active\n:instance_id: i-0abc\n" +
+			":timestamp: 2008-10-22 14:00:00 Z\n:connections: 3\n:load_estimate: 0.3\n:state: active\n" +
+				":instance_id: i-0abc\n" +
 				":type: status",
 			status(func(s *message.Status) { s.Load = 0.3 }),
 		},
@@ -149,15 +150,17 @@ func TestParseStdRefuses(t *testing.T) {
 	}
 	const yaml = ":type: status\n:instance_id: i-0abc\n"
 	cases := map[string]struct{ body, want string }{
-		"empty":                {"", "message is empty"},
-		"white space":          {" \n\t ", "message is empty"},
-		"too large":            {strings.Repeat("x", message.MaxSize+1), "message of 65537 bytes: the most is 65536"},
-		"1 MiB of garbage":     {strings.Repeat("\xa7\x00|{", 1<<18), "message of 1048576 bytes: the most is 65536"},
-		"plain text":           {"abc", "neither JSON nor a YAML mapping"},
-		"invalid UTF-8":        {"\xff\xfe\x00a", "neither JSON nor a YAML mapping"},
-		"a YAML list":          {"- a\n- b\n", "neither JSON nor a YAML mapping"},
-		"half a JSON object":   {goldenStatus[:40], "message is not JSON: unexpected end"},
-		"text after JSON":      {goldenStatus + "x", "message is not JSON: invalid character 'x' after top-level value"},
+		"empty":              {"", "message is empty"},
+		"white space":        {" \n\t ", "message is empty"},
+		"too large":          {strings.Repeat("x", message.MaxSize+1), "message of 65537 bytes: the most is 65536"},
+		"1 MiB of garbage":   {strings.Repeat("\xa7\x00|{", 1<<18), "message of 1048576 bytes: the most is 65536"},
+		"plain text":         {"abc", "neither JSON nor a YAML mapping"},
+		"invalid UTF-8":      {"\xff\xfe\x00a", "neither JSON nor a YAML mapping"},
+		"a YAML list":        {"- a\n- b\n", "neither JSON nor a YAML mapping"},
+		"half a JSON object": {goldenStatus[:40], "message is not JSON: unexpected end"},
+		"text after JSON": {
+			goldenStatus + "x", "message is not JSON: invalid character 'x' after top-level value",
+		},
 		"a JSON list":          {"[" + goldenStatus + "]", "YAML mapping"},
 		"NaN":                  {with(`:1,`, `:NaN,`), "message is not JSON: invalid character 'N'"},
 		"negative load":        {with(`:1,`, `:-1,`), "load_estimate is -1, not a number from 0 up"},
@@ -166,25 +169,37 @@ func TestParseStdRefuses(t *testing.T) {
 		"no load":              {with(`"load_estimate":1,`, ``), "load_estimate is missing"},
 		"load null":            {with(`:1,`, `:null,`), "load_estimate is missing"},
 		"no type":              {with(`"type":"status",`, ``), "type is missing"},
-		"unknown type":         {with(`"type":"status"`, `"type":"gossip"`), `type is "gossip", not status, log or hint`},
-		"no id":                {with(`"instance_id":"i-0abc",`, ``), "instance_id is missing"},
-		"id not UTF-8":         {with(`i-0abc`, "i-\xff"), "instance_id is"},
-		"unknown activity":     {with(`busy`, `asleep`), `status is "asleep", not busy or idle`},
-		"no timestamp":         {with(`"timestamp":"2026-11-22T10:00:00.123456789Z",`, ``), "timestamp is missing"},
-		"timestamp no time":    {with(`2026-11-22T10:00:00.123456789Z`, `yesterday`), "timestamp: parsing time"},
-		"timestamp a number":   {with(`"2026-11-22T10:00:00.123456789Z"`, `1`), "timestamp: Time.UnmarshalJSON"},
-		"negative sequence":    {with(`:17`, `:-17`), "sequence cannot be a JSON number -17"},
+		"unknown type": {
+			with(`"type":"status"`, `"type":"gossip"`), `type is "gossip", not status, log or hint`,
+		},
+		"no id":              {with(`"instance_id":"i-0abc",`, ``), "instance_id is missing"},
+		"id not UTF-8":       {with(`i-0abc`, "i-\xff"), "instance_id is"},
+		"unknown activity":   {with(`busy`, `asleep`), `status is "asleep", not busy or idle`},
+		"no timestamp":       {with(`"timestamp":"2026-11-22T10:00:00.123456789Z",`, ``), "timestamp is missing"},
+		"timestamp no time":  {with(`2026-11-22T10:00:00.123456789Z`, `yesterday`), "timestamp: parsing time"},
+		"timestamp a number": {with(`"2026-11-22T10:00:00.123456789Z"`, `1`), "timestamp: Time.UnmarshalJSON"},
+		"negative sequence":  {with(`:17`, `:-17`), "sequence cannot be a JSON number -17"},
 		"log without message": {
 			`{"type":"log","instance_id":"i-0abc","timestamp":"2026-11-22T10:00:02Z"}`, "message is missing",
 		},
-		"log without id":       {`{"type":"log","message":"","timestamp":"2026-11-22T10:00:02Z"}`, "instance_id is missing"},
-		"YAML without colons":  {"type: status\n", "type is missing"},
-		"YAML, key twice":      {yaml + yaml, "already defined"},
-		"YAML, load NaN":       {yaml + ":load_estimate: .nan\n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is NaN"},
-		"YAML, load infinite":  {yaml + ":load_estimate: .inf\n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is +Inf"},
-		"YAML, load negative":  {yaml + ":load_estimate: -1\n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is -1"},
-		"YAML, load a word":    {yaml + ":load_estimate: high\n", `load_estimate is "high", not a number`},
-		"YAML, load nil":       {yaml + ":load_estimate: \n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is missing"},
+		"log without id": {
+			`{"type":"log","message":"","timestamp":"2026-11-22T10:00:02Z"}`, "instance_id is missing",
+		},
+		"YAML without colons": {"type: status\n", "type is missing"},
+		"YAML, key twice":     {yaml + yaml, "already defined"},
+		"YAML, load NaN": {
+			yaml + ":load_estimate: .nan\n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is NaN",
+		},
+		"YAML, load infinite": {
+			yaml + ":load_estimate: .inf\n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is +Inf",
+		},
+		"YAML, load negative": {
+			yaml + ":load_estimate: -1\n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is -1",
+		},
+		"YAML, load a word": {yaml + ":load_estimate: high\n", `load_estimate is "high", not a number`},
+		"YAML, load nil": {
+			yaml + ":load_estimate: \n:timestamp: 2008-10-22 14:00:00 Z\n", "load_estimate is missing",
+		},
 		"YAML, sequence":       {yaml + ":sequence: -1\n", `sequence is "-1", not a whole number`},
 		"YAML, a list":         {yaml + ":status: [busy]\n", "status is not a single value"},
 		"YAML, id a mapping":   {":type: status\n:instance_id: {a: b}\n", "instance_id is not a single value"},
@@ -208,7 +223,8 @@ func bomb() string {
 	var b strings.Builder
 	b.WriteString(":a: &a [1,1,1,1,1,1,1,1,1]\n")
 	for c := 'b'; c < 'k'; c++ {
-		b.WriteString(":" + string(c) + ": &" + string(c) + " [*" + strings.Repeat(string(c-1)+",*", 8) + string(c-1) + "]\n")
+		b.WriteString(":" + string(c) + ": &" + string(c) + " [*" + strings.Repeat(string(c-1)+",*", 8) + string(c-1) +
+			"]\n")
 	}
 	return b.String() + ":type: log\n<<: *j\n"
 }
@@ -302,10 +318,12 @@ func TestParseLifeguardRefuses(t *testing.T) {
 		"no id":             {lifeguard("", "busy", "PT1S", when), "instance_id is missing"},
 		"no time":           {lifeguard("i-0abc", "busy", "PT1S", ""), `timestamp is ""`},
 		"time without zone": {lifeguard("i-0abc", "busy", "PT1S", "2008-10-22T14:00:00"), "not a time with its zone"},
-		"interval in words": {lifeguard("i-0abc", "busy", "60s", when), `LastInterval is "60s", not an ISO 8601 duration`},
-		"interval P":        {lifeguard("i-0abc", "busy", "P", when), `LastInterval is "P"`},
-		"interval PT":       {lifeguard("i-0abc", "busy", "PT", when), `LastInterval is "PT"`},
-		"interval P1DT":     {lifeguard("i-0abc", "busy", "P1DT", when), `LastInterval is "P1DT"`},
+		"interval in words": {
+			lifeguard("i-0abc", "busy", "60s", when), `LastInterval is "60s", not an ISO 8601 duration`,
+		},
+		"interval P":    {lifeguard("i-0abc", "busy", "P", when), `LastInterval is "P"`},
+		"interval PT":   {lifeguard("i-0abc", "busy", "PT", when), `LastInterval is "PT"`},
+		"interval P1DT": {lifeguard("i-0abc", "busy", "P1DT", when), `LastInterval is "P1DT"`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

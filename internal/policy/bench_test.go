@@ -16,7 +16,7 @@ const (
 	storm  = "busy busy busy 0.5 0.1 0.2 idle starting draining busy/silent" // a tenth each idle, drained and hung
 )
 
-// crowd returns a judge and a snapshot of n instances, a random mix of the kinds.
+// crowd returns a judge and a snapshot of n instances, which are a random mix of the words.
 func crowd(b *testing.B, n int, kinds string, resource bool) (policy.Judge, *pool.Snapshot) {
 	b.Helper()
 	rng := rand.New(rand.NewPCG(1, uint64(n)))
@@ -37,7 +37,7 @@ func crowd(b *testing.B, n int, kinds string, resource bool) (policy.Judge, *poo
 	return judge, s
 }
 
-// BenchmarkDecide judges 10,000 instances in 100 pools, every other one a job pool.
+// BenchmarkDecide judges 10,000 instances in 100 pools. Every second pool has the job policy.
 func BenchmarkDecide(b *testing.B) {
 	for name, kinds := range map[string]string{"steady": steady, "storm": storm} {
 		b.Run(name, func(b *testing.B) {
@@ -55,9 +55,8 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// BenchmarkDecideScaling judges one ever larger pool, which stops, drains or takes
-// back a good part of its instances at once. Time per instance stays the same,
-// but for the logarithm of sorting.
+// BenchmarkDecideScaling judges one pool of growing size, which stops, drains or reactivates many of its
+// instances at once. The time per instance must stay the same, except for the logarithm that sorting adds.
 func BenchmarkDecideScaling(b *testing.B) {
 	for _, what := range []string{"job", "resource", "surplus", "regrow"} {
 		for _, n := range []int{1_000, 10_000, 100_000} {
@@ -66,7 +65,7 @@ func BenchmarkDecideScaling(b *testing.B) {
 				switch what {
 				case "surplus": // ends half of them
 					judge.Limits.Minimum, judge.Limits.Maximum = 0, n/3
-				case "regrow": // takes all back that drains and launches beside
+				case "regrow": // reactivates all that drain, and launches more
 					judge.Limits.Minimum, judge.Limits.Maximum = n, n
 				}
 				b.ReportAllocs()

@@ -22,7 +22,7 @@ func TestFixedAsksForNothing(t *testing.T) {
 	}
 }
 
-// TestFixedKeepsBetweenMinimumAndMaximum does so through the judge.
+// TestFixedKeepsBetweenMinimumAndMaximum asks the judge, because it is the limits that keep the number.
 func TestFixedKeepsBetweenMinimumAndMaximum(t *testing.T) {
 	t.Parallel()
 	judge := policy.Judge{Policy: policy.Fixed{}, Limits: pool.Limits{Minimum: 2, Maximum: 3}}
@@ -44,43 +44,61 @@ func TestFixedKeepsBetweenMinimumAndMaximum(t *testing.T) {
 
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
-	usual := policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5} // marks: silent is 20 minutes
+	usual := policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5} // /silent is 20 minutes
 	cases := map[string]struct {
 		dog   policy.Watchdog
 		fleet string
 		stale bool
 		want  policy.Verdict
 	}{
-		"nobody":            {dog: usual, want: policy.Verdict{}},
-		"all well":          {dog: usual, fleet: "idle 0.5 starting draining", want: policy.Verdict{Active: 2}},
-		"silent, idle":      {dog: usual, fleet: "idle idle/silent", want: policy.Verdict{Active: 2, Silent: 1, Hung: ends("i-2")}},
-		"silent, busy":      {dog: usual, fleet: "busy/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")}},
-		"silent, too young": {dog: usual, fleet: "idle/silent/young", want: policy.Verdict{Active: 1}}, // one minute old
-		"silent, draining":  {dog: usual, fleet: "idle draining:1/silent", want: policy.Verdict{Active: 1, Hung: ends("i-2")}},
-		"silent, stopping":  {dog: usual, fleet: "stopping/silent", want: policy.Verdict{}},
+		"nobody":   {dog: usual, want: policy.Verdict{}},
+		"all well": {dog: usual, fleet: "idle 0.5 starting draining", want: policy.Verdict{Active: 2}},
+		"silent, idle": {
+			dog: usual, fleet: "idle idle/silent", want: policy.Verdict{Active: 2, Silent: 1, Hung: ends("i-2")},
+		},
+		"silent, busy": {
+			dog: usual, fleet: "busy/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")},
+		},
+		// It was launched a minute ago, which is less than the interval.
+		"silent, too young": {dog: usual, fleet: "idle/silent/young", want: policy.Verdict{Active: 1}},
+		"silent, draining": {
+			dog: usual, fleet: "idle draining:1/silent", want: policy.Verdict{Active: 1, Hung: ends("i-2")},
+		},
+		"silent, stopping": {dog: usual, fleet: "stopping/silent", want: policy.Verdict{}},
 		"never reported, heard of": {
-			dog: usual, fleet: "mute", want: policy.Verdict{Active: 1}, // taken over a second ago: silence counts from there
+			// It was taken over a second ago, and its silence counts from then.
+			dog: usual, fleet: "mute", want: policy.Verdict{Active: 1},
 		},
-		"never reported since the take-over": {dog: usual, fleet: "mute/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")}},
+		"never reported since the take-over": {
+			dog: usual, fleet: "mute/silent", want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-1")},
+		},
 		"off": {
-			dog: policy.Watchdog{BreakerRatio: 0.5}, fleet: "busy/silent starting/silent draining/silent", want: policy.Verdict{Active: 1},
+			dog: policy.Watchdog{BreakerRatio: 0.5}, fleet: "busy/silent starting/silent draining/silent",
+			want: policy.Verdict{Active: 1},
 		},
-		"boot deadline is the interval by default": {dog: usual, fleet: "starting/silent", want: policy.Verdict{Hung: ends("i-1")}},
+		"boot deadline is the interval by default": {
+			dog: usual, fleet: "starting/silent", want: policy.Verdict{Hung: ends("i-1")},
+		},
 		"boot deadline of its own, over": {
 			dog: policy.Watchdog{BootDeadline: 15 * time.Minute, BreakerRatio: 1}, fleet: "starting/silent idle/silent",
 			want: policy.Verdict{Active: 1, Hung: ends("i-1")},
 		},
 		"boot deadline of its own, not over": {
-			dog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 30 * time.Minute, BreakerRatio: 1}, fleet: "starting/silent idle/silent",
-			want: policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-2")},
+			dog:   policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 30 * time.Minute, BreakerRatio: 1},
+			fleet: "starting/silent idle/silent",
+			want:  policy.Verdict{Active: 1, Silent: 1, Hung: ends("i-2")},
 		},
-		"inventory unknown": {dog: usual, fleet: "idle/silent idle", stale: true, want: policy.Verdict{Active: 2, Silent: 1}},
+		"inventory unknown": {
+			dog: usual, fleet: "idle/silent idle", stale: true, want: policy.Verdict{Active: 2, Silent: 1},
+		},
 
 		"breaker: half of 4": {
-			dog: usual, fleet: "idle/silent busy/silent idle idle", want: policy.Verdict{Active: 4, Silent: 2, Hung: ends("i-1", "i-2")},
+			dog: usual, fleet: "idle/silent busy/silent idle idle",
+			want: policy.Verdict{Active: 4, Silent: 2, Hung: ends("i-1", "i-2")},
 		},
 		"breaker: more than half of 4": {
-			dog: usual, fleet: "idle/silent busy/silent idle/silent idle", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
+			dog: usual, fleet: "idle/silent busy/silent idle/silent idle",
+			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
 		},
 		"breaker: those that never started are replaced": {
 			dog: usual, fleet: "starting/silent starting/silent starting/silent starting/silent idle",
@@ -95,29 +113,38 @@ func TestWatchdog(t *testing.T) {
 			want: policy.Verdict{Active: 3, Silent: 3, Hung: ends("i-1", "i-2", "i-3")},
 		},
 		"breaker: draining ones do not count, and are spared": {
-			dog: usual, fleet: "idle/silent idle/silent idle/silent idle draining/silent", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
+			dog: usual, fleet: "idle/silent idle/silent idle/silent idle draining/silent",
+			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true},
 		},
 		"breaker: draining ones do not open it": {
-			dog: usual, fleet: "idle idle idle idle draining/silent draining/silent draining/silent draining/silent draining/silent",
+			dog: usual,
+			fleet: "idle idle idle idle " +
+				"draining/silent draining/silent draining/silent draining/silent draining/silent",
 			want: policy.Verdict{Active: 4, Hung: ends("i-5", "i-6", "i-7", "i-8", "i-9")},
 		},
 		"breaker: starting ones count": {
-			dog: usual, fleet: "idle/silent idle/silent idle starting/young", want: policy.Verdict{Active: 3, Silent: 2, Breaker: true},
+			dog: usual, fleet: "idle/silent idle/silent idle starting/young",
+			want: policy.Verdict{Active: 3, Silent: 2, Breaker: true},
 		},
 		"probe: the one that is silent for longest": {
-			dog: usual, fleet: "idle/silent idle/lost idle/silent idle", want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ends("i-2")},
+			dog: usual, fleet: "idle/silent idle/lost idle/silent idle",
+			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ends("i-2")},
 		},
 		"probe: the first of several": {
-			dog: usual, fleet: "busy/lost busy/lost busy/lost busy/lost", want: policy.Verdict{Active: 4, Silent: 4, Breaker: true, Hung: ends("i-1")},
+			dog: usual, fleet: "busy/lost busy/lost busy/lost busy/lost",
+			want: policy.Verdict{Active: 4, Silent: 4, Breaker: true, Hung: ends("i-1")},
 		},
 		"probe: not while one is starting": {
-			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/young", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true},
+			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/young",
+			want: policy.Verdict{Active: 3, Silent: 3, Breaker: true},
 		},
 		"probe: who never spoke is replaced, and nobody else": {
-			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/silent", want: policy.Verdict{Active: 3, Silent: 3, Breaker: true, Hung: ends("i-4")},
+			dog: usual, fleet: "idle/lost idle/lost idle/lost starting/silent",
+			want: policy.Verdict{Active: 3, Silent: 3, Breaker: true, Hung: ends("i-4")},
 		},
 		"probe: not blindly": {
-			dog: usual, fleet: "idle/lost idle/lost idle/lost idle/lost", stale: true, want: policy.Verdict{Active: 4, Silent: 4, Breaker: true},
+			dog: usual, fleet: "idle/lost idle/lost idle/lost idle/lost", stale: true,
+			want: policy.Verdict{Active: 4, Silent: 4, Breaker: true},
 		},
 		"breaker of another ratio": {
 			dog:   policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.2},
@@ -133,7 +160,8 @@ func TestWatchdog(t *testing.T) {
 				checkCause(t, &s, &got.Hung[i])
 				got.Hung[i] = pool.Ending{Instance: got.Hung[i].Instance}
 			}
-			if !reflect.DeepEqual(got.Hung, c.want.Hung) || got.Silent != c.want.Silent || got.Active != c.want.Active ||
+			if !reflect.DeepEqual(got.Hung, c.want.Hung) || got.Silent != c.want.Silent ||
+				got.Active != c.want.Active ||
 				got.Breaker != c.want.Breaker || got.Failed != nil {
 				t.Errorf("%q, %+v: got %+v, want %+v", c.fleet, c.dog, got, c.want)
 			}
@@ -177,7 +205,7 @@ func TestWatchdogAtTheVeryInterval(t *testing.T) {
 
 func ids(list ...pool.InstanceID) []pool.InstanceID { return list }
 
-// ends is ids for lists of endings.
+// ends returns endings of these instances.
 func ends(list ...pool.InstanceID) (out []pool.Ending) {
 	for _, id := range list {
 		out = append(out, pool.Ending{Instance: id})
@@ -201,46 +229,59 @@ func TestJudge(t *testing.T) {
 		},
 		"whatever age, stop limit and minimum say": {
 			fleet:  "busy/silent starting/silent mute/silent",
-			limits: pool.Limits{Minimum: 3, Maximum: 3, MinimumLifetime: 24 * time.Hour}, want: "launch 3, stop [i-1 i-2 i-3]",
+			limits: pool.Limits{Minimum: 3, Maximum: 3, MinimumLifetime: 24 * time.Hour},
+			want:   "launch 3, stop [i-1 i-2 i-3]",
 		},
 		"they cost nothing of the stop limit": {
-			fleet: "busy/silent idle", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(0), want: "stop [i-1 i-2]",
+			fleet: "busy/silent idle", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(0),
+			want: "stop [i-1 i-2]",
 		},
 		"the policy sees them as gone": {
-			fleet: "busy/silent", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(1), want: "launch 1, stop [i-1]",
+			fleet: "busy/silent", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(1),
+			want: "launch 1, stop [i-1]",
 		},
 		"not replaced when nothing needs them": {
 			fleet: "idle/silent", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(0), want: "stop [i-1]",
 		},
 		"breaker open: nothing is replaced": {
-			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one, backlog: visible(0), want: "nothing",
+			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one,
+			backlog: visible(0), want: "nothing",
 		},
-		"breaker open: nor does the policy shrink, or the breaker would close": {
-			fleet: "idle/silent idle/silent idle/silent idle", limits: pool.Limits{Maximum: 3}, left: one, backlog: visible(0), want: "nothing",
+		"breaker open: nor does the policy shrink, because that would close the breaker": {
+			fleet: "idle/silent idle/silent idle/silent idle", limits: pool.Limits{Maximum: 3}, left: one,
+			backlog: visible(0), want: "nothing",
 		},
 		"breaker open for long: one is replaced, and is no capacity": {
-			fleet: "busy/lost busy/lost busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one, backlog: visible(0), want: "launch 1, stop [i-1]",
+			fleet: "busy/lost busy/lost busy/silent busy", limits: pool.Limits{Minimum: 4, Maximum: 9}, left: one,
+			backlog: visible(0), want: "launch 1, stop [i-1]",
 		},
 		"breaker open for long, and no room for a successor: none is replaced": {
-			fleet: "busy/lost busy/lost busy/lost busy draining", limits: pool.Limits{Maximum: 4}, left: one, backlog: visible(0), want: "nothing",
+			fleet: "busy/lost busy/lost busy/lost busy draining", limits: pool.Limits{Maximum: 4}, left: one,
+			backlog: visible(0), want: "nothing",
 		},
 		"breaker open for long, and no start left: none is replaced": {
-			fleet: "busy/lost busy/lost busy/lost busy", limits: pool.Limits{Maximum: 9}, backlog: visible(0), want: "nothing",
+			fleet: "busy/lost busy/lost busy/lost busy", limits: pool.Limits{Maximum: 9}, backlog: visible(0),
+			want: "nothing",
 		},
 		"breaker open for long, nobody needs more: one is replaced all the same, not ended": {
-			fleet: "idle/lost idle/lost idle/lost idle/lost idle", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(0), want: "launch 1, stop [i-1]",
+			fleet: "idle/lost idle/lost idle/lost idle/lost idle", limits: pool.Limits{Maximum: 9}, left: one,
+			backlog: visible(0), want: "launch 1, stop [i-1]",
 		},
 		"breaker open: growth goes on": {
-			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(10), want: "launch 1",
+			fleet: "busy/silent busy/silent busy/silent busy", limits: pool.Limits{Maximum: 9}, left: one,
+			backlog: visible(10), want: "launch 1",
 		},
 		"inventory unknown: nothing ends, growth goes on": {
-			fleet: "busy/silent idle", limits: pool.Limits{Minimum: 3, Maximum: 9}, left: one, backlog: visible(0), stale: true, want: "launch 1",
+			fleet: "busy/silent idle", limits: pool.Limits{Minimum: 3, Maximum: 9}, left: one, backlog: visible(0),
+			stale: true, want: "launch 1",
 		},
 		"backlog unknown: no shrinkage": {
 			fleet: "idle idle", limits: pool.Limits{Maximum: 9}, left: one, want: "nothing",
 		},
 		"start limit": {limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(20), want: "launch 1"},
-		"stop limit":  {fleet: "idle idle", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(0), want: "stop [i-1]"},
+		"stop limit": {
+			fleet: "idle idle", limits: pool.Limits{Maximum: 9}, left: one, backlog: visible(0), want: "stop [i-1]",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -249,10 +290,13 @@ func TestJudge(t *testing.T) {
 				Policy: newJob(t, jobDefaults), Limits: c.limits,
 				Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
 			}
-			s := pool.Snapshot{Now: pooltest.Now, Backlog: c.backlog, Stale: c.stale, Instances: pooltest.Fleet(t, c.fleet)}
+			s := pool.Snapshot{
+				Now: pooltest.Now, Backlog: c.backlog, Stale: c.stale, Instances: pooltest.Fleet(t, c.fleet),
+			}
 			got, seen := judge.Decide(&s, c.left)
 			if acts(got) != c.want {
-				t.Errorf("%q, %+v, %+v, left %+v: got %s, want %s (%+v)", c.fleet, c.backlog, c.limits, c.left, &got, c.want, seen)
+				t.Errorf("%q, %+v, %+v, left %+v: got %s, want %s (%+v)", c.fleet, c.backlog, c.limits, c.left, &got,
+					c.want, seen)
 			}
 			if want := pooltest.Fleet(t, c.fleet); !reflect.DeepEqual(s.Instances, want) {
 				t.Errorf("%q: got the snapshot changed, %+v", c.fleet, s.Instances)
@@ -263,7 +307,10 @@ func TestJudge(t *testing.T) {
 
 func TestJudgeSaysHowManyHung(t *testing.T) {
 	t.Parallel()
-	judge := policy.Judge{Policy: policy.Fixed{}, Watchdog: policy.Watchdog{Interval: time.Minute}, Limits: pool.Limits{Minimum: 1, Maximum: 1}}
+	judge := policy.Judge{
+		Policy: policy.Fixed{}, Watchdog: policy.Watchdog{Interval: time.Minute},
+		Limits: pool.Limits{Minimum: 1, Maximum: 1},
+	}
 	s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, "busy/silent")}
 	got, _ := judge.Decide(&s, pool.Budget{})
 	if want := "launch 1, stop [i-1]: 1 hung (minimum 1 adds 1)"; got.String() != want {
@@ -277,7 +324,8 @@ func TestJudgeSaysHowManyHung(t *testing.T) {
 func TestJudgeSaysThatTheBreakerIsOpen(t *testing.T) {
 	t.Parallel()
 	judge := policy.Judge{
-		Policy: policy.Fixed{}, Limits: pool.Limits{Maximum: 4}, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
+		Policy: policy.Fixed{}, Limits: pool.Limits{Maximum: 4},
+		Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
 	}
 	s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, "busy/silent busy/silent busy/silent idle")}
 	got, seen := judge.Decide(&s, pool.Budget{})
@@ -286,7 +334,7 @@ func TestJudgeSaysThatTheBreakerIsOpen(t *testing.T) {
 	}
 }
 
-// rude is a policy that knows no rules.
+// rude is a policy that returns any decision, also a forbidden one.
 type rude struct{ d pool.Decision }
 
 func (r rude) Decide(*pool.Snapshot) (pool.Decision, error) { return r.d, nil }

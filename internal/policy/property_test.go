@@ -13,17 +13,24 @@ import (
 	"cloudmaster/internal/pool/pooltest"
 )
 
-// anyJudge is a judge of any of the policies, with any sensible settings.
+// anyJudge returns a judge with a random policy and random, valid settings.
 func anyJudge(tb testing.TB, rng *rand.Rand) policy.Judge {
 	tb.Helper()
-	limits := pool.Limits{Minimum: rng.IntN(4), MinimumLifetime: time.Duration(rng.IntN(2)) * 5 * time.Minute, MinimumActiveTime: time.Duration(rng.IntN(2)) * 2 * time.Minute}
+	limits := pool.Limits{
+		Minimum: rng.IntN(4), MinimumLifetime: time.Duration(rng.IntN(2)) * 5 * time.Minute,
+		MinimumActiveTime: time.Duration(rng.IntN(2)) * 2 * time.Minute,
+	}
 	limits.Maximum = limits.Minimum + rng.IntN(6)
-	judge := policy.Judge{Watchdog: policy.Watchdog{Interval: time.Duration(rng.IntN(4)) * 10 * time.Minute, BreakerRatio: 0.5}}
+	judge := policy.Judge{
+		Watchdog: policy.Watchdog{Interval: time.Duration(rng.IntN(4)) * 10 * time.Minute, BreakerRatio: 0.5},
+	}
 	switch rng.IntN(3) {
 	case 0:
 		judge.Policy = policy.Fixed{}
 	case 1:
-		judge.Policy = newJob(tb, policy.JobSettings{StartThreshold: 1 + rng.IntN(3), StopThreshold: rng.IntN(2), IdleThreshold: 1 + rng.IntN(2)})
+		judge.Policy = newJob(tb, policy.JobSettings{
+			StartThreshold: 1 + rng.IntN(3), StopThreshold: rng.IntN(2), IdleThreshold: 1 + rng.IntN(2),
+		})
 	case 2:
 		limits.Drain = true
 		judge.Policy = newResource(tb, resourceDefaults)
@@ -34,10 +41,13 @@ func anyJudge(tb testing.TB, rng *rand.Rand) policy.Judge {
 
 func anySnapshot(tb testing.TB, rng *rand.Rand) (string, *pool.Snapshot) {
 	tb.Helper()
-	fleet := fleetOf(rng, 9, "starting starting/silent idle idle idle/young busy busy/silent mute mute/silent 0 0.1 0.8 1.5/silent draining draining:0.4 draining:0.4/silent stopping")
+	fleet := fleetOf(rng, 9,
+		"starting starting/silent idle idle idle/young busy busy/silent mute mute/silent 0 0.1 0.8 1.5/silent "+
+			"draining draining:0.4 draining:0.4/silent stopping")
 	return fleet, &pool.Snapshot{
-		Now: pooltest.Now, Instances: pooltest.Fleet(tb, fleet), Stale: rng.IntN(8) == 0, Requests: rng.IntN(3) * rng.IntN(9),
-		Backlog: pool.Backlog{Known: rng.IntN(5) > 0, Visible: rng.IntN(3) * rng.IntN(5), InFlight: rng.IntN(4)},
+		Now: pooltest.Now, Instances: pooltest.Fleet(tb, fleet), Stale: rng.IntN(8) == 0,
+		Requests: rng.IntN(3) * rng.IntN(9),
+		Backlog:  pool.Backlog{Known: rng.IntN(5) > 0, Visible: rng.IntN(3) * rng.IntN(5), InFlight: rng.IntN(4)},
 	}
 }
 
@@ -56,13 +66,14 @@ func TestJudgeInvariants(t *testing.T) {
 			err = fmt.Errorf("the snapshot changed: %+v", s.Instances)
 		}
 		if err != nil {
-			return fmt.Errorf("%w\n%q, backlog %+v, %d requests, stale %v, left %+v\n%+v\ngot %s, %+v", err, fleet, s.Backlog, s.Requests, s.Stale, left, judge, &d, v)
+			return fmt.Errorf("%w\n%q, backlog %+v, %d requests, stale %v, left %+v\n%+v\ngot %s, %+v", err, fleet,
+				s.Backlog, s.Requests, s.Stale, left, judge, &d, v)
 		}
 		return nil
 	})
 }
 
-// invariants are those of section 5 of the architecture that one decision can break.
+// invariants checks those of ARCHITECTURE.md, "What must always be true", that one decision can break.
 func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.Decision, v policy.Verdict) error {
 	after, gone := 0, 0
 	if v.Breaker && len(v.Hung) > 1 {
@@ -120,8 +131,8 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 	return nil
 }
 
-// TestJudgeSettles carries decisions out, in no time, while nothing else changes:
-// the pool comes to rest, without a growth undone by a shrinkage or the reverse.
+// TestJudgeSettles carries decisions out at once, while nothing else changes, until the judge decides nothing
+// more. On the way there, a pool must not both grow and shrink.
 func TestJudgeSettles(t *testing.T) {
 	t.Parallel()
 	forSeeds(t, 4_000, func(rng *rand.Rand) error {
@@ -138,7 +149,7 @@ func TestJudgeSettles(t *testing.T) {
 				return nil
 			}
 			history = append(history, d.String())
-			hung := s.Counted() - countAfter(s, &d) // replaced ones are neither
+			hung := s.Counted() - countAfter(s, &d) // replacing one is neither growth nor shrinkage
 			grew = grew || len(history) > 1 && d.Launch+len(d.Reactivate) > 0
 			shrank = shrank || len(history) > 1 && hung > 0
 			if grew && shrank {
@@ -146,14 +157,16 @@ func TestJudgeSettles(t *testing.T) {
 			}
 			carryOut(s, &d, len(history))
 		}
-		return fmt.Errorf("%q, backlog %+v, %d requests, %+v: does not come to rest: %q", fleet, s.Backlog, s.Requests, judge, history)
+		return fmt.Errorf("%q, backlog %+v, %d requests, %+v: does not come to rest: %q", fleet, s.Backlog, s.Requests,
+			judge, history)
 	})
 }
 
 func countAfter(s *pool.Snapshot, d *pool.Decision) int {
 	n := s.Counted() + d.Launch + len(d.Reactivate)
 	for i := range s.Instances {
-		if in := &s.Instances[i]; in.Counted() && (slices.Contains(pool.IDs(d.Stop), in.ID) || slices.Contains(pool.IDs(d.ShutDown), in.ID)) {
+		if in := &s.Instances[i]; in.Counted() &&
+			(slices.Contains(pool.IDs(d.Stop), in.ID) || slices.Contains(pool.IDs(d.ShutDown), in.ID)) {
 			n--
 		}
 	}

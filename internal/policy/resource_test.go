@@ -40,7 +40,9 @@ func runResource(t *testing.T, cases map[string]resourceCase) {
 			if c.change != nil {
 				c.change(&set)
 			}
-			s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Requests: c.requests, Instances: pooltest.Fleet(t, c.fleet)}
+			s := pool.Snapshot{
+				Now: pooltest.Now, Backlog: visible(0), Requests: c.requests, Instances: pooltest.Fleet(t, c.fleet),
+			}
 			got := ask(t, newResource(t, set), lifetimes, &s)
 			if acts(got) != c.want {
 				t.Errorf("%q, %d requests, %+v: got %s, want %s", c.fleet, c.requests, set, &got, c.want)
@@ -68,13 +70,18 @@ func TestResourceNoneActive(t *testing.T) {
 		"more than enough in startup":       {fleet: "starting starting", requests: 1, want: "nothing"},
 		"stopping ones do not":              {fleet: "stopping", requests: 1, want: "launch 1"},
 		"reactivate before launching":       {fleet: "draining:0.3", requests: 3, want: "launch 1, reactivate [i-1]"},
-		"exactly as many as needed":         {fleet: "draining:0.3 draining:0.5", requests: 1, want: "reactivate [i-2]"},
-		"startup, then draining":            {fleet: "starting draining:0.3 draining:0.5", requests: 3, want: "reactivate [i-3]"},
+		"exactly as many as needed": {
+			fleet: "draining:0.3 draining:0.5", requests: 1, want: "reactivate [i-2]",
+		},
+		"startup, then draining": {
+			fleet: "starting draining:0.3 draining:0.5", requests: 3, want: "reactivate [i-3]",
+		},
 		"never zero for a request": {
 			requests: 1, change: func(r *policy.ResourceSettings) { r.QueueLoadFactor = 1e12 }, want: "launch 1",
 		},
 		"a factor that makes infinity": {
-			requests: 1, change: func(r *policy.ResourceSettings) { r.QueueLoadFactor = math.SmallestNonzeroFloat64 }, want: "launch 2147483647",
+			requests: 1, change: func(r *policy.ResourceSettings) { r.QueueLoadFactor = math.SmallestNonzeroFloat64 },
+			want: "launch 2147483647",
 		},
 	})
 }
@@ -82,18 +89,20 @@ func TestResourceNoneActive(t *testing.T) {
 func TestResourceNoRoom(t *testing.T) {
 	t.Parallel()
 	runResource(t, map[string]resourceCase{
-		"two at 0.8":                           {fleet: "0.8 0.8", want: "launch 1"},
-		"two at exactly 0.75":                  {fleet: "0.75 0.75", want: "nothing"},
-		"one at 0.75, one above":               {fleet: "0.75 0.8", want: "launch 1"},
-		"one above, one below":                 {fleet: "1.5 0.74", want: "nothing"},
-		"one above":                            {fleet: "0.76", want: "launch 1"},
-		"far above: 0.75 over is one more":     {fleet: "1.5", want: "launch 1"},
-		"further above":                        {fleet: "1.51", want: "launch 2"},
-		"the sum over all":                     {fleet: "1.5 1.5 0.8", want: "launch 3"},
-		"those in startup count":               {fleet: "0.8 0.8 starting", want: "nothing"},
-		"requests add nothing":                 {fleet: "0.8 0.8", requests: 40, want: "launch 1"},
-		"reactivate, highest load first":       {fleet: "0.8 0.8 draining:0.1 draining:0.4", want: "reactivate [i-4]"},
-		"exactly as many as needed, then new":  {fleet: "1.5 1.5 1.5 draining:0.1 draining:0.2", want: "launch 1, reactivate [i-5 i-4]"},
+		"two at 0.8":                       {fleet: "0.8 0.8", want: "launch 1"},
+		"two at exactly 0.75":              {fleet: "0.75 0.75", want: "nothing"},
+		"one at 0.75, one above":           {fleet: "0.75 0.8", want: "launch 1"},
+		"one above, one below":             {fleet: "1.5 0.74", want: "nothing"},
+		"one above":                        {fleet: "0.76", want: "launch 1"},
+		"far above: 0.75 over is one more": {fleet: "1.5", want: "launch 1"},
+		"further above":                    {fleet: "1.51", want: "launch 2"},
+		"the sum over all":                 {fleet: "1.5 1.5 0.8", want: "launch 3"},
+		"those in startup count":           {fleet: "0.8 0.8 starting", want: "nothing"},
+		"requests add nothing":             {fleet: "0.8 0.8", requests: 40, want: "launch 1"},
+		"reactivate, highest load first":   {fleet: "0.8 0.8 draining:0.1 draining:0.4", want: "reactivate [i-4]"},
+		"exactly as many as needed, then new": {
+			fleet: "1.5 1.5 1.5 draining:0.1 draining:0.2", want: "launch 1, reactivate [i-5 i-4]",
+		},
 		"a drained one is taken back":          {fleet: "0.8 draining", want: "reactivate [i-2]"},
 		"only one of two drained is":           {fleet: "0.8 draining draining", want: "reactivate [i-2], stop [i-3]"},
 		"one that never reported may be empty": {fleet: "0.9 0.9 mute", want: "nothing"},
@@ -117,13 +126,14 @@ func TestResourceTooMany(t *testing.T) {
 		"0.1 + 0.2 is 0.3":                  {fleet: "0.1 0.2 0.2 0", want: "shut down [i-4 i-1]"},
 		"only those long enough active":     {fleet: "0/fresh 0 0.3", want: "shut down [i-2]"},
 		"lifetimes over before lowest load": {fleet: "0/fresh 0 0.1", want: "shut down [i-2 i-3]"},
-		"their age does not matter":         {fleet: "0/young 0", want: "shut down [i-2]"}, // young is active for a minute, too
-		"all too fresh":                     {fleet: "0/fresh 0/fresh", want: "nothing"},
-		"not those that start":              {fleet: "0 0 starting", want: "shut down [i-1 i-2]"},
-		"one load unknown: hold":            {fleet: "0 0 mute", want: "nothing"},
-		"idle longest breaks the tie":       {fleet: "0 idle 0.3", want: "shut down [i-2]"},
-		"no load, busy all the same":        {fleet: "busy 0.3 0", want: "shut down [i-1]"}, // a drain, not a stop
-		"draining beside it changes none":   {fleet: "0.5 0.5 draining:0.3", want: "nothing"},
+		// An instance that is /young is active for a minute, too.
+		"their age does not matter":       {fleet: "0/young 0", want: "shut down [i-2]"},
+		"all too fresh":                   {fleet: "0/fresh 0/fresh", want: "nothing"},
+		"not those that start":            {fleet: "0 0 starting", want: "shut down [i-1 i-2]"},
+		"one load unknown: hold":          {fleet: "0 0 mute", want: "nothing"},
+		"idle longest breaks the tie":     {fleet: "0 idle 0.3", want: "shut down [i-2]"},
+		"no load, busy all the same":      {fleet: "busy 0.3 0", want: "shut down [i-1]"}, // a drain, not a stop
+		"draining beside it changes none": {fleet: "0.5 0.5 draining:0.3", want: "nothing"},
 	})
 }
 
@@ -143,7 +153,9 @@ func TestResourceDraining(t *testing.T) {
 		"interval over, no status since":             {fleet: "draining:2/stale", change: soon, want: "stop [i-1]"},
 		"interval not over":                          {fleet: "draining:2/fresh", change: soon, want: "nothing"},
 		"interval over within the grace":             {fleet: "draining:2/now", change: sooner, want: "nothing"},
-		"beside an active one":                       {fleet: "0.5 draining draining:0.2 draining", want: "stop [i-2 i-4]"},
+		"beside an active one": {
+			fleet: "0.5 draining draining:0.2 draining", want: "stop [i-2 i-4]",
+		},
 	})
 	s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Instances: pooltest.Fleet(t, "draining")}
 	s.Instances[0].ReportedAt = s.Instances[0].StateSince
@@ -156,8 +168,8 @@ func TestResourceDraining(t *testing.T) {
 	}
 }
 
-// TestResourceMinimumIsOfActive: a pool with a minimum always has a server for
-// the next client.
+// TestResourceMinimumIsOfActive checks that a pool with a minimum always has an active server for the next
+// client.
 func TestResourceMinimumIsOfActive(t *testing.T) {
 	t.Parallel()
 	limits := lifetimes
@@ -181,15 +193,17 @@ func TestResourceMinimumIsOfActive(t *testing.T) {
 	}
 }
 
-// TestResourceBadLoads: what is no number is a load that nobody told us.
+// TestResourceBadLoads checks that a load that is not a valid number counts as unknown.
 func TestResourceBadLoads(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1} {
-		for fleet, want := range map[string]string{"0 0": "nothing", "0.9 0.9": "nothing", "0": "nothing", "draining 0.5": "nothing"} {
+		for fleet, want := range map[string]string{
+			"0 0": "nothing", "0.9 0.9": "nothing", "0": "nothing", "draining 0.5": "nothing",
+		} {
 			s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Instances: pooltest.Fleet(t, fleet)}
 			s.Instances[0].Load = bad
 			if s.Instances[0].State == pool.ShutDown && bad < 0 {
-				continue // below every threshold; kept out of records by ValidLoad
+				continue // it is below every threshold; ValidLoad rejects it when it arrives
 			}
 			if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); acts(got) != want {
 				t.Errorf("%q, the first at %v: got %s, want %s", fleet, bad, &got, want)
@@ -241,13 +255,16 @@ func TestResourceSettings(t *testing.T) {
 				"queue_load_factor is NaN, not a number above 0",
 		},
 		"infinite": {
-			func(r *policy.ResourceSettings) { r.UpperLoad = math.Inf(1) }, "target_upper_load is +Inf, not a number above 0",
+			func(r *policy.ResourceSettings) { r.UpperLoad = math.Inf(1) },
+			"target_upper_load is +Inf, not a number above 0",
 		},
 		"lower is upper": {
-			func(r *policy.ResourceSettings) { r.LowerLoad = 0.75 }, "target_lower_load is 0.75, not below target_upper_load, 0.75",
+			func(r *policy.ResourceSettings) { r.LowerLoad = 0.75 },
+			"target_lower_load is 0.75, not below target_upper_load, 0.75",
 		},
 		"threshold": {
-			func(r *policy.ResourceSettings) { r.ShutDownThreshold = -0.5 }, "shut_down_threshold is -0.5, not a number from 0 up",
+			func(r *policy.ResourceSettings) { r.ShutDownThreshold = -0.5 },
+			"shut_down_threshold is -0.5, not a number from 0 up",
 		},
 		"times": {
 			func(r *policy.ResourceSettings) { r.ShutDownInterval, r.ShutDownGrace = -time.Second, -time.Minute },
@@ -270,8 +287,8 @@ func TestResourceSettings(t *testing.T) {
 	}
 }
 
-// TestResourceUnknownRequests: when the work queue cannot be read nobody knows who
-// is about to come. A drain that the server itself says is over does end.
+// TestResourceUnknownRequests checks that servers are not shut down while the work queue cannot be read,
+// because requests may be waiting there. A drain still ends when the server has reported that it is empty.
 func TestResourceUnknownRequests(t *testing.T) {
 	t.Parallel()
 	for fleet, want := range map[string]string{

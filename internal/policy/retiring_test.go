@@ -9,10 +9,13 @@ import (
 	"cloudmaster/internal/pool/pooltest"
 )
 
-// TestRetire: a pool that is removed launches nothing, whatever its minimum is and whatever waits, and ends what may end.
+// TestRetire checks that a removed pool launches nothing, whatever its minimum and its backlog are, and ends the
+// instances that may end.
 func TestRetire(t *testing.T) {
 	t.Parallel()
-	limits := pool.Limits{Minimum: 2, Maximum: 4, StopLimit: 1, MinimumLifetime: 24 * time.Hour, MinimumActiveTime: 24 * time.Hour}
+	limits := pool.Limits{
+		Minimum: 2, Maximum: 4, StopLimit: 1, MinimumLifetime: 24 * time.Hour, MinimumActiveTime: 24 * time.Hour,
+	}
 	for name, c := range map[string]struct {
 		base   policy.Policy
 		drain  bool
@@ -33,7 +36,9 @@ func TestRetire(t *testing.T) {
 			"0.9 0.9 0.9 draining:.2": "shut down [i-1 i-2 i-3]",
 		}},
 	} {
-		judge := policy.Judge{Policy: c.base, Limits: limits, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}}
+		judge := policy.Judge{
+			Policy: c.base, Limits: limits, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
+		}
 		judge.Limits.Drain = c.drain
 		for fleet, want := range c.fleets {
 			s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(9), Requests: 9, Instances: pooltest.Fleet(t, fleet)}

@@ -15,16 +15,15 @@ import (
 
 var simSeeds = flag.Int("sim.seeds", 50, "how many seeds the simulation runs")
 
-// The simulation closes the loop: what the judge decides changes the pool, and
-// the pool works off a generated load, in steps of simulated time. Launches and
-// stops take time. There are no goroutines and no clock.
+// The simulation carries out what the judge decides: the pool changes, and it works off a generated load, in
+// steps of simulated time. Launches and stops take time. There are no goroutines and no clock.
 const (
 	simStep     = 5 * time.Second
-	simInterval = time.Minute // policy_interval: budgets refill
+	simInterval = time.Minute // policy_interval, after which budgets are full again
 	simWatchdog = 5 * time.Minute
 )
 
-// TestSimRandomLoad: load that comes and goes at random, and servers that hang.
+// TestSimRandomLoad runs with a load that comes and goes at random, and with servers that hang.
 func TestSimRandomLoad(t *testing.T) {
 	t.Parallel()
 	for name, load := range map[string]func(rng *rand.Rand) workload{"job": newJobs, "resource": newClients} {
@@ -38,7 +37,8 @@ func TestSimRandomLoad(t *testing.T) {
 					return err
 				}
 				turns += w.turns()
-				// Every turn costs a launch and a stop, and an instance lives for its lifetimes.
+				// Every change of direction needs a launch and a stop, and an instance runs at least for its
+				// lifetimes.
 				lives := w.judge.Limits.Maximum * int(time.Hour/lifetimes.MinimumLifetime)
 				if got := w.turns(); got > lives {
 					return fmt.Errorf("%d changes of direction in an hour, want at most %d: %v", got, lives, w.moves)
@@ -50,8 +50,8 @@ func TestSimRandomLoad(t *testing.T) {
 	}
 }
 
-// TestSimSteadyLoad: whoever leaves is replaced at once, so that there is nothing
-// to change once the pool has found its size.
+// TestSimSteadyLoad runs with a constant load: each job or client that ends is replaced at once, so once the
+// pool has found its size it must not change any more.
 func TestSimSteadyLoad(t *testing.T) {
 	t.Parallel()
 	for name, load := range map[string]func(rng *rand.Rand) workload{"job": newJobs, "resource": newClients} {
@@ -76,10 +76,10 @@ func TestSimSteadyLoad(t *testing.T) {
 	}
 }
 
-// workload is what the servers do all day.
+// workload is the work that the servers do.
 type workload interface {
 	policy(tb testing.TB, limits *pool.Limits) policy.Policy
-	hold(n int)               // keep n in the system from now on, instead of random arrivals
+	hold(n int)               // from now on keep n jobs or clients in the system, without random arrivals
 	arrive(w *world)          // new work
 	serve(w *world)           // work goes on for a step
 	lose(w *world, s *server) // a server is gone
@@ -104,7 +104,7 @@ type world struct {
 	refill  time.Time
 	made    int
 	faults  bool
-	moves   []int // of the policy: > 0 grew, < 0 shrank
+	moves   []int // what the policy did: > 0 for growth, < 0 for shrinkage
 }
 
 func newWorld(tb testing.TB, rng *rand.Rand, load workload) *world {
@@ -113,11 +113,14 @@ func newWorld(tb testing.TB, rng *rand.Rand, load workload) *world {
 	limits.Minimum, limits.StartLimit, limits.StopLimit = rng.IntN(3), 1+rng.IntN(2), 1
 	limits.Maximum = limits.Minimum + 2 + rng.IntN(6)
 	w := &world{rng: rng, now: pooltest.Now, load: load}
-	w.judge = policy.Judge{Policy: load.policy(tb, &limits), Limits: limits, Watchdog: policy.Watchdog{Interval: simWatchdog, BreakerRatio: 0.5}}
+	w.judge = policy.Judge{
+		Policy: load.policy(tb, &limits), Limits: limits,
+		Watchdog: policy.Watchdog{Interval: simWatchdog, BreakerRatio: 0.5},
+	}
 	return w
 }
 
-// run goes on for a time, with new work arriving or without.
+// run lets a time pass, with or without the arrival of new work.
 func (w *world) run(d time.Duration, arrivals bool) error {
 	for end := w.now.Add(d); w.now.Before(end); w.now = w.now.Add(simStep) {
 		if arrivals {
@@ -133,7 +136,7 @@ func (w *world) run(d time.Duration, arrivals bool) error {
 	return nil
 }
 
-// comesToRest stops the load and waits, for a bounded time, for the minimum.
+// comesToRest stops the arrival of work and waits, for a bounded time, until the pool is at its minimum.
 func (w *world) comesToRest() error {
 	w.faults = false
 	w.load.hold(0)
@@ -146,17 +149,19 @@ func (w *world) comesToRest() error {
 		}
 	}
 	limits := w.judge.Limits
-	bound := limits.MinimumLifetime + limits.MinimumActiveTime + simWatchdog + time.Duration(limits.Maximum+2)*simInterval
+	bound := limits.MinimumLifetime + limits.MinimumActiveTime + simWatchdog +
+		time.Duration(limits.Maximum+2)*simInterval
 	if err := w.run(bound, false); err != nil {
 		return err
 	}
 	if s := w.snapshot(); s.Counted() != limits.Minimum || len(s.Instances) != limits.Minimum || w.load.left() > 0 {
-		return fmt.Errorf("%s after the last work: %d counted, %d in all, %d left to do, want the minimum, %d", bound, s.Counted(), len(s.Instances), w.load.left(), limits.Minimum)
+		return fmt.Errorf("%s after the last work: %d counted, %d in all, %d left to do, want the minimum, %d", bound,
+			s.Counted(), len(s.Instances), w.load.left(), limits.Minimum)
 	}
 	return nil
 }
 
-// age lets boots and stops end, and now and then hangs one server.
+// age ends boots and stops whose time is over, and sometimes makes one server hang.
 func (w *world) age() {
 	w.servers = slices.DeleteFunc(w.servers, func(s *server) bool {
 		return s.State == pool.Stopping && !w.now.Before(s.ready)
@@ -172,7 +177,7 @@ func (w *world) age() {
 	}
 }
 
-// report is what status messages do.
+// report does what status messages do: it brings what is known of each instance up to date.
 func (w *world) report() {
 	for _, s := range w.servers {
 		if s.hung || s.State == pool.Startup || s.State == pool.Stopping {
@@ -226,7 +231,7 @@ func (w *world) act(d *pool.Decision, v policy.Verdict) error {
 			if len(s.ends) > 0 && !hung {
 				return fmt.Errorf("stops %s, which is busy: %s", s.ID, d)
 			}
-			if s.Counted() { // the hung are replaced: no growth
+			if s.Counted() { // replacing a hung instance is not growth
 				grown--
 			}
 			w.load.lose(w, s)
@@ -267,7 +272,7 @@ func (w *world) capacity() int {
 	return n
 }
 
-// turns counts the changes of direction.
+// turns counts how often growth was followed by shrinkage, or the reverse.
 func (w *world) turns() int {
 	n := 0
 	for i := range w.moves {
@@ -278,11 +283,11 @@ func (w *world) turns() int {
 	return n
 }
 
-// jobs wait in a queue and take one worker each.
+// jobs is a workload of jobs that wait in a queue and take one worker each.
 type jobs struct {
 	waiting  int
 	inFlight int
-	every    int // an arrival every so many steps, on the average
+	every    int // on average, work arrives once in so many steps
 	held     int
 }
 
@@ -300,7 +305,7 @@ func (j *jobs) arrive(w *world) {
 	case j.held > 0:
 		j.waiting = j.held - j.inFlight
 	case w.rng.IntN(240) == 0:
-		j.waiting += w.rng.IntN(40) // somebody feeds a batch
+		j.waiting += w.rng.IntN(40) // a batch arrives at once
 	case w.rng.IntN(j.every) == 0:
 		j.waiting++
 	}
@@ -336,8 +341,8 @@ func (j *jobs) see(s *pool.Snapshot) {
 
 func (j *jobs) left() int { return j.waiting + j.inFlight }
 
-// clients connect to the active server with the least load, a tenth each, or
-// queue a request and come back.
+// clients is a workload of clients. Each connects to the active server with the least load and adds a tenth
+// to it, or sends a request for a server and comes back later.
 type clients struct {
 	connected int
 	waiting   []time.Time // when each tries again
@@ -365,7 +370,7 @@ func (c *clients) arrive(w *world) {
 	}
 }
 
-// replace brings the clients up to those held.
+// replace adds clients until there are as many as hold has asked for.
 func (c *clients) replace(now time.Time) {
 	for c.left() < c.held {
 		c.waiting = append(c.waiting, now)

@@ -16,7 +16,7 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of the random tests; 0 takes a random one")
 
-// forSeeds runs check with rounds seeds, or only with that of the -seed flag.
+// forSeeds runs check once for each of so many seeds, or only with the seed of the -seed flag.
 func forSeeds(t *testing.T, rounds int, check func(rng *rand.Rand) error) {
 	t.Helper()
 	first := *seed
@@ -41,11 +41,10 @@ func fleetOf(rng *rand.Rand, most int, words string) string {
 	return strings.Join(fleet, " ")
 }
 
-// The twins below say what policies.md says in the plainest way there is:
-// counting, in whole numbers, one instance after the other. Loads are counted in
-// hundredths.
+// The twins below do what docs/policies.md says in the simplest way: they count in whole numbers, one
+// instance after the other. Loads are counted in hundredths.
 
-// roundDivide is a/b to the nearest, halves up.
+// roundDivide returns a/b rounded to the nearest whole number; halves are rounded up.
 func roundDivide(a, b int) int {
 	n := 0
 	for (2*n+1)*b <= 2*a {
@@ -54,7 +53,7 @@ func roundDivide(a, b int) int {
 	return n
 }
 
-// least is the smallest n from 0 up for which enough is true.
+// least returns the smallest n, from 0 up, for which enough is true.
 func least(enough func(n int) bool) int {
 	n := 0
 	for !enough(n) {
@@ -66,7 +65,9 @@ func least(enough func(n int) bool) int {
 func TestJobTwin(t *testing.T) {
 	t.Parallel()
 	forSeeds(t, 4_000, func(rng *rand.Rand) error {
-		set := policy.JobSettings{StartThreshold: 1 + rng.IntN(4), StopThreshold: rng.IntN(4), IdleThreshold: 1 + rng.IntN(3)}
+		set := policy.JobSettings{
+			StartThreshold: 1 + rng.IntN(4), StopThreshold: rng.IntN(4), IdleThreshold: 1 + rng.IntN(3),
+		}
 		fleet := fleetOf(rng, 7, "starting idle idle idle/young busy 0.5 mute draining stopping")
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}
 		s.Backlog = pool.Backlog{Known: rng.IntN(8) > 0, Visible: rng.IntN(4) * rng.IntN(4), InFlight: rng.IntN(6)}
@@ -84,7 +85,7 @@ func jobTwin(set policy.JobSettings, s *pool.Snapshot) (launch int, stop []pool.
 		return 0, nil
 	}
 	counted, active, others := 0, 0, 0
-	var idle, old []pool.InstanceID // idle in all, and those past their lifetimes
+	var idle, old []pool.InstanceID // all idle instances, and those of them whose lifetimes are over
 	for _, i := range s.Instances {
 		switch i.State {
 		case pool.Startup:
@@ -93,8 +94,9 @@ func jobTwin(set policy.JobSettings, s *pool.Snapshot) (launch int, stop []pool.
 			counted, active = counted+1, active+1
 			if i.Load == 0 && !i.Busy && !i.ReportedAt.IsZero() {
 				idle = append(idle, i.ID)
-				if s.Now.Sub(i.Launched) >= lifetimes.MinimumLifetime && s.Now.Sub(i.ActiveAt) >= lifetimes.MinimumActiveTime {
-					old = append(old, i.ID) // alike but for the id, and in its order
+				if s.Now.Sub(i.Launched) >= lifetimes.MinimumLifetime &&
+					s.Now.Sub(i.ActiveAt) >= lifetimes.MinimumActiveTime {
+					old = append(old, i.ID) // they differ only in their ids, and the list is in that order
 				}
 			}
 		case pool.ShutDown, pool.Stopping, pool.Unknown:
@@ -103,7 +105,7 @@ func jobTwin(set policy.JobSettings, s *pool.Snapshot) (launch int, stop []pool.
 	}
 	v := s.Backlog.Visible
 	if v == 0 && counted+others == 0 {
-		v = s.Backlog.InFlight // the departure: nobody is there to hold them
+		v = s.Backlog.InFlight // no instance is left that could hold them, so they count as visible
 	}
 	if v >= set.StartThreshold || v > 0 && counted == 0 {
 		needed := 0
@@ -133,13 +135,22 @@ func TestResourceTwin(t *testing.T) {
 	t.Parallel()
 	forSeeds(t, 4_000, func(rng *rand.Rand) error {
 		lower := 5 + rng.IntN(50)
-		twin := hundredths{upper: lower + 1 + rng.IntN(60), lower: lower, factor: 1 + rng.IntN(10), threshold: rng.IntN(2) * 10}
-		set := policy.ResourceSettings{
-			UpperLoad: float64(twin.upper) / 100, LowerLoad: float64(twin.lower) / 100, QueueLoadFactor: float64(twin.factor),
-			ShutDownThreshold: float64(twin.threshold) / 100, ShutDownInterval: 30 * time.Minute, ShutDownGrace: 10 * time.Second,
+		twin := hundredths{
+			upper: lower + 1 + rng.IntN(60), lower: lower, factor: 1 + rng.IntN(10), threshold: rng.IntN(2) * 10,
 		}
-		fleet := fleetOf(rng, 7, "0 0 0.1 0.2/fresh 0.3 0.75 0.8 0.9 1.2 2.5 starting draining draining/fresh draining:0.4/fresh draining/now stopping")
-		s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Requests: rng.IntN(3) * rng.IntN(20), Instances: pooltest.Fleet(t, fleet)}
+		set := policy.ResourceSettings{
+			UpperLoad: float64(twin.upper) / 100, LowerLoad: float64(twin.lower) / 100,
+			QueueLoadFactor:   float64(twin.factor),
+			ShutDownThreshold: float64(twin.threshold) / 100, ShutDownInterval: 30 * time.Minute,
+			ShutDownGrace: 10 * time.Second,
+		}
+		fleet := fleetOf(rng, 7,
+			"0 0 0.1 0.2/fresh 0.3 0.75 0.8 0.9 1.2 2.5 starting draining draining/fresh draining:0.4/fresh "+
+				"draining/now stopping")
+		s := pool.Snapshot{
+			Now: pooltest.Now, Backlog: visible(0), Requests: rng.IntN(3) * rng.IntN(20),
+			Instances: pooltest.Fleet(t, fleet),
+		}
 		for i := range s.Instances {
 			if in := &s.Instances[i]; in.State == pool.Active && rng.IntN(3) == 0 { // sometimes at the targets exactly
 				in.Load = []float64{set.UpperLoad, set.LowerLoad, set.UpperLoad + set.LowerLoad}[rng.IntN(3)]
@@ -154,7 +165,7 @@ func TestResourceTwin(t *testing.T) {
 	})
 }
 
-// hundredths is the resource policy in whole numbers.
+// hundredths is the resource policy, computed in whole numbers.
 type hundredths struct{ upper, lower, factor, threshold int }
 
 func hundred(load float64) int { return int(load*100 + 0.5) }
@@ -211,7 +222,7 @@ func (h hundredths) decide(s *pool.Snapshot) (d pool.Decision) {
 	return d
 }
 
-// lowest takes the least loaded of those that were active for long enough, n times.
+// lowest returns the n least loaded instances among those that have been active for long enough.
 func (h hundredths) lowest(s *pool.Snapshot, active []pool.Instance, n int) (out []pool.InstanceID) {
 	for range n {
 		best := -1
@@ -219,7 +230,7 @@ func (h hundredths) lowest(s *pool.Snapshot, active []pool.Instance, n int) (out
 			if s.Now.Sub(i.ActiveAt) < lifetimes.MinimumActiveTime || slices.Contains(out, i.ID) {
 				continue
 			}
-			if best < 0 || i.Load < active[best].Load { // else: alike, and the first id wins
+			if best < 0 || i.Load < active[best].Load { // with equal loads the first id is taken
 				best = at
 			}
 		}

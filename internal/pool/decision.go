@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Decision is what should happen to a pool, and why. It is a value: nothing has
-// happened yet. Logs, metrics and reports all read this one value.
+// Decision is what should happen to a pool, and why. It is a value: nothing has happened yet. Logs, metrics
+// and reports are all made from this one value.
 type Decision struct {
 	Launch     int          // new instances
 	Reactivate []InstanceID // shut_down instances to make active again
@@ -14,14 +14,13 @@ type Decision struct {
 	Stop       []Ending     // instances to terminate
 	Reason     string       // one sentence for the operator
 
-	// Memory is what the policy wants to find in the snapshot from now on, also after a
-	// restart. Nil: what it finds there may stay. It is stored before anything is done.
+	// Memory is what the policy wants to find in the snapshot from now on, also after a restart. It is stored
+	// before anything is done. Nil means that what was stored before stays.
 	Memory []byte
 
-	// Asked is what the policy wanted before limits; Clamps says which limits cut it and by how
-	// much; Spent is what it takes from the policy interval's budget: no launch that the
-	// minimum demands, no end of a drain, of a surplus or of a hung instance.
-	// Limits.Apply fills all three.
+	// Limits.Apply fills these three. Asked is what the policy wanted. Clamps says which limits cut that, and
+	// by how much. Spent is what the decision takes from the budget of the policy interval; launches up to
+	// the minimum, the ends of drains, and the endings of a surplus or of hung instances cost nothing.
 	Asked  Ask
 	Clamps []Clamp
 	Spent  Budget
@@ -37,7 +36,7 @@ const (
 	ByStartLimit Limit = "start_limit"
 	ByStopLimit  Limit = "stop_limit"
 	ByLifetime   Limit = "lifetime"   // minimum_lifetime or minimum_active_time
-	ByStaleView  Limit = "stale_view" // what is known of the pool may be old, so nothing shrinks
+	ByStaleView  Limit = "stale_view" // what is known of the pool may be wrong, so nothing shrinks
 	ByState      Limit = "state"      // the state machine does not allow what was asked for
 	ByDraining   Limit = "draining"   // draining instances are reactivated before new ones are launched
 )
@@ -67,7 +66,7 @@ func (d *Decision) ask() Ask {
 	return Ask{Launch: d.Launch, Reactivate: len(d.Reactivate), ShutDown: len(d.ShutDown), Stop: len(d.Stop)}
 }
 
-// Because adds a reason; several are joined in the order given.
+// Because adds a reason. Several reasons are joined with semicolons, in the order in which they were added.
 func (d *Decision) Because(format string, args ...any) {
 	if d.Reason != "" {
 		d.Reason += "; "
@@ -75,12 +74,12 @@ func (d *Decision) Because(format string, args ...any) {
 	d.Reason += fmt.Sprintf(format, args...)
 }
 
-// Clamp adds a limit that cut the decision by so many.
+// Clamp notes that a limit changed the decision, and by how many launches, reactivations or endings.
 func (d *Decision) Clamp(limit Limit, by int, format string, args ...any) {
 	d.Clamps = append(d.Clamps, Clamp{Limit: limit, By: by, Text: fmt.Sprintf(format, args...)})
 }
 
-// String is the decision on one line: "launch 2, stop [i-1]: 6 jobs wait".
+// String returns the decision on one line: "launch 2, stop [i-1]: 6 jobs wait".
 func (d *Decision) String() string {
 	var parts []string
 	if d.Launch > 0 {

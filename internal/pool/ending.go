@@ -29,7 +29,7 @@ func (c Cause) Failed() bool { return c == Hung || c == NeverStarted }
 type Ending struct {
 	Instance InstanceID    `json:"instance"`
 	Cause    Cause         `json:"cause"`
-	For      time.Duration `json:"for,omitempty"`  // how long it has been silent, idle or draining, as the cause has it
+	For      time.Duration `json:"for,omitempty"`  // how long it has been silent, idle or draining: see Detail
 	Load     float64       `json:"load,omitempty"` // what it last reported
 }
 
@@ -55,8 +55,8 @@ func (e *Ending) Detail() string {
 	return ""
 }
 
-// EndIdle returns the ending of an instance that may go because it is not needed. It says
-// how long the instance has been idle, if it is.
+// EndIdle returns the ending of an instance that may go because it is not needed. If the instance is idle,
+// the ending says for how long.
 func (i *Instance) EndIdle(now time.Time, cause Cause) Ending {
 	e := Ending{Instance: i.ID, Cause: cause, Load: i.Load}
 	if i.Idle() && !i.IdleSince.IsZero() {
@@ -65,7 +65,7 @@ func (i *Instance) EndIdle(now time.Time, cause Cause) Ending {
 	return e
 }
 
-// IDs returns the instances of a list of endings, in its order.
+// IDs returns the ids of the instances in a list of endings, in the same order.
 func IDs(list []Ending) []InstanceID {
 	var ids []InstanceID
 	for i := range list {

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// Limits bound every decision about a pool. They are applied by the core, after
-// the policy and once.
+// Limits bound every decision about a pool. They are applied once, after the policy, and are the same for all
+// policies.
 type Limits struct {
-	Minimum    int // launch up to it at once
-	Maximum    int // never launch past it; stop what is above
-	StartLimit int // most launches in one policy interval, those up to Minimum not counted
-	StopLimit  int // most instances shut down or stopped in one policy interval; finishing a drain is free
+	Minimum    int // instances are launched at once until there are so many
+	Maximum    int // nothing is launched past it, and what is above it is ended
+	StartLimit int // most launches in one policy interval; those up to Minimum are not counted
+	StopLimit  int // most instances shut down or stopped in one policy interval; the end of a drain is not counted
 
-	MinimumLifetime   time.Duration // no stop by policy before this age
-	MinimumActiveTime time.Duration // nor before it has been active this long
+	MinimumLifetime   time.Duration // a policy cannot stop an instance that was launched more recently
+	MinimumActiveTime time.Duration // nor stop or shut down one that became active more recently
 
-	// Drain says how a surplus leaves: shut down first (servers with connected
-	// clients), or stopped, and then only while idle.
+	// Drain says how instances that are too many leave. True: they are shut down first, because clients are
+	// connected to them. False: they are stopped, but only while they are idle.
 	Drain bool
 }
 
-// Budget is what a policy interval has left of the start and stop limits.
+// Budget is how many launches and endings the start and stop limits still allow in this policy interval.
 type Budget struct {
 	Starts, Stops int
 }
@@ -46,7 +46,8 @@ func (l Limits) Validate() error {
 		}
 	}
 	if l.Minimum > l.Maximum && l.Maximum >= 0 {
-		errs = append(errs, fmt.Errorf("minimum_number_of_instances is %d, more than maximum_number_of_instances, %d", l.Minimum, l.Maximum))
+		errs = append(errs, fmt.Errorf("minimum_number_of_instances is %d, more than maximum_number_of_instances, %d",
+			l.Minimum, l.Maximum))
 	}
 	if l.MinimumLifetime < 0 {
 		errs = append(errs, fmt.Errorf("minimum_lifetime is %s, less than 0", l.MinimumLifetime))
@@ -57,8 +58,7 @@ func (l Limits) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Mature reports whether the lifetimes of an instance are over, so that a policy
-// may shut it down or stop it.
+// Mature reports whether the lifetimes of an instance are over, so that a policy may shut it down or stop it.
 func (l Limits) Mature(now time.Time, i *Instance) bool {
 	if now.Sub(i.Launched) < l.MinimumLifetime {
 		return false
@@ -72,13 +72,13 @@ func (l Limits) Settled(now time.Time, i *Instance) bool {
 	return i.State == Active && now.Sub(i.ActiveAt) >= l.MinimumActiveTime
 }
 
-// Apply returns the decision that may be carried out: d without what the rules
-// forbid, with what minimum and maximum demand. What was asked for, each limit
-// that bit, and what the budget pays are in the result. Neither s nor d is changed.
+// Apply returns the decision that may be carried out: d without what the state machine and the limits forbid,
+// and with what minimum and maximum demand. The result says what was asked for, which limits changed it, and
+// what it takes from the budget that is left. Neither s nor d is changed.
 func (l Limits) Apply(s *Snapshot, d Decision, left Budget) Decision {
 	c := clamping{Limits: l, snapshot: s, out: d, serving: s.Counted()}
 	keep := d.Clamps // a policy may have cut something itself
-	if l.Drain {     // where clients connect, one that is starting is no substitute for one that serves
+	if l.Drain {     // a starting server cannot take the place of one that serves clients
 		c.serving = s.Count(Active) - l.Minimum
 	}
 	c.out.Asked, c.out.Clamps, c.out.Spent = d.ask(), slices.Clone(keep), Budget{}
@@ -97,11 +97,11 @@ func (l Limits) Apply(s *Snapshot, d Decision, left Budget) Decision {
 type clamping struct {
 	Limits
 	snapshot *Snapshot
-	serving  int // active instances that the minimum can spare
+	serving  int // how many active instances may go: with Drain, the minimum must be active
 	out      Decision
 }
 
-// sanitize drops what the state machine forbids: a policy may be anybody's.
+// sanitize drops what the state machine forbids, because no policy is trusted to keep to it.
 func (c *clamping) sanitize() {
 	if c.out.Launch < 0 {
 		c.out.Clamp(ByState, -c.out.Launch, "%d cannot be launched", c.out.Launch)
@@ -125,13 +125,14 @@ func (c *clamping) sanitize() {
 	})
 	c.out.Stop = slices.DeleteFunc(slices.Clone(c.out.Stop), func(e Ending) bool {
 		return refused(e.Instance, "stopped", func(i *Instance) bool {
-			// One that is at work, or that is not known to be idle, is never stopped.
+			// An active instance is stopped only if it is known to be idle: any other may be at work.
 			return i.State.CanBecome(Stopping) && (i.State != Active || i.Idle())
 		})
 	})
 }
 
-// hold ends nothing: what looks superfluous may be all there is.
+// hold drops all endings from a decision about a stale snapshot: instances that look superfluous may be the
+// only ones that still work.
 func (c *clamping) hold() {
 	n := len(c.out.ShutDown) + len(c.out.Stop)
 	if n == 0 {
@@ -141,8 +142,7 @@ func (c *clamping) hold() {
 	c.out.Clamp(ByStaleView, n, "the view of the pool is stale: nothing shrinks")
 }
 
-// shrinkage holds what the policy wants to end against lifetimes, the stop limit
-// and the minimum.
+// shrinkage drops the endings that the lifetimes, the minimum or the stop limit forbid.
 func (c *clamping) shrinkage(left int) {
 	young := 0
 	grown := func(list []Ending, old func(time.Time, *Instance) bool) []Ending {
@@ -162,8 +162,8 @@ func (c *clamping) shrinkage(left int) {
 	c.trim(left)
 }
 
-// trim keeps what minimum and stop limit do not let go; those named first go
-// first. Stops of draining instances are free.
+// trim drops the endings that the minimum or the stop limit forbids. Those that the policy named first are
+// allowed first. The end of a drain is always allowed, because it takes no capacity away.
 func (c *clamping) trim(left int) {
 	spare, needed, limited := c.snapshot.Counted()-c.Minimum, 0, 0
 	keep := func(e Ending) bool {
@@ -195,8 +195,8 @@ func (c *clamping) trim(left int) {
 	}
 }
 
-// surplus ends what is above the maximum, whatever the policy says, but nothing
-// that is at work: that is drained, or waits until it is idle.
+// surplus ends instances above the maximum, whatever the policy says. Nothing that is at work is stopped: it
+// is drained, or stays until it is idle.
 func (c *clamping) surplus() {
 	over := c.counted() - c.Maximum
 	if over <= 0 {
@@ -215,10 +215,12 @@ func (c *clamping) surplus() {
 			drained++
 		}
 	}
-	c.out.Clamp(ByMaximum, drained+stopped, "maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained, stopped)
+	c.out.Clamp(ByMaximum, drained+stopped, "maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained,
+		stopped)
 }
 
-// superfluous returns those that may go when there are too many, best first.
+// superfluous returns the instances that may go when there are too many; those that should go first come
+// first.
 func (c *clamping) superfluous() []InstanceID {
 	leaving := setOf(IDs(c.out.Stop), IDs(c.out.ShutDown))
 	return c.snapshot.Pick(math.MaxInt, func(i *Instance) bool {
@@ -226,8 +228,8 @@ func (c *clamping) superfluous() []InstanceID {
 	}, ByVictim)
 }
 
-// growth raises what is asked for to the minimum, takes draining instances before
-// new ones, and bounds the launches by the start limit and all by the maximum.
+// growth raises what is asked for to the minimum, reactivates draining instances before it launches new ones,
+// and bounds the launches by the start limit and both by the maximum.
 func (c *clamping) growth(left int) {
 	counted := c.counted()
 	room := max(0, c.Maximum-counted)
@@ -242,13 +244,14 @@ func (c *clamping) growth(left int) {
 	}
 	c.boundLaunches(room - len(c.out.Reactivate))
 	back := c.reactivateFirst()
-	owed := max(0, missing-back) // to the minimum: not subject to the start limit
+	owed := max(0, missing-back) // launches up to the minimum, which the start limit does not bound
 	if allowed := owed + max(0, left); c.out.Launch > allowed {
 		c.out.Clamp(ByStartLimit, c.out.Launch-allowed, "start limit allows %d of %d launches", allowed, c.out.Launch)
 		c.out.Launch = allowed
 	}
-	// Those that drain are instances too: launching beside them would pass the maximum. When there is
-	// something to launch, all that drained before are reactivated.
+	// Draining instances count here, because the pool must not have more instances than the maximum after a
+	// launch. If there is something left to launch, all instances that drained before are reactivated
+	// already.
 	c.boundLaunches(c.Maximum - counted - len(c.out.Reactivate) - len(c.out.ShutDown))
 	c.out.Spent.Starts = max(0, c.out.Launch-owed)
 }
@@ -260,14 +263,15 @@ func (c *clamping) boundLaunches(room int) {
 	}
 }
 
-// reactivateFirst turns launches into reactivations while there is something that
-// drains, even if it was about to be stopped, and returns how many.
+// reactivateFirst replaces launches by reactivations as long as there are draining instances, also such that
+// the decision was about to stop. It returns how many it has replaced.
 func (c *clamping) reactivateFirst() int {
 	if c.out.Launch == 0 {
 		return 0
 	}
 	named := setOf(c.out.Reactivate)
-	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.State == ShutDown && !named[i.ID] }, ByLoadDescending)
+	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.State == ShutDown && !named[i.ID] },
+		ByLoadDescending)
 	if len(back) == 0 {
 		return 0
 	}
@@ -279,7 +283,7 @@ func (c *clamping) reactivateFirst() int {
 	return len(back)
 }
 
-// counted is the capacity that is left when the decision's stops have happened.
+// counted returns the capacity that is left after the decision's endings.
 func (c *clamping) counted() int {
 	n := c.snapshot.Counted() - len(c.out.ShutDown)
 	for i := range c.out.Stop {

@@ -2,8 +2,6 @@ package pool_test
 
 import (
 	"math"
-	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -17,14 +15,23 @@ func TestLimitsValidate(t *testing.T) {
 		limits pool.Limits
 		want   string
 	}{
-		"zero":               {pool.Limits{}, ""},
-		"defaults":           {pool.Limits{Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute}, ""},
+		"zero": {pool.Limits{}, ""},
+		"defaults": {
+			pool.Limits{
+				Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute,
+				MinimumActiveTime: 2 * time.Minute,
+			}, "",
+		},
 		"minimum is maximum": {pool.Limits{Minimum: 3, Maximum: 3}, ""},
 		"minimum over maximum": {
-			pool.Limits{Minimum: 3, Maximum: 2}, "minimum_number_of_instances is 3, more than maximum_number_of_instances, 2",
+			pool.Limits{Minimum: 3, Maximum: 2},
+			"minimum_number_of_instances is 3, more than maximum_number_of_instances, 2",
 		},
 		"all at once": {
-			pool.Limits{Minimum: -1, Maximum: -2, StartLimit: -3, StopLimit: -4, MinimumLifetime: -time.Second, MinimumActiveTime: -time.Minute},
+			pool.Limits{
+				Minimum: -1, Maximum: -2, StartLimit: -3, StopLimit: -4, MinimumLifetime: -time.Second,
+				MinimumActiveTime: -time.Minute,
+			},
 			"minimum_number_of_instances is -1, less than 0\nmaximum_number_of_instances is -2, less than 0\n" +
 				"start_limit is -3, less than 0\nstop_limit is -4, less than 0\n" +
 				"minimum_lifetime is -1s, less than 0\nminimum_active_time is -1m0s, less than 0",
@@ -51,9 +58,9 @@ func TestLifetimes(t *testing.T) {
 		"idle":           {true, true},
 		"idle/fresh":     {false, false},
 		"idle/young":     {false, false},
-		"starting":       {true, false}, // has not been active at all: only its age counts
+		"starting":       {true, false}, // it has not been active, so only its age counts
 		"starting/young": {false, false},
-		"draining":       {true, false}, // its active time was judged when it was shut down
+		"draining":       {true, false}, // its active time mattered when it was shut down
 		"draining/fresh": {true, false},
 		"draining/young": {false, false},
 	} {
@@ -65,7 +72,9 @@ func TestLifetimes(t *testing.T) {
 			t.Errorf("%s settled: got %v, want %v", word, got, want.settled)
 		}
 	}
-	exact := pool.Instance{State: pool.Active, Launched: pooltest.Now.Add(-5 * time.Minute), ActiveAt: pooltest.Now.Add(-2 * time.Minute)}
+	exact := pool.Instance{
+		State: pool.Active, Launched: pooltest.Now.Add(-5 * time.Minute), ActiveAt: pooltest.Now.Add(-2 * time.Minute),
+	}
 	if !limits.Mature(pooltest.Now, &exact) || !limits.Settled(pooltest.Now, &exact) {
 		t.Error("at exactly the lifetimes: got too young, want mature and settled")
 	}
@@ -75,10 +84,10 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// ids is shorthand for lists in tables.
+// ids makes the tables of tests shorter.
 func ids(list ...pool.InstanceID) []pool.InstanceID { return list }
 
-// ends is ids for lists of endings.
+// ends returns endings of these instances.
 func ends(list ...pool.InstanceID) (out []pool.Ending) {
 	for _, id := range list {
 		out = append(out, pool.Ending{Instance: id, Cause: pool.IdleSurplus})
@@ -86,7 +95,7 @@ func ends(list ...pool.InstanceID) (out []pool.Ending) {
 	return out
 }
 
-// plenty is a budget that never bites.
+// plenty is a budget that allows everything that the tests ask for.
 var plenty = pool.Budget{Starts: 99, Stops: 99}
 
 type applyCase struct {
@@ -115,10 +124,12 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			want: "launch 4 (start limit allows 4 of 6 launches)",
 		},
 		"what was asked counts towards the minimum": {
-			limits: pool.Limits{Minimum: 3, Maximum: 5}, ask: pool.Decision{Launch: 2}, left: plenty, want: "launch 3 (minimum 3 adds 1)",
+			limits: pool.Limits{Minimum: 3, Maximum: 5}, ask: pool.Decision{Launch: 2}, left: plenty,
+			want: "launch 3 (minimum 3 adds 1)",
 		},
 		"starting ones count, stopping and draining ones do not": {
-			fleet: "starting stopping stopping", limits: pool.Limits{Minimum: 2, Maximum: 2}, left: plenty, want: "launch 1 (minimum 2 adds 1)",
+			fleet: "starting stopping stopping", limits: pool.Limits{Minimum: 2, Maximum: 2}, left: plenty,
+			want: "launch 1 (minimum 2 adds 1)",
 		},
 		"never launches past the maximum": {
 			fleet: "busy busy", limits: pool.Limits{Maximum: 3}, ask: pool.Decision{Launch: 5}, left: plenty,
@@ -129,10 +140,12 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			want: "nothing (maximum 2 allows 0 of 1 launches)",
 		},
 		"maximum 0": {
-			limits: pool.Limits{}, ask: pool.Decision{Launch: 1}, left: plenty, want: "nothing (maximum 0 allows 0 of 1 launches)",
+			limits: pool.Limits{}, ask: pool.Decision{Launch: 1}, left: plenty,
+			want: "nothing (maximum 0 allows 0 of 1 launches)",
 		},
 		"a launch beyond counting": {
-			fleet: "busy", limits: pool.Limits{Minimum: 2, Maximum: 3}, ask: pool.Decision{Launch: math.MaxInt}, left: plenty,
+			fleet: "busy", limits: pool.Limits{Minimum: 2, Maximum: 3}, ask: pool.Decision{Launch: math.MaxInt},
+			left: plenty,
 			want: "launch 2 (maximum 3 allows 2 of 9223372036854775807 launches)",
 		},
 		"above maximum: idle first, whatever the budget and age": {
@@ -140,13 +153,16 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			want: "stop [i-3] (maximum 2: 1 over, 0 shut down, 1 stopped)",
 		},
 		"above maximum: then those that start": {
-			fleet: "busy starting idle", limits: pool.Limits{Maximum: 1}, want: "stop [i-3 i-2] (maximum 1: 2 over, 0 shut down, 2 stopped)",
+			fleet: "busy starting idle", limits: pool.Limits{Maximum: 1},
+			want: "stop [i-3 i-2] (maximum 1: 2 over, 0 shut down, 2 stopped)",
 		},
 		"above maximum: busy ones wait": {
-			fleet: "busy 0.5 mute", limits: pool.Limits{Maximum: 1}, left: plenty, want: "nothing (maximum 1: 2 over, 0 shut down, 0 stopped)",
+			fleet: "busy 0.5 mute", limits: pool.Limits{Maximum: 1}, left: plenty,
+			want: "nothing (maximum 1: 2 over, 0 shut down, 0 stopped)",
 		},
 		"above maximum: what the policy stops counts": {
-			fleet: "idle idle idle", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{Stop: ends("i-3")}, left: plenty,
+			fleet: "idle idle idle", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{Stop: ends("i-3")},
+			left: plenty,
 			want: "stop [i-3 i-1] (maximum 1: 1 over, 0 shut down, 1 stopped)",
 		},
 		"above maximum, asked to launch": {
@@ -158,7 +174,8 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			want: "shut down [i-2 i-3] (maximum 1: 2 over, 2 shut down, 0 stopped)",
 		},
 		"above maximum, servers: those that start are stopped": {
-			fleet: "0.9 starting", limits: pool.Limits{Maximum: 1, Drain: true}, want: "stop [i-2] (maximum 1: 1 over, 0 shut down, 1 stopped)",
+			fleet: "0.9 starting", limits: pool.Limits{Maximum: 1, Drain: true},
+			want: "stop [i-2] (maximum 1: 1 over, 0 shut down, 1 stopped)",
 		},
 		"above maximum, servers: the minimum is of active ones": {
 			fleet: "idle starting starting", limits: pool.Limits{Minimum: 1, Maximum: 1, Drain: true},
@@ -169,7 +186,8 @@ func TestApplyMinimumAndMaximum(t *testing.T) {
 			want: "reactivate [i-2] (maximum 2 allows 1 of 2 launches; 1 reactivated before launching)",
 		},
 		"nor beside those that begin to drain": {
-			fleet: "0.1 0.2", limits: pool.Limits{Maximum: 2, Drain: true}, ask: pool.Decision{Launch: 1, ShutDown: ends("i-1")}, left: plenty,
+			fleet: "0.1 0.2", limits: pool.Limits{Maximum: 2, Drain: true},
+			ask: pool.Decision{Launch: 1, ShutDown: ends("i-1")}, left: plenty,
 			want: "shut down [i-1] (maximum 2 allows 0 of 1 launches)",
 		},
 	})
@@ -180,24 +198,30 @@ func TestApplyBudget(t *testing.T) {
 	wide := pool.Limits{Maximum: 9}
 	runApply(t, map[string]applyCase{
 		"start limit": {
-			limits: wide, ask: pool.Decision{Launch: 5}, left: pool.Budget{Starts: 2}, want: "launch 2 (start limit allows 2 of 5 launches)",
+			limits: wide, ask: pool.Decision{Launch: 5}, left: pool.Budget{Starts: 2},
+			want: "launch 2 (start limit allows 2 of 5 launches)",
 		},
 		"nothing left to start": {
-			limits: wide, ask: pool.Decision{Launch: 1}, left: pool.Budget{}, want: "nothing (start limit allows 0 of 1 launches)",
+			limits: wide, ask: pool.Decision{Launch: 1}, left: pool.Budget{},
+			want: "nothing (start limit allows 0 of 1 launches)",
 		},
 		"overspent": {
-			fleet: "idle", limits: wide, ask: pool.Decision{Launch: 1, Stop: ends("i-1")}, left: pool.Budget{Starts: -3, Stops: -3},
+			fleet: "idle", limits: wide, ask: pool.Decision{Launch: 1, Stop: ends("i-1")},
+			left: pool.Budget{Starts: -3, Stops: -3},
 			want: "nothing (stop limit keeps 1; start limit allows 0 of 1 launches)",
 		},
 		"reactivations are no starts": {
-			fleet: "draining draining", limits: wide, ask: pool.Decision{Reactivate: ids("i-1", "i-2")}, want: "reactivate [i-1 i-2]",
+			fleet: "draining draining", limits: wide, ask: pool.Decision{Reactivate: ids("i-1", "i-2")},
+			want: "reactivate [i-1 i-2]",
 		},
 		"stop limit keeps those named last": {
-			fleet: "idle idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-2", "i-3", "i-1")}, left: pool.Budget{Stops: 2},
+			fleet: "idle idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-2", "i-3", "i-1")},
+			left: pool.Budget{Stops: 2},
 			want: "stop [i-2 i-3] (stop limit keeps 1)",
 		},
 		"stops and shut downs share the limit": {
-			fleet: "idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-1"), ShutDown: ends("i-2")}, left: pool.Budget{Stops: 1},
+			fleet: "idle idle", limits: wide, ask: pool.Decision{Stop: ends("i-1"), ShutDown: ends("i-2")},
+			left: pool.Budget{Stops: 1},
 			want: "stop [i-1] (stop limit keeps 1)",
 		},
 		"the end of a drain is free": {
@@ -205,32 +229,40 @@ func TestApplyBudget(t *testing.T) {
 			ask: pool.Decision{Stop: ends("i-2", "i-3")}, want: "stop [i-2 i-3]",
 		},
 		"minimum keeps": {
-			fleet: "idle idle starting", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty,
+			fleet: "idle idle starting", limits: pool.Limits{Minimum: 2, Maximum: 9},
+			ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty,
 			want: "stop [i-1] (minimum 2 keeps 1)",
 		},
 		"minimum and stop limit": {
 			fleet: "idle idle idle idle", limits: pool.Limits{Minimum: 2, Maximum: 9},
-			ask: pool.Decision{Stop: ends("i-1", "i-2", "i-3", "i-4")}, left: pool.Budget{Stops: 1}, want: "stop [i-1] (stop limit keeps 3)",
+			ask: pool.Decision{Stop: ends("i-1", "i-2", "i-3", "i-4")}, left: pool.Budget{Stops: 1},
+			want: "stop [i-1] (stop limit keeps 3)",
 		},
 		"below minimum and asked to stop": {
-			fleet: "idle", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1")}, left: plenty,
+			fleet: "idle", limits: pool.Limits{Minimum: 2, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1")},
+			left: plenty,
 			want: "launch 1 (minimum 2 keeps 1; minimum 2 adds 1)",
 		},
 		"servers: the minimum is of active ones": {
-			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true}, ask: pool.Decision{ShutDown: ends("i-1")}, left: plenty,
+			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true},
+			ask: pool.Decision{ShutDown: ends("i-1")}, left: plenty,
 			want: "nothing (minimum 1 keeps 1)",
 		},
 		"servers: one that starts may go instead": {
-			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true}, ask: pool.Decision{Stop: ends("i-2")}, left: plenty,
+			fleet: "idle starting", limits: pool.Limits{Minimum: 1, Maximum: 9, Drain: true},
+			ask: pool.Decision{Stop: ends("i-2")}, left: plenty,
 			want: "stop [i-2]",
 		},
 		"too young to stop": {
-			fleet: "idle/young idle/fresh idle", limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute},
-			ask: pool.Decision{Stop: ends("i-1", "i-2", "i-3")}, left: plenty, want: "stop [i-3] (2 too young to stop)",
+			fleet:  "idle/young idle/fresh idle",
+			limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute},
+			ask:    pool.Decision{Stop: ends("i-1", "i-2", "i-3")}, left: plenty,
+			want: "stop [i-3] (2 too young to stop)",
 		},
 		"shut down asks for active time, not for age": {
-			fleet: "idle/young idle/fresh", limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Hour, MinimumActiveTime: 30 * time.Second},
-			ask: pool.Decision{ShutDown: ends("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
+			fleet:  "idle/young idle/fresh",
+			limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Hour, MinimumActiveTime: 30 * time.Second},
+			ask:    pool.Decision{ShutDown: ends("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
 		},
 		"a drained one must reach its age": {
 			fleet: "draining/young draining", limits: pool.Limits{Maximum: 9, MinimumLifetime: 5 * time.Minute},
@@ -251,15 +283,18 @@ func TestApplyReactivatesFirst(t *testing.T) {
 			want: "launch 2, reactivate [i-2] (minimum 4 adds 3; 1 reactivated before launching)",
 		},
 		"one that was about to be stopped": {
-			fleet: "draining", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1")}, left: plenty,
+			fleet: "draining", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1")},
+			left: plenty,
 			want: "reactivate [i-1] (minimum 1 adds 1; 1 reactivated before launching)",
 		},
 		"only one of two that were about to be stopped": {
-			fleet: "draining draining:0.1", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty,
+			fleet: "draining draining:0.1", limits: pool.Limits{Minimum: 1, Maximum: 9},
+			ask: pool.Decision{Stop: ends("i-1", "i-2")}, left: plenty,
 			want: "reactivate [i-2], stop [i-1] (minimum 1 adds 1; 1 reactivated before launching)",
 		},
 		"what the policy reactivates counts": {
-			fleet: "draining draining:0.1", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Reactivate: ids("i-1")}, left: plenty,
+			fleet: "draining draining:0.1", limits: pool.Limits{Minimum: 1, Maximum: 9},
+			ask: pool.Decision{Reactivate: ids("i-1")}, left: plenty,
 			want: "reactivate [i-1]",
 		},
 		"also for a policy that only launches": {
@@ -267,15 +302,18 @@ func TestApplyReactivatesFirst(t *testing.T) {
 			want: "reactivate [i-2] (1 reactivated before launching)",
 		},
 		"the start limit bounds the rest": {
-			fleet: "draining", limits: pool.Limits{Maximum: 9}, ask: pool.Decision{Launch: 4}, left: pool.Budget{Starts: 1},
+			fleet: "draining", limits: pool.Limits{Maximum: 9}, ask: pool.Decision{Launch: 4},
+			left: pool.Budget{Starts: 1},
 			want: "launch 1, reactivate [i-1] (1 reactivated before launching; start limit allows 1 of 3 launches)",
 		},
 		"not past the maximum": {
-			fleet: "0.9 draining draining", limits: pool.Limits{Maximum: 2}, ask: pool.Decision{Reactivate: ids("i-3", "i-2")}, left: plenty,
+			fleet: "0.9 draining draining", limits: pool.Limits{Maximum: 2},
+			ask: pool.Decision{Reactivate: ids("i-3", "i-2")}, left: plenty,
 			want: "reactivate [i-3] (maximum 2 allows 1 of 2 reactivations)",
 		},
 		"not what the maximum puts out": {
-			fleet: "0.9 0.8 draining", limits: pool.Limits{Maximum: 1, Drain: true}, ask: pool.Decision{Reactivate: ids("i-3")}, left: plenty,
+			fleet: "0.9 0.8 draining", limits: pool.Limits{Maximum: 1, Drain: true},
+			ask: pool.Decision{Reactivate: ids("i-3")}, left: plenty,
 			want: "shut down [i-2] (maximum 1: 1 over, 1 shut down, 0 stopped; maximum 1 allows 0 of 1 reactivations)",
 		},
 	})
@@ -286,7 +324,8 @@ func TestApplyRefuses(t *testing.T) {
 	wide := pool.Limits{Maximum: 99}
 	runApply(t, map[string]applyCase{
 		"unknown ids": {
-			fleet: "idle", limits: wide, ask: pool.Decision{Reactivate: ids("x"), ShutDown: ends("y"), Stop: ends("z", "")}, left: plenty,
+			fleet: "idle", limits: wide,
+			ask: pool.Decision{Reactivate: ids("x"), ShutDown: ends("y"), Stop: ends("z", "")}, left: plenty,
 			want: "nothing (x cannot be reactivated; y cannot be shut down; z cannot be stopped;  cannot be stopped)",
 		},
 		"an id twice": {
@@ -307,22 +346,27 @@ func TestApplyRefuses(t *testing.T) {
 			want: "nothing (i-1 cannot be stopped; i-2 cannot be stopped; i-3 cannot be stopped)",
 		},
 		"shutting down what is busy is fine": {
-			fleet: "busy 0.9", limits: wide, ask: pool.Decision{ShutDown: ends("i-1", "i-2")}, left: plenty, want: "shut down [i-1 i-2]",
+			fleet: "busy 0.9", limits: wide, ask: pool.Decision{ShutDown: ends("i-1", "i-2")}, left: plenty,
+			want: "shut down [i-1 i-2]",
 		},
 		"edges that the state machine lacks": {
 			fleet: "starting idle draining stopping", limits: wide,
-			ask:  pool.Decision{Reactivate: ids("i-1", "i-2", "i-4"), ShutDown: ends("i-1", "i-3", "i-4"), Stop: ends("i-4")},
+			ask: pool.Decision{
+				Reactivate: ids("i-1", "i-2", "i-4"), ShutDown: ends("i-1", "i-3", "i-4"), Stop: ends("i-4"),
+			},
 			left: plenty,
 			want: "nothing (i-1 cannot be reactivated; i-2 cannot be reactivated; i-4 cannot be reactivated; " +
 				"i-1 cannot be shut down; i-3 cannot be shut down; i-4 cannot be shut down; i-4 cannot be stopped)",
 		},
 		"stale: nothing shrinks": {
-			fleet: "idle idle idle draining", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{ShutDown: ends("i-1"), Stop: ends("i-2", "i-4")},
+			fleet: "idle idle idle draining", limits: pool.Limits{Maximum: 1},
+			ask:  pool.Decision{ShutDown: ends("i-1"), Stop: ends("i-2", "i-4")},
 			left: plenty, stale: true, want: "nothing (the view of the pool is stale: nothing shrinks)",
 		},
 		"stale: growth goes on": {
-			fleet: "draining", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Launch: 2}, left: plenty, stale: true,
-			want: "launch 1, reactivate [i-1] (1 reactivated before launching)",
+			fleet: "draining", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Launch: 2}, left: plenty,
+			stale: true,
+			want:  "launch 1, reactivate [i-1] (1 reactivated before launching)",
 		},
 		"stale and nothing asked": {
 			fleet: "idle idle", limits: pool.Limits{Maximum: 1}, left: plenty, stale: true, want: "nothing",
@@ -338,76 +382,9 @@ func runApply(t *testing.T, cases map[string]applyCase) {
 			s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, c.fleet), Stale: c.stale}
 			got := c.limits.Apply(&s, c.ask, c.left)
 			if got.String() != c.want {
-				t.Errorf("%q, asked %s, left %+v, %+v:\n got %s\nwant %s", c.fleet, &c.ask, c.left, c.limits, &got, c.want)
+				t.Errorf("%q, asked %s, left %+v, %+v:\n got %s\nwant %s", c.fleet, &c.ask, c.left, c.limits, &got,
+					c.want)
 			}
 		})
-	}
-}
-
-// TestApplySpends says what the budget pays: the controller takes it from what is left.
-func TestApplySpends(t *testing.T) {
-	t.Parallel()
-	cases := map[string]struct {
-		fleet  string
-		limits pool.Limits
-		ask    pool.Decision
-		want   pool.Budget
-	}{
-		"launches":               {"", pool.Limits{Maximum: 9}, pool.Decision{Launch: 2}, pool.Budget{Starts: 2}},
-		"minimum is free":        {"", pool.Limits{Minimum: 2, Maximum: 9}, pool.Decision{}, pool.Budget{}},
-		"what is above minimum":  {"", pool.Limits{Minimum: 2, Maximum: 9}, pool.Decision{Launch: 3}, pool.Budget{Starts: 1}},
-		"reactivations are free": {"draining", pool.Limits{Maximum: 9}, pool.Decision{Launch: 3}, pool.Budget{Starts: 2}},
-		"clamped ones are not paid": {
-			"", pool.Limits{Maximum: 1}, pool.Decision{Launch: 3}, pool.Budget{Starts: 1},
-		},
-		"stops and shut downs": {
-			"idle idle", pool.Limits{Maximum: 9}, pool.Decision{ShutDown: ends("i-1"), Stop: ends("i-2")}, pool.Budget{Stops: 2},
-		},
-		"the end of a drain is free": {"draining", pool.Limits{Maximum: 9}, pool.Decision{Stop: ends("i-1")}, pool.Budget{}},
-		"a surplus is free":          {"idle idle idle", pool.Limits{Maximum: 1}, pool.Decision{Stop: ends("i-1")}, pool.Budget{Stops: 1}},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, c.fleet)}
-			c.ask.Spent = pool.Budget{Starts: 7, Stops: 7} // whatever a policy writes there
-			if got := c.limits.Apply(&s, c.ask, plenty); got.Spent != c.want {
-				t.Errorf("%q, asked %s: got %+v, want %+v (%s)", c.fleet, &c.ask, got.Spent, c.want, &got)
-			}
-		})
-	}
-}
-
-func TestApplyChangesNeitherSnapshotNorDecision(t *testing.T) {
-	t.Parallel()
-	const fleet = "idle idle/young draining draining:0.3 busy starting idle"
-	s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}
-	// Room behind the lists, so that an append in place would show.
-	ask := pool.Decision{
-		Launch:     3,
-		Reactivate: append(make([]pool.InstanceID, 0, 9), "x", "i-3"),
-		ShutDown:   append(make([]pool.Ending, 0, 9), ends("i-5", "i-1")...),
-		Stop:       append(make([]pool.Ending, 0, 9), ends("i-2", "i-7", "i-4")...),
-		Clamps:     []pool.Clamp{{Limit: pool.ByMaximum, By: 1, Text: "the policy's own"}},
-		Reason:     "test",
-	}
-	before := ask
-	before.Reactivate, before.ShutDown, before.Stop = slices.Clone(ask.Reactivate), slices.Clone(ask.ShutDown), slices.Clone(ask.Stop)
-	limits := pool.Limits{Minimum: 2, Maximum: 2, Drain: true, MinimumLifetime: 5 * time.Minute}
-	got := limits.Apply(&s, ask, pool.Budget{Starts: 1, Stops: 1})
-	if !reflect.DeepEqual(ask, before) {
-		t.Errorf("decision: got %+v, want it unchanged, %+v", ask, before)
-	}
-	if want := pooltest.Fleet(t, fleet); !reflect.DeepEqual(s.Instances, want) {
-		t.Errorf("snapshot: got %+v, want it unchanged, %+v", s.Instances, want)
-	}
-	if behind := ask.Stop[:9]; slices.ContainsFunc(behind[3:], func(e pool.Ending) bool { return e.Instance != "" }) {
-		t.Errorf("behind the decision's stops: got %v, want nothing written", behind)
-	}
-	if want := (pool.Ask{Launch: 3, Reactivate: 2, ShutDown: 2, Stop: 3}); got.Asked != want {
-		t.Errorf("asked: got %+v, want %+v", got.Asked, want)
-	}
-	if got.Reason != "test" || len(got.Clamps) < 2 || got.Clamps[0] != ask.Clamps[0] {
-		t.Errorf("got reason %q, clamps %+v, want the policy's own, and then the limits'", got.Reason, got.Clamps)
 	}
 }

@@ -1,7 +1,7 @@
-// Package pool holds the words of CloudMaster as values: instances and their
-// states, the snapshot a policy looks at, the decision it returns, and the
-// limits that the core puts on a decision. It knows no clock, no logger and no
-// cloud; everything else in the tree may import it.
+// Package pool holds the words of CloudMaster as values: instances and their states, the snapshot that a
+// policy looks at, the decision that it returns, and the limits that the controller puts on a decision. It
+// knows no clock, no logger and no cloud, and imports only the standard library, so everything else in the
+// tree may import it.
 //
 // # States
 //
@@ -10,9 +10,9 @@
 //	              │ boot deadline         │  └──needed again─────┘ │ watchdog
 //	              └──────────▶ stopping ◀─┴────watchdog────────────┘
 //
-// startup and active instances are capacity ("counted"). shut_down instances
-// still serve the clients they have and can be made active again; stopping ones
-// are on their way out and are never chosen for anything.
+// Instances in startup and active are capacity ("counted"). Those in shut_down still serve the clients that
+// they have, and can be made active again. Those in stopping have been told to end, and are never chosen for
+// anything.
 package pool
 
 import (
@@ -36,14 +36,13 @@ type CloudName string
 // The zero value is invalid.
 type State int
 
-// The states of an instance. Their names (see String) are written on instances
-// as tags and must not change.
+// The states of an instance. Their names (see String) are written on instances as tags and must not change.
 const (
 	Unknown  State = iota // not a state: the zero value
-	Startup               // launched, has not reported yet
-	Active                // has reported; gets work
-	ShutDown              // draining: serves what it has, gets nothing new
-	Stopping              // told to end; no capacity any more
+	Startup               // launched, and has not reported yet
+	Active                // has reported, and gets work
+	ShutDown              // draining: serves the clients that it has and gets no new ones
+	Stopping              // told to end; not capacity any more
 )
 
 var stateNames = [...]string{"unknown", "startup", "active", "shut_down", "stopping"}
@@ -64,8 +63,7 @@ func ParseState(name string) State {
 	return Unknown
 }
 
-// CanBecome reports whether the edge from s to next is in the state machine of
-// the package comment.
+// CanBecome reports whether the state machine in the package comment allows an instance to go from s to next.
 func (s State) CanBecome(next State) bool {
 	switch s {
 	case Startup:
@@ -86,30 +84,31 @@ func (s State) CanBecome(next State) bool {
 type Instance struct {
 	ID         InstanceID
 	Cloud      CloudName
-	Address    string    // host:port for clients; empty when unknown
-	State      State     // as we see it
+	Address    string    // HOST:PORT for clients; empty if unknown
+	State      State     // as the controller sees it
 	StateSince time.Time // when it entered State
 	Launched   time.Time // when the cloud started it
 	ActiveAt   time.Time // when it last became active; zero if it never did
 
 	ReportedAt time.Time // when its newest status was written; zero if it never reported to this controller
-	HeardAt    time.Time // when we last heard from it, or took it over: silence counts from here
-	Load       float64   // 0 nothing connected, 1 at capacity; may exceed 1
-	Busy       bool      // it said busy, or its load is above 0 and it said neither
-	IdleSince  time.Time // since when it has reported idle without a break; zero if it is not idle
+	// HeardAt is when the controller last heard from it, or took it over. Its silence is counted from then.
+	HeardAt   time.Time
+	Load      float64   // 0: nothing is connected, 1: at capacity; may exceed 1
+	Busy      bool      // it reported busy, or it reported neither busy nor idle and a load above 0
+	IdleSince time.Time // since when every status has reported it idle; zero if it is not idle
 }
 
 // Counted reports whether the instance is capacity: starting or active.
 func (i *Instance) Counted() bool { return i.State == Startup || i.State == Active }
 
-// Idle reports whether the instance is active and has told us that it does nothing.
-// An instance that has not reported is not idle: we do not know.
+// Idle reports whether the instance is active and its last status said that it does nothing. An instance that
+// has not reported is not idle, because nobody knows what it does.
 func (i *Instance) Idle() bool {
 	return i.State == Active && !i.ReportedAt.IsZero() && !i.Busy && i.Load == 0
 }
 
-// Backlog is what a work queue holds. It can be unknown, which is not zero:
-// the zero value is unknown.
+// Backlog is what a work queue holds. It can be unknown, which is not the same as empty. The zero value is
+// unknown.
 type Backlog struct {
 	Known    bool `json:"known"`
 	Visible  int  `json:"visible"`   // messages that a worker could take now
@@ -118,8 +117,8 @@ type Backlog struct {
 
 // Order is what an operator wants the number of instances to be.
 type Order struct {
-	ID       string `json:"id"`       // of the message that it came in
-	Absolute bool   `json:"absolute"` // N is the number itself, else it is added to the number
+	ID       string `json:"id"`       // id of the message that brought it
+	Absolute bool   `json:"absolute"` // N is the wanted number; otherwise N is added to the present number
 	N        int    `json:"n"`
 }
 
@@ -129,13 +128,16 @@ type Snapshot struct {
 	Pool      Name
 	ListedAt  time.Time // when the list that Instances come from was asked for
 	Backlog   Backlog
-	BacklogAt time.Time  // when the backlog was read; zero while it is unknown
-	Requests  int        // requests for a server taken from the work queue since the last decision that acted on them
+	BacklogAt time.Time // when the backlog was read; zero while it is unknown
+	// Requests is how many requests for a server have been taken from the work queue and not been served.
+	Requests  int
 	Instances []Instance // sorted by ID
-	Stale     bool       // the inventory could not be read, or most are silent: nothing may shrink
-	Limits    Limits     // those in force now, which Limits.Apply puts on the decision
-	Orders    []Order    // in the order in which they came; they are removed when Memory is stored
-	Memory    []byte     // what the policy's last decision asked to keep; nil: nothing yet
+	// Stale says that this view of the pool may be wrong, so nothing may shrink: the cloud could not be
+	// listed, statuses do not arrive, too many instances are silent, or the policy's memory could not be read.
+	Stale  bool
+	Limits Limits  // those in force now, which Limits.Apply puts on the decision
+	Orders []Order // in the order in which they came; they are removed when Memory is stored
+	Memory []byte  // what the policy's last decision asked to keep; nil if it has kept nothing yet
 }
 
 // Count returns how many instances are in one of the given states.
@@ -152,8 +154,8 @@ func (s *Snapshot) Count(states ...State) int {
 // Counted returns how many instances are capacity: startup + active.
 func (s *Snapshot) Counted() int { return s.Count(Startup, Active) }
 
-// Find returns the instance of that id, or nil. It relies on the order of Instances.
-// (slices.BinarySearchFunc would copy them.)
+// Find returns the instance with this id, or nil. It relies on the order of Instances. It does not use
+// slices.BinarySearchFunc, which would copy the instances that it compares.
 func (s *Snapshot) Find(id InstanceID) *Instance {
 	at := sort.Search(len(s.Instances), func(i int) bool { return s.Instances[i].ID >= id })
 	if at == len(s.Instances) || s.Instances[at].ID != id {
@@ -162,10 +164,9 @@ func (s *Snapshot) Find(id InstanceID) *Instance {
 	return &s.Instances[at]
 }
 
-// Pick returns the ids of the first n instances, in the given order, that keep
-// accepts.
+// Pick returns the ids of the first n instances, in the given order, among those that keep accepts.
 func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Instance) int) []InstanceID {
-	var list []*Instance // instances are large: sorting must not move them
+	var list []*Instance // pointers, because instances are large and sorting would move them
 	for i := range s.Instances {
 		if keep(&s.Instances[i]) {
 			list = append(list, &s.Instances[i])
@@ -179,7 +180,8 @@ func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Insta
 	return out
 }
 
-// End returns the endings of the first n victims (see ByVictim) that may go.
+// End returns endings for n instances, or for as many as there are, among those that may go. ByVictim says
+// which go first.
 func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
 	var out []Ending
 	for _, id := range s.Pick(n, may, ByVictim) {
@@ -188,13 +190,13 @@ func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
 	return out
 }
 
-// SortInstances orders by ID, the order that a Snapshot promises.
+// SortInstances sorts by ID, which is the order that a Snapshot promises.
 func SortInstances(list []Instance) {
 	slices.SortFunc(list, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// ByVictim orders candidates for a stop: lowest load, then idle longest, then
-// oldest launch, then id. "Lifetimes over first" is the caller's filter.
+// ByVictim orders candidates for a stop: lowest load first, then longest idle, then oldest launch, then id.
+// It does not look at lifetimes: callers leave out the instances that are too young.
 func ByVictim(a, b *Instance) int {
 	return cmp.Or(
 		cmp.Compare(a.Load, b.Load),
@@ -204,7 +206,7 @@ func ByVictim(a, b *Instance) int {
 	)
 }
 
-// compareIdle puts the longest idle first and those that are not idle last.
+// compareIdle orders instances that have been idle longest first, and those that are not idle last.
 func compareIdle(a, b time.Time) int {
 	switch {
 	case a.IsZero() && b.IsZero():
@@ -217,8 +219,7 @@ func compareIdle(a, b time.Time) int {
 	return a.Compare(b)
 }
 
-// ByLoadDescending orders candidates for reactivation: highest load first, then
-// oldest launch, then id.
+// ByLoadDescending orders candidates for reactivation: highest load first, then oldest launch, then id.
 func ByLoadDescending(a, b *Instance) int {
 	return cmp.Or(
 		cmp.Compare(b.Load, a.Load),
@@ -227,7 +228,8 @@ func ByLoadDescending(a, b *Instance) int {
 	)
 }
 
-// ValidLoad reports whether a load may enter a record: finite and not negative.
+// ValidLoad reports whether a load is finite and not negative. Any other value that an instance reports is
+// rejected.
 func ValidLoad(load float64) bool {
 	return load >= 0 && !math.IsInf(load, 1) // NaN fails the comparison
 }

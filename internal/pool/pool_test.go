@@ -60,7 +60,7 @@ func TestInstance(t *testing.T) {
 		"0":          {counted: true, idle: true},
 		"busy":       {counted: true},
 		"0.1":        {counted: true},
-		"mute":       {counted: true}, // we do not know, so it is not idle
+		"mute":       {counted: true}, // nobody knows what it does, so it is not idle
 		"draining":   {},
 		"draining:1": {},
 		"stopping":   {},
@@ -84,7 +84,8 @@ func TestSnapshotCounts(t *testing.T) {
 	if got := s.Count(); got != 0 {
 		t.Errorf("no states: got %d, want 0", got)
 	}
-	if got, want := s.Pick(9, (*pool.Instance).Idle, pool.ByVictim), []pool.InstanceID{"i-2", "i-6"}; !slices.Equal(got, want) {
+	want := []pool.InstanceID{"i-2", "i-6"}
+	if got := s.Pick(9, (*pool.Instance).Idle, pool.ByVictim); !slices.Equal(got, want) {
 		t.Errorf("idle: got %v, want %v", got, want)
 	}
 }
@@ -93,15 +94,17 @@ func TestPickBounds(t *testing.T) {
 	t.Parallel()
 	s := pool.Snapshot{Instances: pooltest.Fleet(t, "idle idle idle")}
 	all := func(*pool.Instance) bool { return true }
-	for n, want := range map[int]string{-1: "[]", 0: "[]", 1: "[i-1]", 3: "[i-1 i-2 i-3]", math.MaxInt: "[i-1 i-2 i-3]"} {
+	for n, want := range map[int]string{
+		-1: "[]", 0: "[]", 1: "[i-1]", 3: "[i-1 i-2 i-3]", math.MaxInt: "[i-1 i-2 i-3]",
+	} {
 		if got := fmt.Sprint(s.Pick(n, all, pool.ByVictim)); got != want {
 			t.Errorf("first %d: got %s, want %s", n, got, want)
 		}
 	}
 }
 
-// TestOrders has, for each tie-break, a pair that differs in it and in all that
-// comes after it, the other way round.
+// TestOrders compares two instances for each criterion. The second one would come first by every criterion
+// that comes later, so the test fails if the criterion is left out.
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	early, late := pooltest.Now.Add(-2*time.Hour), pooltest.Now.Add(-time.Hour)

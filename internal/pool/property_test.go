@@ -17,7 +17,8 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of the random tests; 0 takes a random one")
 
-// TestApplyInvariants lets policies that know no rules ask for anything.
+// TestApplyInvariants asks for random decisions, also forbidden ones, and checks that what Apply returns is
+// allowed.
 func TestApplyInvariants(t *testing.T) {
 	t.Parallel()
 	first := *seed
@@ -29,7 +30,8 @@ func TestApplyInvariants(t *testing.T) {
 		rng := rand.New(rand.NewPCG(first+n, 0))
 		fleet := randomFleet(rng)
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet), Stale: rng.IntN(8) == 0}
-		limits, ask, left := randomLimits(rng), randomAsk(rng), pool.Budget{Starts: rng.IntN(5) - 1, Stops: rng.IntN(5) - 1}
+		limits, ask, left := randomLimits(rng), randomAsk(rng),
+			pool.Budget{Starts: rng.IntN(5) - 1, Stops: rng.IntN(5) - 1}
 		got := limits.Apply(&s, ask, left)
 		o := outcome{s: &s, limits: limits, ask: &ask, left: left, got: &got}
 		if err := o.check(); err != nil {
@@ -46,7 +48,8 @@ func TestApplyInvariants(t *testing.T) {
 }
 
 func randomFleet(rng *rand.Rand) string {
-	words := strings.Fields("starting starting/young idle idle idle/young idle/fresh busy mute 0.1 0.8 1.5/fresh draining draining:0.4 draining/young stopping")
+	words := strings.Fields("starting starting/young idle idle idle/young idle/fresh busy mute 0.1 0.8 1.5/fresh " +
+		"draining draining:0.4 draining/young stopping")
 	var fleet []string
 	for range rng.IntN(9) {
 		fleet = append(fleet, words[rng.IntN(len(words))])
@@ -72,7 +75,7 @@ func randomAsk(rng *rand.Rand) pool.Decision {
 	return pool.Decision{Launch: rng.IntN(8) - 2, Reactivate: list(), ShutDown: ends(list()...), Stop: ends(list()...)}
 }
 
-// outcome is what Apply made of an ask, with what it will be afterwards.
+// outcome is what Apply has returned for a decision, with all that it was given.
 type outcome struct {
 	s      *pool.Snapshot
 	limits pool.Limits
@@ -99,7 +102,8 @@ func (o outcome) find(id pool.InstanceID) *pool.Instance {
 	return nil
 }
 
-// ids: known, once, and only along the edges of the state machine; never one that is at work.
+// ids checks that each instance exists, is named once, changes its state as the state machine allows, and is
+// not stopped while it is at work.
 func (o outcome) ids() error {
 	seen := make(map[pool.InstanceID]bool)
 	for _, list := range []struct {
@@ -134,7 +138,7 @@ func (o outcome) leaving(states ...pool.State) int {
 	return n
 }
 
-// bounds: never past the maximum by our doing, and at least the minimum.
+// bounds checks that the decision does not lead past the maximum, and reaches at least the minimum.
 func (o outcome) bounds() error {
 	after := o.s.Counted() - o.leaving(pool.Startup, pool.Active) + len(o.got.Reactivate) + o.got.Launch
 	drain := o.s.Count(pool.ShutDown) - len(o.got.Reactivate) - o.leaving(pool.ShutDown) + len(o.got.ShutDown)
@@ -148,14 +152,15 @@ func (o outcome) bounds() error {
 	case o.got.Launch > 0 && after+drain > o.limits.Maximum:
 		return fmt.Errorf("launches up to %d and %d draining, maximum %d", after, drain, o.limits.Maximum)
 	}
-	if active := o.s.Count(pool.Active); o.limits.Drain && active-o.leaving(pool.Active) < min(active, o.limits.Minimum) {
+	if active := o.s.Count(pool.Active); o.limits.Drain &&
+		active-o.leaving(pool.Active) < min(active, o.limits.Minimum) {
 		return fmt.Errorf("leaves %d of %d active, minimum %d", active-o.leaving(pool.Active), active, o.limits.Minimum)
 	}
 	return nil
 }
 
-// shrinkage: none while stale; none beyond what was asked, or too young, unless above the maximum;
-// and then all that may go.
+// shrinkage checks that nothing ends while the snapshot is stale. Above the maximum, all that may go must go.
+// Otherwise nothing ends that was not asked for or is too young.
 func (o outcome) shrinkage() error {
 	gone := len(o.got.ShutDown) + len(o.got.Stop)
 	over := o.s.Counted() - o.limits.Maximum
@@ -186,7 +191,8 @@ func (o outcome) shrinkage() error {
 	return nil
 }
 
-// growth: draining ones before new ones, and only for what was asked or is missing.
+// growth checks that draining instances are reactivated before new ones are launched, and that the pool grows
+// only by what was asked for or what the minimum lacks.
 func (o outcome) growth() error {
 	grown := len(o.got.Reactivate) + o.got.Launch
 	draining := o.s.Count(pool.ShutDown) - len(o.got.Reactivate)
@@ -201,10 +207,11 @@ func (o outcome) growth() error {
 	return nil
 }
 
-// budget: what is spent was there, and is what happened.
+// budget checks that no more is spent than was left, and that what is spent is what happens.
 func (o outcome) budget() error {
 	spent := o.got.Spent
-	if spent.Starts < 0 || spent.Starts > max(0, o.left.Starts) || spent.Stops < 0 || spent.Stops > max(0, o.left.Stops) {
+	if spent.Starts < 0 || spent.Starts > max(0, o.left.Starts) || spent.Stops < 0 ||
+		spent.Stops > max(0, o.left.Stops) {
 		return fmt.Errorf("spends %+v", spent)
 	}
 	stops := o.leaving(pool.Startup, pool.Active)
@@ -215,7 +222,9 @@ func (o outcome) budget() error {
 	if want := max(0, o.got.Launch-missing); spent.Starts != want {
 		return fmt.Errorf("launches %d, %d missing, spends %d", o.got.Launch, missing, spent.Starts)
 	}
-	asked := pool.Ask{Launch: o.ask.Launch, Reactivate: len(o.ask.Reactivate), ShutDown: len(o.ask.ShutDown), Stop: len(o.ask.Stop)}
+	asked := pool.Ask{
+		Launch: o.ask.Launch, Reactivate: len(o.ask.Reactivate), ShutDown: len(o.ask.ShutDown), Stop: len(o.ask.Stop),
+	}
 	if o.got.Asked != asked {
 		return fmt.Errorf("says that %+v was asked", o.got.Asked)
 	}

@@ -12,11 +12,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
-const mostLines = 450
+const (
+	mostLines   = 450
+	mostColumns = 120
+)
 
-// root finds the repository: the directory of go.work, upwards from here.
+// root returns the root of the repository, which is the directory with go.work.
 func root(t *testing.T) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -73,7 +77,8 @@ func sources(t *testing.T, root string, fset *token.FileSet) map[string]*ast.Fil
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
-		f, err := parser.ParseFile(fset, filepath.Join(root, path), nil, parser.ParseComments|parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, filepath.Join(root, path), nil,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Errorf("%s does not parse: %v", path, err)
 			continue
@@ -118,6 +123,43 @@ func TestNoFileIsTooLong(t *testing.T) {
 		}
 		if lines := bytes.Count(text, []byte("\n")); lines > mostLines {
 			t.Errorf("%s: got %d lines, want at most %d", path, lines, mostLines)
+		}
+	}
+}
+
+// unwrapped are pages whose prose has not been wrapped yet.
+var unwrapped = []string{"docs/policies.md"}
+
+// longProse returns the numbers of the lines of Markdown that are too long, without those that cannot be broken:
+// code blocks, rows of tables, headings, and lines with nothing but a link.
+func longProse(text string) (numbers []int) {
+	code, n := false, 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimRight(line, "\r\n")
+		bare := strings.TrimLeft(line, " -*0123456789.")
+		switch {
+		case strings.HasPrefix(bare, "```"):
+			code = !code
+		case code, strings.HasPrefix(bare, "|"), strings.HasPrefix(bare, "#"):
+		case strings.HasPrefix(bare, "[") && strings.Count(bare, "](") == 1 && strings.HasSuffix(bare, ")"):
+		case utf8.RuneCountInString(line) > mostColumns:
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
+func TestProseIsWrapped(t *testing.T) {
+	t.Parallel()
+	root := root(t)
+	for _, path := range files(t, root, ".md") {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if long := longProse(string(text)); len(long) > 0 && !slices.Contains(unwrapped, path) {
+			t.Errorf("%s: lines %d have more than %d columns; wrap their sentences", path, long, mostColumns)
 		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 
 func main() { os.Exit(daemon.Main("controller", run)) }
 
-// errInvalid stands before the list of problems.
+// errInvalid is followed by the list of problems.
 var errInvalid = errors.New("the configuration cannot be used")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -36,8 +36,9 @@ func runCommand(ctx context.Context, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run -c FILE",
 		Short: "Run the controller until it is told to stop; instances run on",
-		Long: `Run the controller until it is told to stop; instances run on. At SIGHUP it reads the configuration again: pools
-are added, changed and removed without touching instances that stay. A file with an error is refused whole.`,
+		Long: `Run the controller until it is told to stop; instances run on. At SIGHUP it reads the configuration
+again: pools are added, changed and removed without touching instances that stay. A file with an error is refused
+as a whole, and the pools run on unchanged.`,
 		Args: command.NoArgs,
 	}
 	load := configFlag(cmd)
@@ -78,7 +79,7 @@ func checkCommand() *cobra.Command {
 	return cmd
 }
 
-// keysTopic is what controller help keys shows.
+// keysTopic returns the command that shows controller help keys.
 func keysTopic() *cobra.Command {
 	topic := &cobra.Command{Use: "keys", Short: "All keys of the configuration, with their defaults"}
 	topic.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
@@ -87,11 +88,12 @@ func keysTopic() *cobra.Command {
 	return topic
 }
 
-// configFlag adds -c and returns what loads the file it names.
+// configFlag adds the flags -c and --set, and returns a function that loads the configuration that they name.
 func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
 	file := cmd.Flags().StringP("config", "c", "", "configuration `FILE` (YAML)")
 	set := cmd.Flags().StringArray("set", nil,
-		"`KEY=VALUE` over file and environment, as pools.primes.start_limit=3; may be given several times")
+		"`KEY=VALUE` that overrides file and environment, such as pools.primes.start_limit=3; "+
+			"may be given several times")
 	return func() (*config.Config, error) {
 		if *file == "" {
 			return nil, daemon.Usagef("name the configuration: %s -c FILE", cmd.CommandPath())

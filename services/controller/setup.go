@@ -16,7 +16,7 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// errNobody is why nothing is removed without a terminal.
+// errNobody says why nothing was removed: there is nobody to ask.
 var errNobody = errors.New("nothing was removed: there is no terminal to ask on; " +
 	"run it with --yes if all that it lists with --dry-run may go")
 
@@ -97,7 +97,8 @@ controller, setup, allocator (reads active sets and requests servers), feeder (s
 			return err
 		}
 		if !awssetup.Needed(cfg) {
-			return daemon.Usagef("%s has neither a backend aws://REGION nor a cloud of type ec2: nobody needs an IAM policy",
+			return daemon.Usagef("%s has neither a backend aws://REGION nor a cloud of type ec2: nobody needs an IAM "+
+				"policy",
 				cfg.File)
 		}
 		return awssetup.PrintPolicy(ctx, cfg, *account, args[0], cmd.OutOrStdout())
@@ -106,7 +107,8 @@ controller, setup, allocator (reads active sets and requests servers), feeder (s
 }
 
 func notOnAWS(out io.Writer, cfg *config.Config, do string) error {
-	_, err := fmt.Fprintf(out, "There is nothing to %s: %s has neither a backend aws://REGION nor a cloud of type ec2.\n",
+	_, err := fmt.Fprintf(out,
+		"There is nothing to %s: %s has neither a backend aws://REGION nor a cloud of type ec2.\n",
 		do, cfg.File)
 	return err
 }

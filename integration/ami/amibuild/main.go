@@ -108,7 +108,8 @@ func validate(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	for _, image := range images {
 		for _, arch := range []string{"amd64", "arm64"} {
 			one := options{image: image.name, arch: arch, stage: image.dir, version: "0", revision: "0"}
-			args := append([]string{"validate", "-var", "qemu_base_checksum=sha512:" + noSum}, one.variables(image.program)...)
+			args := append([]string{"validate", "-var", "qemu_base_checksum=sha512:" + noSum},
+				one.variables(image.program)...)
 			if err := tool.run(ctx, io.Discard, stderr, append(args, o.recipe)...); err != nil {
 				return fmt.Errorf("validate %s for %s: %w", image.name, arch, err)
 			}

@@ -68,7 +68,8 @@ func TestCaughtBefore(t *testing.T) {
 		},
 		"a region without the base image": {
 			spoil: func(t *testing.T, p *place) { delete(p.images, "debian-12-amd64-*") },
-			want:  "region eu-west-1 has no image debian-12-amd64-* of owner 136693071363 for x86_64; choose another AWS_REGION",
+			want: "region eu-west-1 has no image debian-12-amd64-* of owner 136693071363 for x86_64; choose another " +
+				"AWS_REGION",
 		},
 		"the name is taken": {
 			spoil: func(t *testing.T, p *place) { p.images["cloudmaster-primes-1.0-amd64"] = "ami-taken" },
@@ -104,7 +105,9 @@ func TestCaughtBefore(t *testing.T) {
 			args: []string{"--image-version", "1 0"},
 			want: `AMI_VERSION is "1 0": use letters, digits, dots and dashes`,
 		},
-		"a version that is far too long": {args: []string{"--image-version", strings.Repeat("1", 128)}, want: "60 at most"},
+		"a version that is far too long": {
+			args: []string{"--image-version", strings.Repeat("1", 128)}, want: "60 at most",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := setup(t)
@@ -152,7 +155,8 @@ func TestToolInsteadOfAnOldPacker(t *testing.T) {
 // TestValidateGoesThroughAll: validate checks each image for each architecture.
 func TestValidateGoesThroughAll(t *testing.T) {
 	p := setup(t)
-	if err := run(t.Context(), []string{"validate", "--recipe", recipe, "--tools", p.tools}, &p.out, &p.out); err != nil {
+	args := []string{"validate", "--recipe", recipe, "--tools", p.tools}
+	if err := run(t.Context(), args, &p.out, &p.out); err != nil {
 		t.Fatal(err)
 	}
 	for _, image := range []string{"primes", "fib", "example"} {

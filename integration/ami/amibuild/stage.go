@@ -24,7 +24,8 @@ func (o options) check() error {
 	_, known := machines[o.arch]
 	switch {
 	case !imageWord.MatchString(o.image):
-		return fmt.Errorf("IMAGE is %q: name a directory under %s/images, such as make ami IMAGE=primes", o.image, o.recipe)
+		return fmt.Errorf("IMAGE is %q: name a directory under %s/images, such as make ami IMAGE=primes", o.image,
+			o.recipe)
 	case !known:
 		return fmt.Errorf("ARCH is %q: use amd64 or arm64", o.arch)
 	case !versionWord.MatchString(o.version):
@@ -56,7 +57,8 @@ func checkStage(dir, arch string) (program string, err error) {
 		return "", fmt.Errorf("%s is not a program for Linux (%w); build it with GOOS=linux GOARCH=%s", file, err, arch)
 	}
 	if binary.Machine != machines[arch] {
-		return "", fmt.Errorf("%s is built for %s, and ARCH is %s; build it with GOARCH=%s", file, binary.Machine, arch, arch)
+		return "", fmt.Errorf("%s is built for %s, and ARCH is %s; build it with GOARCH=%s",
+			file, binary.Machine, arch, arch)
 	}
 	return program, nil
 }

@@ -48,8 +48,8 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 	bucket := Bucket(b.bucket, b.opts.Deployment, account, b.cfg.Region)
 	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("there is no bucket %s, which controller setup makes; is the deployment's name right, %q? %w",
-			bucket, b.opts.Deployment, err)
+		return nil, fmt.Errorf("there is no bucket %s, which controller setup makes; "+
+			"is the deployment's name right, %q? %w", bucket, b.opts.Deployment, err)
 	}
 	if err != nil {
 		return nil, err

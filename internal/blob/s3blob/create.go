@@ -75,13 +75,16 @@ func protect(ctx context.Context, client *s3.Client, bucket string) error {
 			BlockPublicAcls: yes, BlockPublicPolicy: yes, IgnorePublicAcls: yes, RestrictPublicBuckets: yes,
 		},
 	})
+	rule := types.ServerSideEncryptionRule{
+		ApplyServerSideEncryptionByDefault: &types.ServerSideEncryptionByDefault{
+			SSEAlgorithm: types.ServerSideEncryptionAes256,
+		},
+	}
 	_, encrypted := client.PutBucketEncryption(ctx, &s3.PutBucketEncryptionInput{
 		Bucket: &bucket,
-		ServerSideEncryptionConfiguration: &types.ServerSideEncryptionConfiguration{Rules: []types.ServerSideEncryptionRule{{
-			ApplyServerSideEncryptionByDefault: &types.ServerSideEncryptionByDefault{
-				SSEAlgorithm: types.ServerSideEncryptionAes256,
-			},
-		}}},
+		ServerSideEncryptionConfiguration: &types.ServerSideEncryptionConfiguration{
+			Rules: []types.ServerSideEncryptionRule{rule},
+		},
 	})
 	return errors.Join(classify(public), classify(encrypted))
 }

@@ -57,7 +57,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *fake) do(w http.ResponseWriter, r *http.Request, body []byte) {
 	switch {
 	case r.Method == http.MethodPut && r.Header.Get("If-None-Match") == "*" && f.tag != "",
-		r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && f.tag != "" && r.Header.Get("If-Match") != f.tag:
+		r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && f.tag != "" &&
+			r.Header.Get("If-Match") != f.tag:
 		refuse(w, r, http.StatusPreconditionFailed, "PreconditionFailed")
 	case r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && f.tag == "",
 		r.Method == http.MethodGet && f.tag == "":
@@ -131,9 +132,13 @@ func TestPutAnswers(t *testing.T) {
 		want    error
 		tries   int
 	}{
-		"slow down, then done":       {"", []answer{{status: 503, code: "SlowDown"}}, nil, 2},
-		"slow down for good":         {"", slices.Repeat([]answer{{status: 503, code: "SlowDown"}}, 4), blob.ErrThrottled, 4},
-		"two at once":                {"", []answer{{status: 409, code: "ConditionalRequestConflict"}}, blob.ErrConflict, 1},
+		"slow down, then done": {"", []answer{{status: 503, code: "SlowDown"}}, nil, 2},
+		"slow down for good": {
+			"", slices.Repeat([]answer{{status: 503, code: "SlowDown"}}, 4), blob.ErrThrottled, 4,
+		},
+		"two at once": {
+			"", []answer{{status: 409, code: "ConditionalRequestConflict"}}, blob.ErrConflict, 1,
+		},
 		"if-match on nothing":        {`"x"`, nil, blob.ErrConflict, 1},
 		"bucket gone, unconditional": {blob.Any, []answer{{status: 404, code: "NoSuchBucket"}}, blob.ErrNotFound, 1},
 		"bucket gone, conditional":   {`"x"`, []answer{{status: 404, code: "NoSuchBucket"}}, blob.ErrNotFound, 1},
@@ -236,6 +241,7 @@ func TestCreateLeavesNoBucketWithoutTags(t *testing.T) {
 	}
 	err = s3blob.Create(t.Context(), cfg, "b-1", "demo")
 	if !errors.Is(err, blob.ErrDenied) || len(f.seen) != 3 || f.seen[2].Method != http.MethodDelete {
-		t.Errorf("got %v after %d requests, want %v after the bucket was removed again", err, len(f.seen), blob.ErrDenied)
+		t.Errorf("got %v after %d requests, want %v after the bucket was removed again", err, len(f.seen),
+			blob.ErrDenied)
 	}
 }

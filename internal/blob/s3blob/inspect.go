@@ -117,7 +117,9 @@ func empty(ctx context.Context, client *s3.Client, bucket string, owner *string)
 			ids = append(ids, types.ObjectIdentifier{Key: page.Versions[i].Key, VersionId: page.Versions[i].VersionId})
 		}
 		for i := range page.DeleteMarkers {
-			ids = append(ids, types.ObjectIdentifier{Key: page.DeleteMarkers[i].Key, VersionId: page.DeleteMarkers[i].VersionId})
+			ids = append(ids, types.ObjectIdentifier{
+				Key: page.DeleteMarkers[i].Key, VersionId: page.DeleteMarkers[i].VersionId,
+			})
 		}
 		if err := erase(ctx, client, bucket, owner, ids); err != nil {
 			return err

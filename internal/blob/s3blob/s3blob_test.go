@@ -28,7 +28,9 @@ func localstack(t *testing.T, account string) aws.Config {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", account)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	cfg, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1", Endpoint: endpoint, Client: "controller"})
+	cfg, err := awsconf.Load(t.Context(), awsconf.Options{
+		Region: "eu-west-1", Endpoint: endpoint, Client: "controller",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,8 @@ func bucket(t *testing.T, cfg aws.Config) string {
 			return
 		}
 		for i := range list.Contents {
-			if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &name, Key: list.Contents[i].Key}); err != nil {
+			_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &name, Key: list.Contents[i].Key})
+			if err != nil {
 				t.Error(err)
 			}
 		}

@@ -121,7 +121,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := blob.CheckKey(key); err != nil {
 		return err
 	}
-	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: &key, ExpectedBucketOwner: s.owner})
+	_, err := s.client.DeleteObject(ctx,
+		&s3.DeleteObjectInput{Bucket: &s.bucket, Key: &key, ExpectedBucketOwner: s.owner})
 	if err != nil && awsconf.Code(err) != codeNoKey {
 		return fmt.Errorf("delete %s: %w", key, classify(err))
 	}

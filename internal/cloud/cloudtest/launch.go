@@ -84,7 +84,8 @@ func launchMissingImage(t *testing.T, s *suite) {
 	spec.Image = s.MissingImage
 	out, err := s.c.Launch(t.Context(), spec)
 	if !errors.Is(err, cloud.ErrNotFound) || len(out) != 0 {
-		t.Fatalf("Launch of image %q: got %d instances and error %v, want none and ErrNotFound", spec.Image, len(out), err)
+		t.Fatalf("Launch of image %q: got %d instances and error %v, want none and ErrNotFound", spec.Image, len(out),
+			err)
 	}
 	if !strings.Contains(err.Error(), s.MissingImage) {
 		t.Errorf("error: got %q, want the image %q named", err, s.MissingImage)

@@ -69,7 +69,9 @@ func mapsAreCopies(t *testing.T, s *suite) {
 	out[0].Tags[cloud.TagPool] = "spoilt"
 	s.listed(t, s.c, out...)
 	clear(s.list(t, s.c)[out[0].ID].Tags)
-	s.wantTags(t, s.list(t, s.c)[out[0].ID], map[string]string{cloud.TagPool: "main", cloud.TagDeployment: s.deployment})
+	s.wantTags(t, s.list(t, s.c)[out[0].ID], map[string]string{
+		cloud.TagPool: "main", cloud.TagDeployment: s.deployment,
+	})
 }
 
 func becomesRunning(t *testing.T, s *suite) {

@@ -62,7 +62,9 @@ func config(t *testing.T, endpoint, account string) aws.Config {
 			return aws.Credentials{AccessKeyID: account, SecretAccessKey: "test"}, nil
 		}),
 		Retryer: func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 3, time.Millisecond })
+			return retry.NewStandard(func(o *retry.StandardOptions) {
+				o.MaxAttempts, o.MaxBackoff = 3, time.Millisecond
+			})
 		},
 	}
 }

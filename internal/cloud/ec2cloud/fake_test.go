@@ -264,7 +264,8 @@ func (f *fake) describeImages(form url.Values) (code, answer string) {
 	for _, img := range f.images {
 		if img.name == form.Get("Filter.1.Value.1") && img.state == form.Get("Filter.2.Value.1") &&
 			slices.Contains(listOf(form, "Owner"), img.owner) {
-			answer += fmt.Sprintf("<item><imageId>%s</imageId><creationDate>%s</creationDate></item>", img.id, img.created)
+			answer += fmt.Sprintf("<item><imageId>%s</imageId><creationDate>%s</creationDate></item>", img.id,
+				img.created)
 		}
 	}
 	return "", "<imagesSet>" + answer + "</imagesSet>"

@@ -67,7 +67,8 @@ func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
 			return "", fmt.Errorf("look for image %q: %w", name, classify(err))
 		}
 		for i := range page.Images { // dates are ISO 8601 in UTC, so that they can be compared as text
-			if img := page.Images[i]; best.ImageId == nil || aws.ToString(img.CreationDate) > aws.ToString(best.CreationDate) {
+			if img := page.Images[i]; best.ImageId == nil ||
+				aws.ToString(img.CreationDate) > aws.ToString(best.CreationDate) {
 				best = img
 			}
 		}

@@ -82,7 +82,8 @@ func Kind() cloud.Kind {
 			"or a name, with * and ?, which means the newest image of that name",
 		Settings: func() kind.Settings {
 			return &Settings{
-				ImageOwners: []string{DefaultImageOwner}, Machine: Machine{InstanceType: DefaultInstanceType, Market: OnDemand},
+				ImageOwners: []string{DefaultImageOwner},
+				Machine:     Machine{InstanceType: DefaultInstanceType, Market: OnDemand},
 			}
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
@@ -110,7 +111,8 @@ func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
 	}
 	own := Owned(deployment, p.Name)
 	if len(own) > maxRole && set.Launch(deployment, p.Name, p.Settings).InstanceProfile == own {
-		return fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d characters that IAM takes",
+		return fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d characters that "+
+			"IAM takes",
 			own, maxRole)
 	}
 	return nil

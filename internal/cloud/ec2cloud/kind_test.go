@@ -114,8 +114,10 @@ func TestKindRefuses(t *testing.T) {
 		`subnet "net-1": want an id`: &ec2cloud.Settings{
 			Machine: ec2cloud.Machine{Subnets: []string{"net-1"}},
 		},
-		`market: "flea" is not on-demand or spot`:                    &ec2cloud.Machine{Market: "flea"},
-		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{ClientCIDRs: []string{"10.0.0.1/8"}},
+		`market: "flea" is not on-demand or spot`: &ec2cloud.Machine{Market: "flea"},
+		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{
+			ClientCIDRs: []string{"10.0.0.1/8"},
+		},
 	} {
 		if err := s.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)

@@ -36,7 +36,8 @@ var twoSubnets = ec2cloud.Options{Launch: ec2cloud.Launch{Subnets: []string{"sub
 // tokens are the client tokens and subnets of the launches that the fake was asked for.
 func tokens(f *fake) (out []string) {
 	for _, form := range f.requests("RunInstances") {
-		out = append(out, form.Get("ClientToken")+" "+form.Get("SubnetId")+" "+form.Get("MinCount")+"-"+form.Get("MaxCount"))
+		out = append(out,
+			form.Get("ClientToken")+" "+form.Get("SubnetId")+" "+form.Get("MinCount")+"-"+form.Get("MaxCount"))
 	}
 	return out
 }
@@ -86,10 +87,13 @@ func TestLaunchFewerThanAskedInTheNextSubnet(t *testing.T) {
 	for _, what := range []string{"first", "again"} {
 		out, err := c.Launch(t.Context(), spec("t", 3))
 		if !errors.Is(err, cloud.ErrCapacity) || len(out) != 2 || f.living() != 2 {
-			t.Errorf("%s: got %d instances, error %v and %d alive, want 2 and ErrCapacity", what, len(out), err, f.living())
+			t.Errorf("%s: got %d instances, error %v and %d alive, want 2 and ErrCapacity", what, len(out), err,
+				f.living())
 		}
 	}
-	want := []string{"t-0 subnet-a 3-3", "t-1 subnet-b 3-3", "t-p0 subnet-a 1-3", "t-p1 subnet-b 1-3", "t-p1 subnet-b 1-3"}
+	want := []string{
+		"t-0 subnet-a 3-3", "t-1 subnet-b 3-3", "t-p0 subnet-a 1-3", "t-p1 subnet-b 1-3", "t-p1 subnet-b 1-3",
+	}
 	if got := tokens(f); !slices.Equal(got, want) {
 		t.Errorf("requests: got %q, want %q", got, want)
 	}
@@ -110,14 +114,15 @@ func TestLostAnswerStartsNothingMore(t *testing.T) {
 	f.mu.Unlock()
 	out, err = c.Launch(t.Context(), spec("t", 2))
 	if err != nil || len(out) != 2 || f.living() != 2 {
-		t.Errorf("again: got %d instances, error %v and %d alive, want the 2 that were started", len(out), err, f.living())
+		t.Errorf("again: got %d instances, error %v and %d alive, want the 2 that were started", len(out), err,
+			f.living())
 	}
 	if out, err := c.Launch(t.Context(), spec("t", 3)); !errors.Is(err, cloud.ErrConflict) || len(out) != 0 {
 		t.Errorf("with another count: got %d instances and error %v, want ErrConflict", len(out), err)
 	}
 	if out, err := c.Launch(t.Context(), spec("t", 2)); err != nil || len(out) != 2 || f.living() != 2 {
-		t.Errorf("after the conflict: got %d instances, error %v and %d alive, want the 2 that were started", len(out), err,
-			f.living())
+		t.Errorf("after the conflict: got %d instances, error %v and %d alive, want the 2 that were started",
+			len(out), err, f.living())
 	}
 }
 
@@ -144,7 +149,8 @@ func TestThrottledLaunchIsAskedForAgainFirst(t *testing.T) {
 	f.fail = func(string, url.Values) (string, string) { return "", "" }
 	f.mu.Unlock()
 	if out, err := c.Launch(t.Context(), spec("t", 1)); err != nil || len(out) != 1 || f.living() != 1 {
-		t.Errorf("again: got %d instances, error %v, %d alive, want the one that was started", len(out), err, f.living())
+		t.Errorf("again: got %d instances, error %v, %d alive, want the one that was started", len(out), err,
+			f.living())
 	}
 }
 
@@ -254,9 +260,11 @@ func TestLaunchRequest(t *testing.T) {
 			"InstanceMarketOptions.MarketType": "",
 		},
 		{
-			"InstanceType": "c5.large", "UserData": "+//+Pw==", "IamInstanceProfile.Arn": "arn:aws:iam::1:instance-profile/q",
+			"InstanceType": "c5.large", "UserData": "+//+Pw==",
+			"IamInstanceProfile.Arn":           "arn:aws:iam::1:instance-profile/q",
 			"SubnetId":                         "subnet-c",
-			"InstanceMarketOptions.MarketType": "spot", "InstanceMarketOptions.SpotOptions.SpotInstanceType": "one-time",
+			"InstanceMarketOptions.MarketType": "spot",
+			"InstanceMarketOptions.SpotOptions.SpotInstanceType": "one-time",
 		},
 	}
 	for i, form := range f.requests("RunInstances") {
@@ -284,7 +292,8 @@ func TestSecurityGroupsThatCannotBe(t *testing.T) {
 	for name, want := range map[string]error{"none": cloud.ErrNotFound, "twice": cloud.ErrInvalid} {
 		f, c := world(t, ec2cloud.Options{Launch: ec2cloud.Launch{SecurityGroups: []string{name}}})
 		f.groups["twice"] = []string{"sg-1", "sg-2"}
-		if _, err := c.Launch(t.Context(), spec("t", 1)); !errors.Is(err, want) || !strings.Contains(err.Error(), name) {
+		if _, err := c.Launch(t.Context(), spec("t", 1)); !errors.Is(err, want) ||
+			!strings.Contains(err.Error(), name) {
 			t.Errorf("group %q: got error %v, want %v with its name", name, err, want)
 		}
 	}

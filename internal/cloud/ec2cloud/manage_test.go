@@ -98,7 +98,8 @@ func TestInstancesThatHaveGoneAreForgotten(t *testing.T) {
 	}{{time.Hour, 3}, {time.Hour + time.Minute, 2}} {
 		now = now.Add(step.pass)
 		if _, err := c.List(t.Context()); err != nil || c.Seen() != step.want {
-			t.Errorf("after another %s: got %d known instances and error %v, want %d", step.pass, c.Seen(), err, step.want)
+			t.Errorf("after another %s: got %d known instances and error %v, want %d", step.pass, c.Seen(), err,
+				step.want)
 		}
 	}
 }
@@ -210,8 +211,9 @@ func TestPhasesAndAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]cloud.Phase{
-		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating, "stopping": cloud.Terminating,
-		"stopped": cloud.Terminating,
+		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating,
+		"stopping": cloud.Terminating,
+		"stopped":  cloud.Terminating,
 	}
 	states := map[pool.InstanceID]string{}
 	for i, state := range []string{"pending", "running", "shutting-down", "stopping", "stopped", "terminated"} {
@@ -274,8 +276,9 @@ func TestErrorTable(t *testing.T) {
 		"ParameterNotFound":     cloud.ErrNotFound, "NoSuchEntity": cloud.ErrNotFound,
 		"UnsupportedOperation":        cloud.ErrInvalid,
 		"ReservationCapacityExceeded": cloud.ErrCapacity, "PendingVerification": cloud.ErrDenied,
-		"InvalidID": cloud.ErrNotFound, "InvalidIDs": nil, "ValidationException": cloud.ErrInvalid, "InternalError": nil,
-		"Unavailable": nil, "": nil,
+		"InvalidID": cloud.ErrNotFound, "InvalidIDs": nil, "ValidationException": cloud.ErrInvalid,
+		"InternalError": nil,
+		"Unavailable":   nil, "": nil,
 	} {
 		cause := fmt.Errorf("call: %w", &smithy.GenericAPIError{Code: code})
 		got := ec2cloud.Classify(cause)
@@ -332,8 +335,8 @@ func TestOpenRefuses(t *testing.T) {
 		},
 		"type": {"a", ec2cloud.Options{Launch: ec2cloud.Launch{InstanceType: "t3 micro"}}, `instance type "t3 micro"`},
 	} {
-		if _, err := ec2cloud.Open(t.Context(), config(t, "http://localhost", "test"), tc.deployment, tc.opts); err == nil ||
-			!strings.Contains(err.Error(), tc.want) {
+		_, err := ec2cloud.Open(t.Context(), config(t, "http://localhost", "test"), tc.deployment, tc.opts)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got error %v, want %q in it", name, err, tc.want)
 		}
 	}

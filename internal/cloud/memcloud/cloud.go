@@ -88,7 +88,8 @@ func (c *Cloud) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, 
 		lost, err = a.finish(OpLaunch, err)
 	}
 	call := Call{
-		Op: OpLaunch, Deployment: c.deployment, Token: spec.Token, Asked: spec.Count, Tags: maps.Clone(spec.Tags), Err: err,
+		Op: OpLaunch, Deployment: c.deployment, Token: spec.Token, Asked: spec.Count, Tags: maps.Clone(spec.Tags),
+		Err: err,
 	}
 	for _, in := range out {
 		call.IDs = append(call.IDs, in.ID)
@@ -130,7 +131,8 @@ func userData(spec *cloud.Spec, id pool.InstanceID) ([]byte, error) {
 		return nil, fmt.Errorf("user data: %w", err)
 	}
 	if len(doc) > cloud.MaxUserData {
-		return nil, fmt.Errorf("%w: user data of %d bytes, the most is %d", cloud.ErrInvalid, len(doc), cloud.MaxUserData)
+		return nil, fmt.Errorf("%w: user data of %d bytes, the most is %d",
+			cloud.ErrInvalid, len(doc), cloud.MaxUserData)
 	}
 	return doc, nil
 }

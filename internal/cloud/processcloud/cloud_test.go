@@ -165,9 +165,11 @@ func TestLaunchRefuses(t *testing.T) {
 			func(s *cloud.Spec) { s.Image = "missing" }, cloud.ErrNotFound,
 			filepath.Join(bins, "missing") + " (no such file or directory); run make build",
 		},
-		"a file that is no binary": {func(s *cloud.Spec) { s.Image = "plain-file" }, cloud.ErrNotFound, "run make build"},
-		"an image with a path":     {func(s *cloud.Spec) { s.Image = "../bin/sh" }, cloud.ErrInvalid, `"../bin/sh"`},
-		"a broken binary":          {func(s *cloud.Spec) { s.Image = "garbage" }, cloud.ErrInvalid, "exec format error"},
+		"a file that is no binary": {
+			func(s *cloud.Spec) { s.Image = "plain-file" }, cloud.ErrNotFound, "run make build",
+		},
+		"an image with a path": {func(s *cloud.Spec) { s.Image = "../bin/sh" }, cloud.ErrInvalid, `"../bin/sh"`},
+		"a broken binary":      {func(s *cloud.Spec) { s.Image = "garbage" }, cloud.ErrInvalid, "exec format error"},
 		"NUL in the user data": {func(s *cloud.Spec) {
 			s.UserData = func(pool.InstanceID) ([]byte, error) { return []byte("a\x00b"), nil }
 		}, cloud.ErrInvalid, "NUL"},
@@ -176,7 +178,8 @@ func TestLaunchRefuses(t *testing.T) {
 		tc.change(&spec)
 		out, err := c.Launch(t.Context(), spec)
 		if !errors.Is(err, tc.want) || len(out) != 0 || !strings.Contains(err.Error(), tc.text) {
-			t.Errorf("%s: got %d instances and error %v, want none, %v and %q in it", name, len(out), err, tc.want, tc.text)
+			t.Errorf("%s: got %d instances and error %v, want none, %v and %q in it", name, len(out), err, tc.want,
+				tc.text)
 		}
 	}
 	w.launch(c, newSpec("token", 1)) // refused launches left neither the token used nor anything else

@@ -75,8 +75,10 @@ func TestLauncherKilled(t *testing.T) {
 				first := w.launch(c, stubbornSpec())
 				again := w.launch(c, stubbornSpec())
 				listed := w.list(c)
-				if !slices.Equal(sortedIDs(first), sortedIDs(again)) || !slices.Equal(sortedIDs(first), sortedIDs(listed)) {
-					t.Errorf("got %v, %v and %v listed, want the same two", sortedIDs(first), sortedIDs(again), sortedIDs(listed))
+				if !slices.Equal(sortedIDs(first), sortedIDs(again)) ||
+					!slices.Equal(sortedIDs(first), sortedIDs(listed)) {
+					t.Errorf("got %v, %v and %v listed, want the same two", sortedIDs(first), sortedIDs(again),
+						sortedIDs(listed))
 				}
 				if got := len(runningBelow(t, w.opts.StateDir)); got != 2 {
 					t.Errorf("got %d processes, want 2", got)

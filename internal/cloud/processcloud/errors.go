@@ -18,7 +18,8 @@ var imageForm = regexp.MustCompile(`^[a-z0-9-]+$`)
 func check(spec *cloud.Spec) error {
 	errs := []error{spec.Validate()}
 	if spec.Image != "" && !imageForm.MatchString(spec.Image) {
-		errs = append(errs, fmt.Errorf("%w: image %q: want the name of a binary, of a-z 0-9 -", cloud.ErrInvalid, spec.Image))
+		errs = append(errs,
+			fmt.Errorf("%w: image %q: want the name of a binary, of a-z 0-9 -", cloud.ErrInvalid, spec.Image))
 	}
 	return errors.Join(errs...)
 }

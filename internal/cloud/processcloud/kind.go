@@ -74,7 +74,8 @@ func checkPool(s kind.Settings, _ string, p cloud.PoolSpec) error {
 		return err
 	}
 	if !program.MatchString(p.Image) {
-		return fmt.Errorf("image: %q is not the name of a program in bin_dir: lower-case letters, digits and dashes", p.Image)
+		return fmt.Errorf("image: %q is not the name of a program in bin_dir: lower-case letters, digits and dashes",
+			p.Image)
 	}
 	file := filepath.Join(cmp.Or(set.BinDir, DefaultBinDir), p.Image)
 	if info, err := os.Stat(file); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
@@ -104,7 +105,8 @@ func openKind(ctx context.Context, o cloud.OpenOptions) (cloud.Opened, error) {
 		return nil, fmt.Errorf("state_dir: %w", err)
 	}
 	opts := Options{
-		BinDir: set.BinDir, StateDir: set.StateDir, Host: set.Host, Grace: set.Grace, Capacity: set.Capacity, Log: o.Log,
+		BinDir: set.BinDir, StateDir: set.StateDir, Host: set.Host, Grace: set.Grace, Capacity: set.Capacity,
+		Log: o.Log,
 	}
 	if o.Changed != nil {
 		opts.Exited = func(pool.InstanceID) { o.Changed() }

@@ -60,17 +60,19 @@ func TestKindOpensOnce(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if want := []string{"process launch", "process list", "process tag", "process terminate"}; !slices.Equal(calls, want) {
+	want := []string{"process launch", "process list", "process tag", "process terminate"}
+	if !slices.Equal(calls, want) {
 		t.Errorf("counted %q, want %q", calls, want)
 	}
 	// A process that another test starts in this moment has the lock's file open, too, until it runs its own program.
 	again, err := k.Open(t.Context(), opts)
-	for deadline := time.After(10 * time.Second); errors.Is(err, dirlock.ErrHeld); again, err = k.Open(t.Context(), opts) {
+	for deadline := time.After(10 * time.Second); errors.Is(err, dirlock.ErrHeld); {
 		select {
 		case <-deadline:
 			t.Fatalf("after Close: got %v", err)
 		case <-time.After(10 * time.Millisecond):
 		}
+		again, err = k.Open(t.Context(), opts)
 	}
 	if err != nil {
 		t.Fatalf("after Close: got %v", err)

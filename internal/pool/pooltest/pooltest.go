@@ -1,5 +1,4 @@
-// Package pooltest writes instances in words, so that a test's table reads as a
-// picture of the pool.
+// Package pooltest makes instances from words, so that the fleet of a test case can be read at a glance.
 package pooltest
 
 import (
@@ -20,14 +19,14 @@ var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 //	starting        launched, never reported
 //	idle            active, reported idle
 //	busy            active, reported busy at load 0
-//	mute            active, never reported to us: just taken over
+//	mute            active, has never reported to this controller: just taken over
 //	0.8             active at that load
-//	draining        shut_down, and empty by a status since
+//	draining        shut_down, and has reported since then that it is empty
 //	draining:0.4    shut_down at that load
-//	stopping        on its way out
+//	stopping        told to end
 //
-// All were launched two hours ago, entered their state and became active one hour
-// ago, and were heard of a second ago. Marks after a word change that:
+// All were launched two hours ago, entered their state and became active one hour ago, and were heard of a
+// second ago. Marks after a word change that:
 //
 //	/young          launched a minute ago (and active since then)
 //	/fresh          became active, or began to drain, a minute ago
@@ -46,7 +45,7 @@ func Fleet(tb testing.TB, words string) []pool.Instance {
 		i.ID = pool.InstanceID(fmt.Sprintf("i-%d", n+1))
 		fleet = append(fleet, i)
 	}
-	pool.SortInstances(fleet) // from the tenth on, the order of ids is not the order of words
+	pool.SortInstances(fleet) // with ten or more, the order of ids is not the order of words
 	return fleet
 }
 

@@ -324,7 +324,8 @@ func TestEnsure(t *testing.T) {
 			t.Errorf("name %q: got no error, want one", name)
 		}
 	}
-	if _, err := natsqueue.Ensure(t.Context(), js, "jobs", queue.Limits{Visibility: -1}, natsqueue.Options{}); err == nil {
+	_, err := natsqueue.Ensure(t.Context(), js, "jobs", queue.Limits{Visibility: -1}, natsqueue.Options{})
+	if err == nil {
 		t.Error("negative visibility: got no error, want one")
 	}
 	if err := q.Delete(t.Context(), "$JS.ACK.cloudmaster-other.workers.1.1.1.1.1"); err == nil {

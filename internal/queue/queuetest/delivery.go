@@ -205,7 +205,8 @@ func testVisibility(t *testing.T, h Harness) {
 		t.Errorf("it came again after %v, want %v", since, 2*h.Unit)
 	}
 	if second.ID != first.ID || second.Deliveries != 2 || string(second.Body) != "again" {
-		t.Errorf("got id %q delivery %d body %q, want id %q delivery 2", second.ID, second.Deliveries, second.Body, first.ID)
+		t.Errorf("got id %q delivery %d body %q, want id %q delivery 2", second.ID, second.Deliveries, second.Body,
+			first.ID)
 	}
 }
 
@@ -216,7 +217,8 @@ func testSecondHandle(t *testing.T, h Harness) {
 		t.Fatalf("open: %v", err)
 	}
 	if other.Name() != q.Name() || other.Visibility() != q.Visibility() {
-		t.Errorf("got %s with visibility %v, want %s with %v", other.Name(), other.Visibility(), q.Name(), q.Visibility())
+		t.Errorf("got %s with visibility %v, want %s with %v", other.Name(), other.Visibility(), q.Name(),
+			q.Visibility())
 	}
 	send(t, q, "shared")
 	got := receive(t, other, 1, soon)

@@ -91,8 +91,9 @@ func TestClassify(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]error{
 		"AWS.SimpleQueueService.NonExistentQueue": queue.ErrNotFound, "QueueDoesNotExist": queue.ErrNotFound,
-		"AccessDenied": queue.ErrDenied, "RequestThrottled": queue.ErrThrottled, "ThrottlingException": queue.ErrThrottled,
-		"OverLimit": queue.ErrThrottled, "BatchRequestTooLong": queue.ErrTooLarge,
+		"AccessDenied": queue.ErrDenied, "RequestThrottled": queue.ErrThrottled,
+		"ThrottlingException": queue.ErrThrottled,
+		"OverLimit":           queue.ErrThrottled, "BatchRequestTooLong": queue.ErrTooLarge,
 	} {
 		if err := classify(fmt.Errorf("x: %w", &smithy.GenericAPIError{Code: code})); !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want %v", code, err, want)

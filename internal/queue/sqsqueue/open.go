@@ -41,7 +41,8 @@ func Open(ctx context.Context, cfg aws.Config, name string, _ Options) (*Queue, 
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
 	attrs, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
-		QueueUrl: aws.String(url), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameVisibilityTimeout},
+		QueueUrl:       aws.String(url),
+		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameVisibilityTimeout},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, classify(err))

@@ -59,7 +59,8 @@ func (q *Queue) Send(ctx context.Context, bodies ...[]byte) error {
 	for _, body := range bodies {
 		text, attrs := encode(body)
 		if len(text) > maxMessageBytes {
-			return fmt.Errorf("send to %s: %w: %d bytes, SQS takes %d", q.name, queue.ErrTooLarge, len(text), maxMessageBytes)
+			return fmt.Errorf("send to %s: %w: %d bytes, SQS takes %d", q.name, queue.ErrTooLarge, len(text),
+				maxMessageBytes)
 		}
 		if len(batch) == batchEntries || len(batch) > 0 && size+len(text) > batchBytes {
 			if err := flush(); err != nil {

@@ -32,7 +32,9 @@ func configured(t *testing.T, endpoint string) aws.Config {
 	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	cfg, err := awsconf.Load(t.Context(), awsconf.Options{Region: "eu-west-1", Endpoint: endpoint, Client: "controller"})
+	cfg, err := awsconf.Load(t.Context(), awsconf.Options{
+		Region: "eu-west-1", Endpoint: endpoint, Client: "controller",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,10 +39,13 @@ func TestHints(t *testing.T) {
 			args: []string{"--rate", "10", "101"}, queues: []string{"primes-work", "primes-status"}, want: 11,
 		},
 		"by the deployment": {
-			args: []string{"--queue", "primes-work-demo"}, queues: []string{"primes-work-demo", "primes-status-demo"}, want: 1,
+			args: []string{"--queue", "primes-work-demo"}, queues: []string{"primes-work-demo", "primes-status-demo"},
+			want: 1,
 		},
-		"as it is told":           {args: []string{"--status-queue", "s"}, queues: []string{"primes-work", "s"}, want: 1},
-		"none wanted":             {args: []string{"--status-queue", ""}, queues: []string{"primes-work", "primes-status"}},
+		"as it is told": {args: []string{"--status-queue", "s"}, queues: []string{"primes-work", "s"}, want: 1},
+		"none wanted": {
+			args: []string{"--status-queue", ""}, queues: []string{"primes-work", "primes-status"},
+		},
 		"of a name without form":  {args: []string{"--queue", "jobs"}, queues: []string{"jobs", "primes-status"}},
 		"there is no such queue":  {args: []string{"3"}, queues: []string{"primes-work", "other"}},
 		"cannot be sent":          {args: []string{"3"}, queues: []string{"primes-work", "primes-status"}, fail: true},
@@ -75,11 +78,13 @@ func TestHints(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := queues[1].Bodies()
-				if len(got) != c.want || len(got) > 0 && !strings.Contains(got[0], `"type":"hint","queue":"`+c.queues[0]+`"`) {
+				if len(got) != c.want || len(got) > 0 &&
+					!strings.Contains(got[0], `"type":"hint","queue":"`+c.queues[0]+`"`) {
 					t.Errorf("got hints %q, want %d", got, c.want)
 				}
 				if stderr.Len() != 0 || strings.Count(stdout.String(), "sent ") != len(queues[0].Bodies()) {
-					t.Errorf("got %q said and %d jobs, on stderr %q", stdout.String(), len(queues[0].Bodies()), stderr.String())
+					t.Errorf("got %q said and %d jobs, on stderr %q", stdout.String(), len(queues[0].Bodies()),
+						stderr.String())
 				}
 			})
 		})

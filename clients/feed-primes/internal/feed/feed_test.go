@@ -83,7 +83,8 @@ func TestRate(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				sent, err := feed.Run(t.Context(), discard{}, feed.Options{Rate: c.rate}, feed.NewRandom(c.count, 1, 10, 1))
+				sent, err := feed.Run(t.Context(), discard{}, feed.Options{Rate: c.rate},
+					feed.NewRandom(c.count, 1, 10, 1))
 				if sent != c.count || err != nil {
 					t.Errorf("got %d, %v, want %d", sent, err, c.count)
 				}
@@ -169,7 +170,9 @@ func TestLines(t *testing.T) {
 		"long line at last": {"1|2\n" + long, []string{"1|2"}, []string{"f:2: line is longer than 4096 bytes"}},
 		"only bad ones": {
 			"a\nb\n", nil,
-			[]string{`f:1: job is not of the form ID|N: it has no "|"`, `f:2: job is not of the form ID|N: it has no "|"`},
+			[]string{
+				`f:1: job is not of the form ID|N: it has no "|"`, `f:2: job is not of the form ID|N: it has no "|"`,
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -111,7 +111,8 @@ func TestOtherAnswersAreErrorsThatNameTheAllocator(t *testing.T) {
 		want string
 	}{
 		"unknown pool": {
-			answer{404, "application/problem+json", "", `{"detail":"no pool named fob"}`}, "404 Not Found: no pool named fob",
+			answer{404, "application/problem+json", "", `{"detail":"no pool named fob"}`},
+			"404 Not Found: no pool named fob",
 		},
 		"503 of somebody else": {
 			answer{503, "text/html", "60", "<h1>Bad gateway</h1>"}, "bad answer: 503 Service Unavailable",

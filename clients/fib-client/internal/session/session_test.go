@@ -86,7 +86,8 @@ func TestARefusalIsQuoted(t *testing.T) {
 	t.Parallel()
 	s, _ := begin(t, "error: server full\x1b[1m\n")
 	_, err := s.Next(t.Context())
-	if _, ok := errors.AsType[*session.RefusedError](err); !ok || err.Error() != `the server says: "server full\x1b[1m"` {
+	if _, ok := errors.AsType[*session.RefusedError](err); !ok ||
+		err.Error() != `the server says: "server full\x1b[1m"` {
 		t.Errorf("got %v, want the server's words, quoted", err)
 	}
 }

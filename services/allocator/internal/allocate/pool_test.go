@@ -159,12 +159,14 @@ func TestWhenAssignmentsStopCounting(t *testing.T) {
 		look   time.Duration
 		want   string
 	}{
-		"nothing new":                        {nil, 5 * time.Second, "a=2"},
-		"report before both":                 {new(set(2, reported("a", 0, -time.Millisecond))), 5 * time.Second, "a=2"},
-		"report at the first":                {new(set(2, reported("a", 0, 0))), 5 * time.Second, "a=2"},
-		"report between them":                {new(set(2, reported("a", 0, time.Second))), 5 * time.Second, "a=1"},
-		"report after both":                  {new(set(2, reported("a", 0, 3*time.Second))), 5 * time.Second, "a=0"},
-		"another instance joins":             {new(set(2, instance("a", 0), instance("b", 0))), 5 * time.Second, "a=2 b=0"},
+		"nothing new":         {nil, 5 * time.Second, "a=2"},
+		"report before both":  {new(set(2, reported("a", 0, -time.Millisecond))), 5 * time.Second, "a=2"},
+		"report at the first": {new(set(2, reported("a", 0, 0))), 5 * time.Second, "a=2"},
+		"report between them": {new(set(2, reported("a", 0, time.Second))), 5 * time.Second, "a=1"},
+		"report after both":   {new(set(2, reported("a", 0, 3*time.Second))), 5 * time.Second, "a=0"},
+		"another instance joins": {
+			new(set(2, instance("a", 0), instance("b", 0))), 5 * time.Second, "a=2 b=0",
+		},
 		"it leaves":                          {new(set(2, instance("b", 0))), 5 * time.Second, "b=0"},
 		"report in a set that is old":        {new(set(0, reported("a", 0, 3*time.Second))), 5 * time.Second, "a=2"},
 		"just before the first is forgotten": {nil, time.Minute - time.Millisecond, "a=2"},
@@ -206,7 +208,8 @@ func TestAnOlderReportChangesOnlyTheAddress(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, allocate.Options{})
 	p.Update(set(1, instance("a", 0.8)), noon)
-	p.Update(set(2, activeset.Instance{ID: "a", Address: "moved:1"}), noon) // a controller that has not heard from it yet
+	// a controller that has not heard from it yet
+	p.Update(set(2, activeset.Instance{ID: "a", Address: "moved:1"}), noon)
 	got, err := p.Allocate(noon)
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,8 @@ func naive() chooser {
 	return chooser{
 		update: func(s activeset.Set, _ time.Time) { have = s },
 		choose: func(time.Time) pool.InstanceID {
-			return slices.MinFunc(have.Instances, func(a, b activeset.Instance) int { return cmp.Compare(a.Load, b.Load) }).ID
+			return slices.MinFunc(have.Instances,
+				func(a, b activeset.Instance) int { return cmp.Compare(a.Load, b.Load) }).ID
 		},
 	}
 }

@@ -80,7 +80,8 @@ func (f *flags) flagSet() *pflag.FlagSet {
 		"`LOAD` that one client adds to a server, or POOL=LOAD for one pool; repeatable")
 	fs.DurationVar(&f.Forget, "forget-after", allocate.DefaultForget,
 		"how long a client counts that its server does not report; must be longer than a report takes to get here")
-	fs.StringSliceVar(&f.proxies, "trusted-proxy", nil, "`CIDR` of proxies whose X-Forwarded-For is believed; repeatable")
+	fs.StringSliceVar(&f.proxies, "trusted-proxy", nil,
+		"`CIDR` of proxies whose X-Forwarded-For is believed; repeatable")
 	return fs
 }
 

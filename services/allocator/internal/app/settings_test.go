@@ -49,7 +49,8 @@ func TestParse(t *testing.T) {
 			func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Status = "web-work-x", "web-status-x" },
 		},
 		"addresses": {
-			"--pool fib --listen :80 --backend nats://b:1", func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" },
+			"--pool fib --listen :80 --backend nats://b:1",
+			func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" },
 		},
 		"times": {
 			"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s",
@@ -58,7 +59,9 @@ func TestParse(t *testing.T) {
 		"load for all": {"--pool fib --client-load 0.2", func(s *app.Settings) { s.Pools[0].ClientLoad = 0.2 }},
 		"load for one pool": {"--pool fib,web --client-load fib=0.3,0.2", func(s *app.Settings) {
 			s.Pools[0].ClientLoad = 0.3
-			s.Pools = append(s.Pools, app.PoolSettings{Name: "web", Queue: "web-work", Status: "web-status", ClientLoad: 0.2})
+			s.Pools = append(s.Pools, app.PoolSettings{
+				Name: "web", Queue: "web-work", Status: "web-status", ClientLoad: 0.2,
+			})
 		}},
 		"proxies": {"--pool fib --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::/8", func(s *app.Settings) {
 			s.Proxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
@@ -93,16 +96,18 @@ func TestParseRefuses(t *testing.T) {
 		args string
 		want []string
 	}{
-		"no pool":           {"", []string{"pool: name at least one"}},
-		"empty pool":        {"--pool =q", []string{`pool "=q": the pool's name is missing`}},
-		"no queue":          {"--pool fib=", []string{`pool "fib=": the queue's name is missing`}},
-		"pool twice":        {"--pool fib --pool fib=q", []string{`pool "fib": it is given twice`}},
-		"slash":             {"--pool a/b", []string{"has no slash"}},
-		"bad character":     {"--pool f+b", []string{"invalid key"}},
-		"load of no pool":   {"--pool fib --client-load fab=1", []string{`client-load "fab=1": there is no pool "fab"`}},
-		"load is no number": {"--pool fib --client-load much", []string{`client-load "much": a load is a number above 0`}},
-		"load 0":            {"--pool fib --client-load 0", []string{"above 0"}},
-		"load infinite":     {"--pool fib --client-load Inf", []string{"above 0"}},
+		"no pool":         {"", []string{"pool: name at least one"}},
+		"empty pool":      {"--pool =q", []string{`pool "=q": the pool's name is missing`}},
+		"no queue":        {"--pool fib=", []string{`pool "fib=": the queue's name is missing`}},
+		"pool twice":      {"--pool fib --pool fib=q", []string{`pool "fib": it is given twice`}},
+		"slash":           {"--pool a/b", []string{"has no slash"}},
+		"bad character":   {"--pool f+b", []string{"invalid key"}},
+		"load of no pool": {"--pool fib --client-load fab=1", []string{`client-load "fab=1": there is no pool "fab"`}},
+		"load is no number": {
+			"--pool fib --client-load much", []string{`client-load "much": a load is a number above 0`},
+		},
+		"load 0":        {"--pool fib --client-load 0", []string{"above 0"}},
+		"load infinite": {"--pool fib --client-load Inf", []string{"above 0"}},
 		"proxy": {
 			"--pool fib --trusted-proxy 10.0.0.1", []string{`trusted-proxy "10.0.0.1": it is not like 10.0.0.0/8`},
 		},

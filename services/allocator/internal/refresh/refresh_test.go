@@ -289,9 +289,11 @@ func TestUnusableDocuments(t *testing.T) {
 		out  refresh.Outcome
 		line string
 	}{
-		"not JSON":     {"garbage", refresh.Damaged, "active set is damaged"},
-		"another pool": {`{"pool":"primes","version":9,"instances":[]}`, refresh.Damaged, "the document is of pool primes"},
-		"older":        {doc(2), refresh.Older, "older active set"},
+		"not JSON": {"garbage", refresh.Damaged, "active set is damaged"},
+		"another pool": {
+			`{"pool":"primes","version":9,"instances":[]}`, refresh.Damaged, "the document is of pool primes",
+		},
+		"older": {doc(2), refresh.Older, "older active set"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -66,7 +66,8 @@ func (h *Handler) noServers(w http.ResponseWriter, r *http.Request, p *served) {
 		body.RequestDetail = fmt.Sprintf(
 			"the request for a server could not be put on the work queue %s; your next call tries again", p.Queue)
 		if !p.failing.Swap(true) {
-			h.opts.Log.WarnContext(r.Context(), "servers cannot be requested", "pool", p.name, "queue", p.Queue, "error", err)
+			h.opts.Log.WarnContext(r.Context(), "servers cannot be requested", "pool", p.name, "queue", p.Queue,
+				"error", err)
 		}
 	} else if p.failing.Swap(false) {
 		h.opts.Log.InfoContext(r.Context(), "servers can be requested again", "pool", p.name, "queue", p.Queue)

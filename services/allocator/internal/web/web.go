@@ -149,8 +149,9 @@ func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
 		case !v.Read:
 			unread = append(unread, name)
 		case v.Age > h.opts.MaxSetAge:
-			notes = append(notes, fmt.Sprintf("pool %s: the active set was last confirmed %v ago; the last one known is in use",
-				name, v.Age.Round(time.Second)))
+			notes = append(notes,
+				fmt.Sprintf("pool %s: the active set was last confirmed %v ago; the last one known is in use",
+					name, v.Age.Round(time.Second)))
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

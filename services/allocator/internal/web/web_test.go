@@ -221,7 +221,8 @@ func TestProblems(t *testing.T) {
 		"no such path": {"GET", "/v2", "", 404, `{"type":"urn:cloudmaster:problem:not-found",
 			"title":"Not found","status":404,"instance":"/v2",
 			"detail":"there is nothing here; clients POST to /v1/pools/{pool}/allocations"}`, ""},
-		"large body": {"POST", "/v1/pools/fib/allocations", large, 413, `{"type":"urn:cloudmaster:problem:request-too-large",
+		"large body": {"POST", "/v1/pools/fib/allocations", large, 413, `{
+			"type":"urn:cloudmaster:problem:request-too-large",
 			"title":"Request too large","status":413,"instance":"/v1/pools/fib/allocations",
 			"detail":"the request has more than 65536 bytes; it needs none"}`, ""},
 	}

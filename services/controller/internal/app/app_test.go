@@ -26,7 +26,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// configuration returns a configuration of one empty pool, everything in directories of the test.
+// configuration returns a configuration with one pool that stays empty. All its directories belong to the
+// test.
 func configuration(t *testing.T, top string) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
@@ -48,7 +49,7 @@ func embedded(t *testing.T, listen, store string) *config.Config {
 type output struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
-	wrote chan struct{} // cap 1
+	wrote chan struct{} // has a value after a write; its capacity is 1
 }
 
 func newOutput() *output { return &output{wrote: make(chan struct{}, 1)} }
@@ -64,7 +65,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// await returns when the text is there.
+// await returns when the text has been written.
 func (o *output) await(t *testing.T, text string) {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -107,7 +108,7 @@ func start(t *testing.T, cfg *config.Config) *running {
 	return r
 }
 
-// refused runs a controller that should not start and returns its complaint.
+// refused runs a controller that should not start, and returns its error.
 func refused(t *testing.T, cfg *config.Config) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -137,7 +138,8 @@ func TestCancelledStart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := app.RunConfig(ctx, embedded(t, "127.0.0.1:0", t.TempDir()), nil, nil, io.Discard, slog.New(slog.DiscardHandler))
+	err := app.RunConfig(ctx, embedded(t, "127.0.0.1:0", t.TempDir()), nil, nil, io.Discard,
+		slog.New(slog.DiscardHandler))
 	if err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want none or context.Canceled", err)
 	}
@@ -188,10 +190,11 @@ func TestStoreNotWritable(t *testing.T) {
 	}
 }
 
-// external starts a broker that is not the controller's own.
+// external starts a broker that no controller runs.
 func external(t *testing.T, listen, dir string) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(t.Context(), broker.Options{Listen: listen, StoreDir: dir, Log: slog.New(slog.DiscardHandler)})
+	b, err := broker.Start(t.Context(),
+		broker.Options{Listen: listen, StoreDir: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +202,8 @@ func external(t *testing.T, listen, dir string) *broker.Broker {
 	return b
 }
 
-// TestSecondOnAnExternalBroker: the lease of a controller elsewhere keeps a second one out.
+// TestSecondOnAnExternalBroker checks that a controller does not start while one on another machine holds the
+// lease.
 func TestSecondOnAnExternalBroker(t *testing.T) {
 	t.Parallel()
 	b := external(t, "127.0.0.1:0", t.TempDir())
@@ -222,7 +226,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestBrokerDownAtStart: it waits and says so, and goes on when the broker is there.
+// TestBrokerDownAtStart checks that the controller says that it waits for the broker, and goes on when the
+// broker is there.
 func TestBrokerDownAtStart(t *testing.T) {
 	t.Parallel()
 	address := freeAddress(t)
@@ -232,7 +237,8 @@ func TestBrokerDownAtStart(t *testing.T) {
 	r.out.await(t, passed)
 }
 
-// TestBrokerLostAndBack: an outage is unknown, not zero, and ends by itself.
+// TestBrokerLostAndBack checks that the backlog counts as unknown and not as empty during an outage of the
+// broker, and that the controller recovers by itself.
 func TestBrokerLostAndBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

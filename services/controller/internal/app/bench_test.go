@@ -39,11 +39,13 @@ type rig struct {
 func newRig(b *testing.B, want desired.Pool) *rig {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
-	srv, err := broker.Start(b.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
+	srv, err := broker.Start(b.Context(),
+		broker.Options{Listen: "127.0.0.1:0", StoreDir: filepath.Join(b.TempDir(), "js"), Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
-	back, err := backend.Open(b.Context(), srv.URL(), backend.Openers{"nats": natsbackend.Open}, backend.Options{Deployment: "bench", Log: log})
+	back, err := backend.Open(b.Context(), srv.URL(), backend.Openers{"nats": natsbackend.Open},
+		backend.Options{Deployment: "bench", Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -64,7 +66,8 @@ func newRig(b *testing.B, want desired.Pool) *rig {
 	done := make(chan error, 1)
 	go func() {
 		done <- app.Run(ctx, app.Parts{
-			Store: memblob.New(), OpenQueue: back.Ensure, Sink: report.NewMetrics(r.registry), Now: time.Now, Token: rand.Text, Log: log,
+			Store: memblob.New(), OpenQueue: back.Ensure, Sink: report.NewMetrics(r.registry), Now: time.Now,
+			Token: rand.Text, Log: log,
 			OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
 				return desired.Machines{Cloud: account.Cloud("bench"), Audit: time.Second}, nil
 			},
@@ -85,7 +88,7 @@ func newRig(b *testing.B, want desired.Pool) *rig {
 	return r
 }
 
-// benchPool has at least so many instances.
+// benchPool returns a pool with at least so many instances.
 func benchPool(b *testing.B, least int) desired.Pool {
 	b.Helper()
 	job, err := policy.NewJob(policy.JobSettings{StartThreshold: 1, IdleThreshold: 1})
@@ -93,7 +96,8 @@ func benchPool(b *testing.B, least int) desired.Pool {
 		b.Fatal(err)
 	}
 	return desired.Pool{
-		Name: "primes", Cloud: "mem", Work: desired.Queue{Name: "primes-work"}, Status: desired.Queue{Name: "primes-status"},
+		Name: "primes", Cloud: "mem", Work: desired.Queue{Name: "primes-work"},
+		Status: desired.Queue{Name: "primes-status"},
 		Parser: "std", Parse: message.Parsers()["std"],
 		Loop: loop.Options{
 			Image: "primes-worker", PolicyInterval: time.Minute, ReportInterval: time.Minute,
@@ -106,13 +110,13 @@ func benchPool(b *testing.B, least int) desired.Pool {
 	}
 }
 
-// BenchmarkReaction measures from a job's send to the launch call: JetStream, the
-// hint, the pass. Nothing polls in between; the next timed look is a minute away.
+// BenchmarkReaction measures the time from the sending of a job to the call that launches: JetStream, the
+// hint, and the pass. Nothing polls in between, because the next regular look is a minute away.
 func BenchmarkReaction(b *testing.B) {
 	r := newRig(b, benchPool(b, 0))
 	var took []time.Duration
 	for b.Loop() {
-		// Jobs come at any moment, also while the loop pauses after a pass.
+		// The pause makes jobs arrive at any moment, also while the loop pauses after a pass.
 		<-time.After(mathrand.N(100 * time.Millisecond))
 		sent := time.Now()
 		if err := r.work.Send(b.Context(), []byte("1|1")); err != nil {
@@ -121,14 +125,14 @@ func BenchmarkReaction(b *testing.B) {
 		took = append(took, (<-r.launched).Sub(sent))
 	}
 	slices.Sort(took)
-	b.ReportMetric(0, "ns/op") // it holds the pause
+	b.ReportMetric(0, "ns/op") // it would include the pause
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
 }
 
-// BenchmarkIntake measures status messages of 1,000 instances from JetStream
-// through the parser into the pool's records.
+// BenchmarkIntake measures the way of status messages of 1,000 instances from JetStream through the parser
+// into the pool's roster.
 func BenchmarkIntake(b *testing.B) {
 	const instances = 1000
 	r := newRig(b, benchPool(b, instances))
@@ -137,13 +141,15 @@ func BenchmarkIntake(b *testing.B) {
 		<-r.launched
 		ids[i] = pool.InstanceID(fmt.Sprintf("i-%06d", i+1))
 	}
-	for sum(b, r.registry, "cloudmaster_launches_total") < instances { // until then the controller does not know them
+	// Before that the controller does not know the instances.
+	for sum(b, r.registry, "cloudmaster_launches_total") < instances {
 		<-time.After(time.Millisecond)
 	}
 	bodies := make([][]byte, 0, b.N)
 	for i := range b.N {
 		body, err := message.EncodeStatus(message.Status{
-			InstanceID: ids[i%instances], State: "active", Activity: message.Busy, Load: 1, Timestamp: time.Now(), Sequence: uint64(i),
+			InstanceID: ids[i%instances], State: "active", Activity: message.Busy, Load: 1, Timestamp: time.Now(),
+			Sequence: uint64(i),
 		})
 		if err != nil {
 			b.Fatal(err)
@@ -162,7 +168,7 @@ func BenchmarkIntake(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// sum adds up a counter over its labels. Messages that were not accepted fail the benchmark.
+// sum returns the sum of a counter over its labels. It fails the benchmark if messages were not accepted.
 func sum(b *testing.B, r *prometheus.Registry, name string) float64 {
 	b.Helper()
 	families, err := r.Gather()

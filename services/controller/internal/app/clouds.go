@@ -13,14 +13,15 @@ import (
 // openTimeout bounds how long opening a cloud may take.
 const openTimeout = time.Minute
 
-// openCloud opens one cloud by its kind. changed is called when the cloud knows by itself that an instance has ended.
+// openCloud opens one cloud as its kind describes. changed is called when the cloud finds out by itself that
+// an instance has ended.
 func (o *opened) openCloud(ctx context.Context, name pool.CloudName, changed func()) (desired.Machines, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	where := o.current.Load().Clouds[name]
 	opened, err := where.Kind.Open(ctx, cloud.OpenOptions{
 		Deployment: o.cfg.Deployment, Name: name, Settings: where.Settings, Backend: o.cfg.Backend.Address,
-		Pool: func(one pool.Name) (kind.Settings, bool) { // pools come and go
+		Pool: func(one pool.Name) (kind.Settings, bool) { // asked each time, because pools are added and removed
 			p, known := o.current.Load().Pools[one]
 			return p.OnCloud, known && p.Cloud == name
 		},

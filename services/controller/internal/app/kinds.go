@@ -15,8 +15,8 @@ import (
 	"cloudmaster/services/controller/internal/report"
 )
 
-// Kinds are the policies, clouds, backends and reports that this controller has. A new one gets its line here.
-// The first of each is the default.
+// Kinds returns the policies, clouds, backends and reports that this controller has. To add one, add a line
+// here. The first of each is the default.
 func Kinds() config.Kinds {
 	return config.Kinds{
 		Policies: append(policy.Kinds(), manual.Kind(), schedule.Kind()),

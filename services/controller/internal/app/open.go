@@ -24,28 +24,30 @@ import (
 
 const (
 	client = "controller" // what brokers and clouds know this program as
-	// policyFile has the rights that the controller needs on AWS, for the advice in errors.
+	// policyFile names the file with the rights that the controller needs on AWS. Errors that say that a
+	// right is missing name it.
 	policyFile = "deploy/aws/controller.json"
 )
 
-// opened is what Open has opened, and closes.
+// opened is what open has opened, and close closes.
 type opened struct {
 	Parts
 
-	cfg     *config.Config                             // what needs no restart may be old in it: see current
+	cfg     *config.Config                             // as at the start; current has what may change without a restart
 	current atomic.Pointer[config.Config]              // the newest that was applied, or is about to be
 	count   func(service, operation string, err error) // calls to brokers, stores and clouds
-	address string                                     // of the backend, as instances are told it
+	address string                                     // of the backend, for instances
 	closers []func() error                             // in the order of opening
 }
 
-// RunConfig runs the controller that a configuration describes, until ctx ends or something fails for good. At each
-// value from reload the configuration is loaded again.
+// RunConfig runs the controller that a configuration describes, until ctx ends or something fails for good.
+// The configuration is loaded again for each value from reload.
 func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Config, error), reload <-chan struct{},
 	stdout io.Writer, log *slog.Logger,
 ) (err error) {
 	log.InfoContext(ctx, "controller starts", "version", daemon.Version(), "config", cfg.File,
-		"deployment", cfg.Deployment, "backend", backend.Redacted(cfg.Backend.Address), "pools", slices.Sorted(maps.Keys(cfg.Pools)))
+		"deployment", cfg.Deployment, "backend", backend.Redacted(cfg.Backend.Address), "pools",
+		slices.Sorted(maps.Keys(cfg.Pools)))
 	o, err := open(ctx, cfg, stdout, log)
 	defer func() {
 		err = errors.Join(err, o.close())
@@ -77,7 +79,7 @@ func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.L
 	return o, o.openSinks(ctx, report.World{Stdout: stdout, Log: log, Backend: back})
 }
 
-// openBackend opens what the configuration names. The connection is closed last of all.
+// openBackend opens the backend that the configuration names. It is closed after everything else.
 func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 	where := o.cfg.Backend
 	back, err := where.Kind.Open(ctx, where.Address, where.Settings, backend.Options{
@@ -94,7 +96,7 @@ func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 	return back, nil
 }
 
-// openSinks opens the reports that the configuration names, and those that are always there: metrics and the
+// openSinks opens the reports that the configuration names, and two that are always there: metrics and the
 // controller's own log.
 func (o *opened) openSinks(ctx context.Context, world report.World) error {
 	metrics, diary := report.NewMetrics(o.Registry), report.NewDiary(o.Log)
@@ -111,7 +113,7 @@ func (o *opened) openSinks(ctx context.Context, world report.World) error {
 	return nil
 }
 
-// close undoes what was opened, last first.
+// close closes what was opened, in the reverse order.
 func (o *opened) close() error {
 	var errs []error
 	for _, f := range slices.Backward(o.closers) {

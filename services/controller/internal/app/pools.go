@@ -16,8 +16,8 @@ import (
 // first returns the pools that should run when the controller starts.
 func (o *opened) first(ctx context.Context) ([]desired.Pool, error) { return o.pools(ctx, o.cfg) }
 
-// next loads the configuration again and returns the pools that should run from now on. applied must be told whether
-// they do.
+// next loads the configuration again and returns the pools that should run from now on. The caller must tell
+// applied whether they do.
 func (o *opened) next(
 	ctx context.Context, load func() (*config.Config, error),
 ) (pools []desired.Pool, applied func(bool), err error) {
@@ -31,7 +31,7 @@ func (o *opened) next(
 	if pools, err = o.pools(ctx, cfg); err != nil {
 		return nil, nil, err
 	}
-	before := o.current.Swap(cfg) // new pools launch as soon as they run, and their cloud looks here
+	before := o.current.Swap(cfg) // now, because new pools launch as soon as they run, and their cloud reads current
 	return pools, func(ok bool) {
 		if !ok {
 			o.current.Store(before)
@@ -39,7 +39,7 @@ func (o *opened) next(
 	}, nil
 }
 
-// pools are those of a configuration, as they should run.
+// pools returns the pools of a configuration as they should run.
 func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool, error) {
 	var out []desired.Pool
 	for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
@@ -57,7 +57,7 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 	return out, nil
 }
 
-// desired is a pool of the configuration as it should run.
+// desired returns a pool of the configuration as it should run.
 func (o *opened) desired(p *config.Pool) (desired.Pool, error) {
 	judge, err := p.Judge()
 	if err != nil {
@@ -75,13 +75,13 @@ func (o *opened) desired(p *config.Pool) (desired.Pool, error) {
 	}, nil
 }
 
-// queueOf returns the pool's queue for a use; without a name if it has none.
+// queueOf returns the queue that the pool has for a use; its name is empty if it has none.
 func queueOf(p *config.Pool, use config.Use) desired.Queue {
 	q, _ := p.Queue(use)
 	return desired.Queue{Name: q.Name, Limits: q.Limits}
 }
 
-// userData returns what tells a new instance of the pool who it is.
+// userData returns a function that makes the user data of an instance, which tells it who it is.
 func (o *opened) userData(p *config.Pool) func(pool.InstanceID) ([]byte, error) {
 	user := agent.UserData{
 		Deployment: o.cfg.Deployment, Pool: p.Name, Backend: o.address,

@@ -11,7 +11,8 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// TestReload: a pool comes and goes while another one runs on; what is wrong, or needs a restart, is refused whole.
+// TestReload adds and removes a pool while another one runs on. A configuration that is wrong, or that needs
+// a restart, changes nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -40,11 +41,21 @@ pools: {`+pools+`}
 		load func() (*config.Config, error)
 		want string
 	}{
-		{func() (*config.Config, error) { return nil, errors.New("line 7 is wrong") }, "is refused; what ran goes on unchanged\" error=\"line 7 is wrong"},
-		{func() (*config.Config, error) { return parse("127.0.0.1:1", one) }, "broker has changed, which needs a restart"},
-		{func() (*config.Config, error) { return parse("127.0.0.1:0", one+", more: {image: ls, cloud: local}") }, "added=[more]"},
+		{
+			func() (*config.Config, error) { return nil, errors.New("line 7 is wrong") },
+			"is refused; what ran goes on unchanged\" error=\"line 7 is wrong",
+		},
+		{
+			func() (*config.Config, error) { return parse("127.0.0.1:1", one) },
+			"broker has changed, which needs a restart",
+		},
+		{
+			func() (*config.Config, error) { return parse("127.0.0.1:0", one+", more: {image: ls, cloud: local}") },
+			"added=[more]",
+		},
 		{func() (*config.Config, error) {
-			return parse("127.0.0.1:0", "primes: {policy: job, image: ls, cloud: local, maximum_number_of_instances: 9}")
+			return parse("127.0.0.1:0",
+				"primes: {policy: job, image: ls, cloud: local, maximum_number_of_instances: 9}")
 		}, "changed=[primes] removed=[more]"},
 	} {
 		next <- c.load

@@ -241,7 +241,9 @@ func createGroup(
 
 // groups returns all security groups that pass the filter.
 func groups(ctx context.Context, client *ec2.Client, by types.Filter) ([]types.SecurityGroup, error) {
-	pages := ec2.NewDescribeSecurityGroupsPaginator(client, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{by}})
+	pages := ec2.NewDescribeSecurityGroupsPaginator(client, &ec2.DescribeSecurityGroupsInput{
+		Filters: []types.Filter{by},
+	})
 	var out []types.SecurityGroup
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)

@@ -123,7 +123,8 @@ func (p *plan) carryOut(ctx context.Context, out io.Writer, command string) erro
 		}
 		if err := t.do(ctx); err != nil {
 			if made[awsconf.Code(err)] {
-				return fmt.Errorf("%s %s was made meanwhile, by another setup: run %s again: %w", t.kind, t.name, command, err)
+				return fmt.Errorf("%s %s was made meanwhile, by another setup: run %s again: %w", t.kind, t.name,
+					command, err)
 			}
 			return fmt.Errorf("could not %s %s %s, after %d of %d things: %w\n"+
 				"Put that right and run %s again: it goes on from there",

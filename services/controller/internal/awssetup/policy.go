@@ -152,11 +152,11 @@ func (p *Policies) Instance(pl *config.Pool) Document {
 func (p *Policies) Controller() Document {
 	var s []Statement
 	if onAWS(p.cfg) {
-		s = append(s, p.controlQueues()...)
-		s = append(s,
+		s = append(p.controlQueues(),
 			whoAmI(),
 			allow("FindBucket", []string{"s3:ListBucket"}, p.bucket),
-			allow("KeepState", []string{"s3:GetObject", "s3:PutObject"}, p.bucket+"/controller/*", p.bucket+"/active-set/*"),
+			allow("KeepState", []string{"s3:GetObject", "s3:PutObject"},
+				p.bucket+"/controller/*", p.bucket+"/active-set/*"),
 		)
 	}
 	if len(onEC2(p.cfg)) > 0 {

@@ -67,7 +67,8 @@ func TestPolicyFiles(t *testing.T) {
 			}
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run PolicyFiles "+
+			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run "+
+				"PolicyFiles "+
 				"-update", file, err)
 		}
 	}
@@ -97,7 +98,8 @@ func TestStatementsNameWhatTheyGrant(t *testing.T) {
 			}
 			for _, r := range s.Resource {
 				ours := strings.Contains(r, "sample") &&
-					(strings.Contains(r, ":"+account+":") || strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
+					(strings.Contains(r, ":"+account+":") ||
+						strings.HasPrefix(r, "arn:aws:s3:::cloudmaster-sample-"+account))
 				if !ours && !wide[s.Sid] {
 					t.Errorf("%s: %s: %s, want it to be of the deployment alone", name, s.Sid, r)
 				}
@@ -176,12 +178,14 @@ pools:
 `).Controller()
 	for sid, want := range map[string][]string{
 		"EndOurs": {
-			"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*", "arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*",
+			"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*",
+			"arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*",
 		},
 		"GiveRoles": {"arn:aws-cn:iam::123456789012:role/cloudmaster-d-b", "arn:aws-cn:iam::123456789012:role/mine"},
 		"ReadImageNames": {
 			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*",
-			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a", "arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
+			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a",
+			"arn:aws-cn:ssm:cn-north-1::parameter/aws/service/x",
 			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/cloudmaster/*",
 			"arn:aws-cn:ssm:cn-northwest-1:123456789012:parameter/images/a",
 			"arn:aws-cn:ssm:cn-northwest-1::parameter/aws/service/x",
@@ -191,9 +195,10 @@ pools:
 			t.Errorf("%s: got %q, want %q", sid, got, want)
 		}
 	}
-	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\npools: {a: {image: " +
-		"x, cloud: c}}\n")
-	if got := resources(nats.Controller(), "WatchQueues"); got != nil || resources(nats.Controller(), "EndOurs") == nil {
+	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\n" +
+		"pools: {a: {image: x, cloud: c}}\n")
+	if got := resources(nats.Controller(), "WatchQueues"); got != nil ||
+		resources(nats.Controller(), "EndOurs") == nil {
 		t.Errorf("with queues elsewhere: got rights on queues %q, want none, and rights on instances", got)
 	}
 }

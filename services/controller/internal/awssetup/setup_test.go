@@ -137,7 +137,8 @@ func (w *world) looksRight(deployment string) {
 			InstanceProfileName: aws.String("cloudmaster-" + deployment + "-" + name),
 		})
 		try(w.t, err)
-		if roles := p.InstanceProfile.Roles; len(roles) != 1 || *roles[0].RoleName != "cloudmaster-"+deployment+"-"+name {
+		if roles := p.InstanceProfile.Roles; len(roles) != 1 ||
+			*roles[0].RoleName != "cloudmaster-"+deployment+"-"+name {
 			w.t.Errorf("profile of %s has roles %+v, want its own", name, roles)
 		}
 	}
@@ -145,7 +146,8 @@ func (w *world) looksRight(deployment string) {
 		RoleName: aws.String("cloudmaster-" + deployment + "-fib"), PolicyName: aws.String("cloudmaster"),
 	})
 	try(w.t, err)
-	if doc := *policy.PolicyDocument; !strings.Contains(doc, "fib-status-"+deployment) || strings.Contains(doc, "work") ||
+	if doc := *policy.PolicyDocument; !strings.Contains(doc, "fib-status-"+deployment) ||
+		strings.Contains(doc, "work") ||
 		strings.Contains(doc, "Receive") {
 		w.t.Errorf("fib's policy is %s, want its status queue alone", doc)
 	}
@@ -240,7 +242,8 @@ func (w *world) drift() {
 		RoleName: fib, PolicyDocument: aws.String(anybody),
 	})
 	try(w.t, err)
-	_, err = w.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: fib, PolicyName: aws.String("cloudmaster")})
+	_, err = w.iam.DeleteRolePolicy(ctx,
+		&iam.DeleteRolePolicyInput{RoleName: fib, PolicyName: aws.String("cloudmaster")})
 	try(w.t, err)
 	_, err = w.iam.RemoveRoleFromInstanceProfile(ctx,
 		&iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: fib, RoleName: fib})
@@ -285,7 +288,8 @@ func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	w.mustSetUp(other)
 
 	out := w.mustSetUp(cfg)
-	wants(t, out, "use bucket "+bucket+" (not made by setup)", "use security group cloudmaster-d-fib (not made by setup)",
+	wants(t, out, "use bucket "+bucket+" (not made by setup)",
+		"use security group cloudmaster-d-fib (not made by setup)",
 		"use role cloudmaster-d-fib (not made by setup)", "create instance profile cloudmaster-d-fib")
 	out = w.mustTearDown(cfg)
 	wants(t, out, "leave security group cloudmaster-d-fib (not made by setup)",
@@ -375,7 +379,9 @@ func TestSubnets(t *testing.T) {
 	for _, block := range []string{"10.8.0.0/16", "10.9.0.0/16"} {
 		vpc, err := w.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: aws.String(block)})
 		try(t, err)
-		subnet, err := w.ec2.CreateSubnet(ctx, &ec2.CreateSubnetInput{VpcId: vpc.Vpc.VpcId, CidrBlock: aws.String(block)})
+		subnet, err := w.ec2.CreateSubnet(ctx, &ec2.CreateSubnetInput{
+			VpcId: vpc.Vpc.VpcId, CidrBlock: aws.String(block),
+		})
 		try(t, err)
 		subnets = append(subnets, *subnet.Subnet.SubnetId)
 	}

@@ -85,17 +85,20 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 		if !awsconf.Ours(ec2Tags(g.Tags), s.cfg.Deployment) {
 			continue
 		}
-		p.add(thing{verb: remove, kind: kindGroup, name: aws.ToString(g.GroupName), do: func(ctx context.Context) error {
-			_, err := client.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId})
-			switch awsconf.Code(err) {
-			case "InvalidGroup.NotFound":
-				return nil
-			case "DependencyViolation":
-				return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w",
-					aws.ToString(g.GroupId), err)
-			}
-			return err
-		}})
+		p.add(thing{
+			verb: remove, kind: kindGroup, name: aws.ToString(g.GroupName),
+			do: func(ctx context.Context) error {
+				_, err := client.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId})
+				switch awsconf.Code(err) {
+				case "InvalidGroup.NotFound":
+					return nil
+				case "DependencyViolation":
+					return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w",
+						aws.ToString(g.GroupId), err)
+				}
+				return err
+			},
+		})
 	}
 	names := s.names(at, s.ownsGroup)
 	if len(names) == 0 {

@@ -45,11 +45,14 @@ func TestTeardownRefusesWhileTheDeploymentLives(t *testing.T) {
 
 	started, err := w.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
 		ImageId: aws.String("ami-12345678"), MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
-		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{
-			{
-				Key: aws.String("cloudmaster:deployment"), Value: aws.String("d"),
-			}, {Key: aws.String("cloudmaster:pool"), Value: aws.String("gone")},
-		}}},
+		TagSpecifications: []ec2types.TagSpecification{{
+			ResourceType: ec2types.ResourceTypeInstance,
+			Tags: []ec2types.Tag{
+				{
+					Key: aws.String("cloudmaster:deployment"), Value: aws.String("d"),
+				}, {Key: aws.String("cloudmaster:pool"), Value: aws.String("gone")},
+			},
+		}},
 	})
 	try(t, err)
 	id := *started.Instances[0].InstanceId

@@ -1,15 +1,16 @@
-// Package broker is the NATS server with JetStream inside the controller: the
-// default backend, which needs no installation.
+// Package broker runs the NATS server with JetStream inside the controller. It is the default backend,
+// because it needs no installation.
 //
 // # What it keeps
 //
-// Queues and objects are files under the store directory and survive restarts.
-// A message that the broker has confirmed is in the hands of the operating system: the death
-// of the process, also by SIGKILL, loses nothing. The files are forced to disk every
-// SyncInterval, so a power failure or a crash of the machine may lose what was confirmed
-// within that time. Who cannot accept that runs a cluster of brokers elsewhere and names it as the backend.
+// Queues and objects are files under the store directory and survive restarts. A message that the broker has
+// confirmed has been written to a file, so the death of the process loses nothing, also by SIGKILL. The files
+// are forced to disk every SyncInterval, so a power failure or a crash of the machine may lose what was
+// confirmed within that time. If that is not acceptable, run a cluster of brokers elsewhere and name it as
+// the backend.
 //
-// One process at a time may use a store directory; a lock that ends with the process sees to it.
+// Only one process at a time may use a store directory. A lock, which ends with the process, makes sure of
+// that.
 package broker
 
 import (
@@ -34,9 +35,9 @@ const (
 	MaxPayload = 1 << 20
 
 	defaultListen = "127.0.0.1:4222"
-	startTimeout  = 30 * time.Second // opening large stores takes time
+	startTimeout  = 30 * time.Second // it takes time to open a large store
 	stopTimeout   = 10 * time.Second
-	namePrefix    = "cloudmaster-controller-" // of the server's name; the process id follows
+	namePrefix    = "cloudmaster-controller-" // begins the server's name; the process id follows
 )
 
 // Options say where the broker listens and keeps its files. StoreDir is required.
@@ -46,12 +47,12 @@ type Options struct {
 	Log      *slog.Logger // nil discards
 }
 
-// Broker is a server that runs. Close it, or Run it.
+// Broker is a running server.
 type Broker struct {
 	srv  *server.Server
 	lock *os.File
 	log  *slog.Logger
-	sick chan string // cap 1: why the store cannot be written
+	sick chan string // gets the reason when the store cannot be written; its capacity is 1
 }
 
 // Start starts the server and returns when it takes connections, or when ctx ends.
@@ -86,7 +87,7 @@ func serverOptions(o Options) (*server.Options, error) {
 		ServerName:             namePrefix + strconv.Itoa(os.Getpid()),
 		Host:                   host,
 		Port:                   port,
-		NoSigs:                 true, // signals are the controller's
+		NoSigs:                 true, // the controller handles signals
 		MaxPayload:             MaxPayload,
 		JetStream:              true,
 		StoreDir:               o.StoreDir,
@@ -100,7 +101,7 @@ func serverOptions(o Options) (*server.Options, error) {
 }
 
 func (b *Broker) start(ctx context.Context, listen string, opts *server.Options) error {
-	// The server would only log that it cannot listen.
+	// The server itself would only log that it cannot listen.
 	if err := probe(ctx, listen); err != nil {
 		return err
 	}
@@ -137,9 +138,9 @@ func (b *Broker) await(ctx context.Context, fatal <-chan string) error {
 // URL returns the address for clients, nats://host:port.
 func (b *Broker) URL() string { return b.srv.ClientURL() }
 
-// ErrStore means that the store can no longer be written. The server does not recover
-// from it by itself: a stream that met it once takes no messages any more, also when
-// there is room again. So whoever runs the broker should end and be started anew.
+// ErrStore means that the store can no longer be written. The server does not recover from that by itself: a
+// stream that met it once takes no messages any more, also when there is room again. The program should end
+// and be started anew.
 var ErrStore = errors.New("the broker's store cannot be written")
 
 // Run watches the server until ctx ends, and returns ErrStore if its store fails.
@@ -149,7 +150,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case reason := <-b.sick:
-		return fmt.Errorf("%w: %s; make room, then start the controller again: instances run on until then", ErrStore, reason)
+		return fmt.Errorf("%w: %s; make room, then start the controller again: instances run on until then", ErrStore,
+			reason)
 	}
 }
 
@@ -166,8 +168,8 @@ func (b *Broker) settle() {
 	}
 }
 
-// Close stops the server, writes what it holds, and gives the store directory free. It
-// takes at most about 10 s. Calling it twice is fine.
+// Close stops the server, writes what it still has in memory, and unlocks the store directory. It takes at
+// most about 10 s. Calling it twice is fine.
 func (b *Broker) Close() error {
 	if b.srv != nil {
 		stopped := make(chan struct{})
@@ -182,7 +184,7 @@ func (b *Broker) Close() error {
 		select {
 		case <-stopped:
 		case <-timer.C:
-			// The lock stays until the process ends: the server may still write.
+			// The store stays locked until the process ends, because the server may still write.
 			return fmt.Errorf("broker: still stopping after %v", stopTimeout)
 		}
 	}

@@ -25,7 +25,8 @@ import (
 	"cloudmaster/services/controller/internal/broker"
 )
 
-// childStore makes this test binary a broker on the store that it names, until it is killed.
+// childStore is an environment variable. If it names a store, this test binary runs a broker on it until it
+// is killed.
 const childStore = "BROKER_TEST_STORE"
 
 func TestMain(m *testing.M) {
@@ -169,7 +170,8 @@ func child(t *testing.T, dir string) (*exec.Cmd, string) {
 	return cmd, strings.TrimSpace(line)
 }
 
-// kill ends a child with SIGKILL and waits until it is gone. Errors mean that it is gone already.
+// kill ends a child with SIGKILL and waits until it is gone. Errors are ignored, because they mean that it is
+// gone already.
 func kill(cmd *exec.Cmd) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
@@ -200,7 +202,7 @@ func TestKillKeepsWhatWasConfirmed(t *testing.T) {
 	if err != nil || backlog.Visible+backlog.InFlight != sent-done {
 		t.Fatalf("got backlog %+v, error %v, want %d in all", backlog, err, sent-done)
 	}
-	// Whether the broker remembers who held them is a matter of milliseconds; that they are there is not.
+	// Whether the broker remembers who held the messages depends on timing. That they are not lost does not.
 	for _, m := range inFlight {
 		if err := q.Release(t.Context(), m.Receipt); err != nil {
 			t.Fatalf("release: %v", err)
@@ -210,7 +212,8 @@ func TestKillKeepsWhatWasConfirmed(t *testing.T) {
 	for i := range sent {
 		body := strconv.Itoa(i)
 		if left[body]+finished[body] != 1 {
-			t.Errorf("got message %s %d times after the kill and %d before, want once", body, left[body], finished[body])
+			t.Errorf("got message %s %d times after the kill and %d before, want once", body, left[body],
+				finished[body])
 		}
 	}
 }
@@ -222,7 +225,7 @@ func TestStoreInUse(t *testing.T) {
 	_, err := broker.Start(t.Context(), broker.Options{Listen: "127.0.0.1:0", StoreDir: dir})
 	says(t, err, dir, "in use by process "+strconv.Itoa(cmd.Process.Pid), "choose another directory")
 	kill(cmd)
-	start(t, dir) // the lock has ended with its holder
+	start(t, dir) // the lock has ended with its process
 }
 
 func TestSameProcessTwice(t *testing.T) {
@@ -252,7 +255,7 @@ func TestPortTaken(t *testing.T) {
 			dir := t.TempDir()
 			_, err := broker.Start(t.Context(), broker.Options{Listen: tc.address, StoreDir: dir})
 			says(t, err, tc.address, tc.by, "choose another listen address")
-			start(t, dir) // the failed start has left nothing locked
+			start(t, dir) // the start that failed has left nothing locked
 		})
 	}
 }
@@ -334,7 +337,7 @@ func TestRun(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("run: %v", err)
 	}
-	connect(t, b.URL()) // Run has only watched
+	connect(t, b.URL()) // Run has not closed the broker
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}

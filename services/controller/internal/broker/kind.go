@@ -48,7 +48,7 @@ func hostPort(listen string) (host string, port int, err error) {
 }
 
 var errRemote = errors.New("instances on other machines cannot reach the embedded broker: " +
-	"use another backend, as aws://REGION, or name in worker_backend where they reach it")
+	"use another backend, such as aws://REGION, or set worker_backend to an address at which they can reach it")
 
 // Kind describes the embedded backend to the configuration.
 func Kind() backend.Kind {
@@ -98,7 +98,7 @@ func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Optio
 	return backend.Opened{Backend: own{client, b}, Address: b.URL(), Run: b.Run}, nil
 }
 
-// own is a connection to a broker that ends with it.
+// own is a connection to an embedded broker. Closing it closes the broker, too.
 type own struct {
 	backend.Backend
 

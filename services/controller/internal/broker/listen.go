@@ -12,13 +12,14 @@ import (
 	"time"
 )
 
-// probe returns why nobody can listen on address, in words for the operator.
+// probe returns an error if nobody can listen on address. Its text is for the operator.
 func probe(ctx context.Context, address string) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("broker: %s is taken by %s; stop that or choose another listen address", address, occupant(ctx, address))
+		return fmt.Errorf("broker: %s is taken by %s; stop that or choose another listen address", address,
+			occupant(ctx, address))
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("broker: listen on %s: %w; choose a port above 1023", address, err)
 	case err != nil:
@@ -30,7 +31,8 @@ func probe(ctx context.Context, address string) error {
 	return nil
 }
 
-// occupant says who listens on address: a NATS server tells its name to everybody.
+// occupant returns a description of the program that listens on address. A NATS server can be named, because
+// it sends its name to everybody who connects.
 func occupant(ctx context.Context, address string) string {
 	const patience = time.Second
 	dialer := net.Dialer{Timeout: patience}
@@ -38,7 +40,7 @@ func occupant(ctx context.Context, address string) string {
 	if err != nil {
 		return "another program"
 	}
-	defer func() { _ = c.Close() }() // it was only read from
+	defer func() { _ = c.Close() }() // nothing was written that could be lost
 	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return "another program"
 	}
@@ -49,7 +51,7 @@ func occupant(ctx context.Context, address string) string {
 	return describe(line)
 }
 
-// describe reads a NATS server's first line.
+// describe returns a description of the server that sends line as its first line.
 func describe(line string) string {
 	text, ok := strings.CutPrefix(strings.TrimSpace(line), "INFO ")
 	var info struct {

@@ -12,12 +12,12 @@ import (
 
 var _ server.Logger = (*serverLog)(nil)
 
-// serverLog writes the server's log to ours: what needs attention as warnings, the rest
-// for debugging.
+// serverLog writes the server's log to the controller's: what needs attention as warnings, the rest for
+// debugging.
 type serverLog struct {
 	log   *slog.Logger
-	fatal chan string // cap 1: the first reason why the server gave up
-	sick  chan string // cap 1: the first reason why its store cannot be written
+	fatal chan string // gets the first reason why the server gave up; its capacity is 1
+	sick  chan string // gets the first reason why the store cannot be written; its capacity is 1
 }
 
 func (l *serverLog) write(level slog.Level, format string, args []any) {
@@ -33,9 +33,12 @@ func (l *serverLog) Warnf(format string, args ...any) {
 	l.diagnose(fmt.Sprintf(format, args...))
 }
 
-// storeFailures are what the server logs, and does not tell otherwise, when a stream
-// cannot be written.
-var storeFailures = []string{"no space left on device", "critical write error", "disk quota exceeded", "read-only file system", "input/output error"}
+// storeFailures are parts of what the server logs when a stream cannot be written. It tells of it in no other
+// way.
+var storeFailures = []string{
+	"no space left on device", "critical write error", "disk quota exceeded", "read-only file system",
+	"input/output error",
+}
 
 // Errorf implements server.Logger.
 func (l *serverLog) Errorf(format string, args ...any) {
@@ -59,7 +62,8 @@ func (l *serverLog) Debugf(format string, args ...any) { l.write(slog.LevelDebug
 // Tracef implements server.Logger.
 func (l *serverLog) Tracef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
 
-// Fatalf implements server.Logger. The server goes on after it, useless: Start reads it as an error.
+// Fatalf implements server.Logger. The server goes on after it but does not work, so Start returns the text
+// as an error.
 func (l *serverLog) Fatalf(format string, args ...any) {
 	l.write(slog.LevelWarn, format, args)
 	select {

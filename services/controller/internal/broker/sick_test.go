@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestRunTellsThatTheStoreFails: the server only logs it, and goes on useless.
+// TestRunTellsThatTheStoreFails checks that Run returns an error when the store fails. The server itself only
+// logs it, and goes on without working.
 func TestRunTellsThatTheStoreFails(t *testing.T) {
 	t.Parallel()
 	b := &Broker{sick: make(chan string, 1)}
@@ -21,7 +22,8 @@ func TestRunTellsThatTheStoreFails(t *testing.T) {
 	}
 	l.Errorf("JetStream failed to store a msg on stream '%s > %s': write /x/1.blk: no space left on device", "$G",
 		"status")
-	l.Warnf("JetStream failed to store a msg: %s", "critical write error") // nobody reads yet: it must not block
+	// Nobody has received the first reason yet, and this must not block.
+	l.Warnf("JetStream failed to store a msg: %s", "critical write error")
 	err := b.Run(t.Context())
 	if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "no space left") ||
 		!strings.Contains(err.Error(), "start the controller again") {

@@ -34,8 +34,9 @@ func TestEC2(t *testing.T) {
 	want := map[pool.Name]*ec2cloud.Machine{
 		"a": {}, "c": {},
 		"b": {
-			InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"}, InstanceProfile: "p",
-			KeyName: "k", Market: "on-demand", ClientCIDRs: []string{"0.0.0.0/0"},
+			InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
+			InstanceProfile: "p",
+			KeyName:         "k", Market: "on-demand", ClientCIDRs: []string{"0.0.0.0/0"},
 		},
 	}
 	for name, p := range cfg.Pools {
@@ -157,11 +158,13 @@ func TestEC2Complaints(t *testing.T) {
 			"clouds.aws.instance_type: is only for clouds of type ec2",
 		},
 		"pool of processes": {
-			"type: ec2, instance_type: t3.small, subnets: [subnet-1, subnet-2], market: spot, client_cidrs: [10.0.0.0/8]",
+			"type: ec2, instance_type: t3.small, subnets: [subnet-1, subnet-2], market: spot, " +
+				"client_cidrs: [10.0.0.0/8]",
 			"type: process", "pools.b.instance_type: is only for pools on a cloud of type ec2",
 		},
 		"type": {
-			"type: ec2, region", "type: mainframe, region", `"mainframe" is not a type of cloud: there are process, ec2`,
+			"type: ec2, region", "type: mainframe, region",
+			`"mainframe" is not a type of cloud: there are process, ec2`,
 		},
 		"not a list": {
 			"subnets: [subnet-3]", "subnets: {a: b}", "pools.b.subnets: map[a:b] is not a list of words",
@@ -179,7 +182,8 @@ func TestEC2Complaints(t *testing.T) {
 			}
 			if c.want == "" { // with the longest deployment
 				doc = strings.Replace(doc, "deployment: demo", "deployment: another-quite-long-name-for-one", 1)
-				c.want = "instance_profile: is missing, and the default, cloudmaster-another-quite-long-name-for-one-a-name-that"
+				c.want = "instance_profile: is missing, and the default, " +
+					"cloudmaster-another-quite-long-name-for-one-a-name-that"
 			}
 			_, err := parse(doc)
 			if err == nil || !strings.Contains(err.Error(), c.want) {

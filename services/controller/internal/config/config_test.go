@@ -55,7 +55,8 @@ func TestDefaults(t *testing.T) {
 		Name: "primes", Image: "worker", Cloud: "local", OnRemove: "leave",
 		Policy: config.Policy{Settings: &policy.JobSettings{StartThreshold: 2, IdleThreshold: 1}},
 		Limits: pool.Limits{
-			Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
+			Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute,
+			MinimumActiveTime: 2 * time.Minute,
 		},
 		Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5},
 		Times: config.Times{
@@ -64,7 +65,10 @@ func TestDefaults(t *testing.T) {
 		},
 		Queues: []config.Queue{
 			{"work", "work_queue_name", "primes-work-demo", queue.Limits{Visibility: 30 * time.Second, Deliveries: 5}},
-			{"status", "status_queue_name", "primes-status-demo", queue.Limits{Deliveries: 1000, Retention: 96 * time.Hour}},
+			{
+				"status", "status_queue_name", "primes-status-demo",
+				queue.Limits{Deliveries: 1000, Retention: 96 * time.Hour},
+			},
 		},
 		StatusParser: "std", ActiveSet: "none",
 	}
@@ -290,18 +294,23 @@ func TestComplaints(t *testing.T) {
 		},
 		"worker backend": {rest: "worker_backend: '???'", want: []string{`worker_backend: "???" is not an address`}},
 		"credentials": {
-			rest: "backend: nats://u:geheim@a:4222", want: []string{"worker_backend: instances would be told the credentials"},
+			rest: "backend: nats://u:geheim@a:4222",
+			want: []string{"worker_backend: instances would be told the credentials"},
 		},
 		"listen addresses": {
 			rest: "ops_listen: x\nbroker: {listen: 'a:99999', store_dir: ''}",
-			want: []string{`ops_listen: "x" is not HOST:PORT`, `broker.listen: "a:99999" is not`, "broker.store_dir: is empty"},
+			want: []string{
+				`ops_listen: "x" is not HOST:PORT`, `broker.listen: "a:99999" is not`, "broker.store_dir: is empty",
+			},
 		},
 		"every kind at once": {
-			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, start_limit: " +
+			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, " +
+				"start_limit: " +
 				"many",
 			rest: "bakend: x",
 			want: []string{
-				"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number", "no policy",
+				"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number",
+				"no policy",
 				"more than maximum", "no program",
 			},
 		},

@@ -61,7 +61,8 @@ func moreKinds() config.Kinds {
 	kinds := app.Kinds()
 	none := func() kind.Settings { return new(kind.None) }
 	kinds.Policies = append(kinds.Policies, policy.Kind{
-		Name: "calendar", Help: "by the calendar", Over: "fixed", Settings: func() kind.Settings { return new(windows) },
+		Name: "calendar", Help: "by the calendar", Over: "fixed",
+		Settings: func() kind.Settings { return new(windows) },
 		New: func(s kind.Settings, base policy.Policy) (policy.Policy, error) {
 			w, ok := s.(*windows)
 			if !ok || base == nil {
@@ -200,13 +201,15 @@ func TestComplaintsOfKinds(t *testing.T) {
 			"c.yaml:5: pools.primes.target_upper_load: is only for pools with policy resource",
 		},
 		"key of the base alone": {
-			"policy: calendar, start_threshold: 3", "", "pools.primes.start_threshold: is only for pools with policy job",
+			"policy: calendar, start_threshold: 3", "",
+			"pools.primes.start_threshold: is only for pools with policy job",
 		},
 		"base of a plain policy": {
 			"policy: job, base: fixed", "", "pools.primes.base: is only for pools with policy calendar",
 		},
 		"queue of orders": {
-			"policy: job, switchboard_queue_name: x", "", "pools.primes.switchboard_queue_name: is only for pools with policy switchboard",
+			"policy: job, switchboard_queue_name: x", "",
+			"pools.primes.switchboard_queue_name: is only for pools with policy switchboard",
 		},
 		"key of a cloud": {
 			"policy: job, subnets: [subnet-1]", "", "pools.primes.subnets: is only for pools on a cloud of type ec2",
@@ -244,12 +247,16 @@ func TestComplaintsOfKinds(t *testing.T) {
 		"queue name": {
 			"policy: switchboard, switchboard_queue_name: [a]", "", "pools.primes.switchboard_queue_name: [a] is not a word",
 		},
-		"policy under defaults": {"", "defaults: {policy: psychic}", `pools.primes.policy: there is no policy "psychic"`},
+		"policy under defaults": {
+			"", "defaults: {policy: psychic}", `pools.primes.policy: there is no policy "psychic"`,
+		},
 		"value under defaults": {
-			"policy: job", "defaults: {target_upper_load: x}", "c.yaml:6: defaults.target_upper_load: x is not a number",
+			"policy: job", "defaults: {target_upper_load: x}",
+			"c.yaml:6: defaults.target_upper_load: x is not a number",
 		},
 		"typo under defaults": {
-			"", "defaults: {target_uper_load: 1}", "defaults.target_uper_load: unknown key, did you mean target_upper_load?",
+			"", "defaults: {target_uper_load: 1}",
+			"defaults.target_uper_load: unknown key, did you mean target_upper_load?",
 		},
 		"report's key": {
 			"", "report: {type: postcard, too: me}", "report: too: unknown key of postcard, did you mean to?",

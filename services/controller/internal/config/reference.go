@@ -21,8 +21,10 @@ func Reference(kinds Kinds) string {
 	var out strings.Builder
 	out.WriteString("# All keys of the controller's configuration\n\n")
 	out.WriteString("This page is made from what policies, clouds, backends and reports say of themselves:\n" +
-		"`go test ./services/controller/internal/config -run Reference -update` writes it anew. `controller help keys`\n" +
-		"prints the same. [formats.md](formats.md) explains the file, and [policies.md](policies.md) what policies do\n" +
+		"`go test ./services/controller/internal/config -run Reference -update` writes it anew. " +
+		"`controller help keys`\n" +
+		"prints the same. [formats.md](formats.md) explains the file, and [policies.md](policies.md) " +
+		"what policies do\n" +
 		"with their keys.\n")
 	for _, c := range kinds.chapters() {
 		fmt.Fprintf(&out, "\n%s %s\n%s\n", strings.Repeat("#", c.level+1), c.title, wrap(c.text, 110))
@@ -82,11 +84,15 @@ func (k *Kinds) chapters() []chapter {
 	top, pools := k.topDefaults(), k.poolDefaults()
 	out := []chapter{
 		{
-			1, "Top level", "Beside these keys there are the sections clouds, pools and defaults, and those of backends.",
+			1, "Top level",
+			"Beside these keys there are the sections clouds, pools and defaults, and those of backends.",
 			kind.Keys(&top),
 		},
-		{1, "Pools", "In a section of pools by the pool's name. All but image and cloud may also stand under defaults, " +
-			"from where each pool has them that does not set them.", kind.Keys(&pools)},
+		{
+			1, "Pools",
+			"In a section of pools by the pool's name. All but image and cloud may also stand under defaults, " +
+				"from where each pool has them that does not set them.", kind.Keys(&pools),
+		},
 	}
 	out = append(out, k.policyChapters()...)
 	out = append(out, k.cloudChapters()...)
@@ -114,7 +120,8 @@ func (k *Kinds) chapters() []chapter {
 
 func (k *Kinds) policyChapters() []chapter {
 	out := []chapter{{
-		1, "Policies", "What decides a pool's size, in the key policy. Their keys stand beside the others in the pool, " +
+		1, "Policies",
+		"What decides a pool's size, in the key policy. Their keys stand beside the others in the pool, " +
 			"or under defaults.", nil,
 	}}
 	for i := range k.Policies {
@@ -144,7 +151,9 @@ func (k *Kinds) policyChapters() []chapter {
 
 func (k *Kinds) cloudChapters() []chapter {
 	keys := cloudKeys{Type: k.Clouds[0].Name}
-	out := []chapter{{1, "Clouds", "Where instances run, in a section of clouds by the cloud's name.", kind.Keys(&keys)}}
+	out := []chapter{
+		{1, "Clouds", "Where instances run, in a section of clouds by the cloud's name.", kind.Keys(&keys)},
+	}
 	for i := range k.Clouds {
 		c := &k.Clouds[i]
 		text := fmt.Sprintf("%s Its instances are listed every %s by default.",

@@ -23,7 +23,8 @@ func TestReference(t *testing.T) {
 		}
 	}
 	if got, err := os.ReadFile(referenceFile); err != nil || string(got) != want {
-		t.Errorf("%s is not what the kinds say (%v): go test ./services/controller/internal/config -run Reference -update",
+		t.Errorf("%s is not what the kinds say (%v): go test ./services/controller/internal/config -run Reference "+
+			"-update",
 			referenceFile, err)
 	}
 }

@@ -44,7 +44,8 @@ func TestRestart(t *testing.T) {
 		err := config.Restart(mustParse(t, running), mustParse(t, strings.Replace(running, c.old, c.new, 1)))
 		switch {
 		case c.want == "" && err == nil:
-		case c.want == "" || err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n"):
+		case c.want == "" || err == nil || !strings.HasPrefix(err.Error(), c.want) ||
+			strings.Contains(err.Error(), "\n"):
 			t.Errorf("%s: got %v, want %q and no more", name, err, c.want)
 		}
 	}

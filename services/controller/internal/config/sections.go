@@ -118,7 +118,8 @@ func (r *reader) readReport(item any) (Report, bool) {
 		switch {
 		case key == keyType:
 		case !field.IsValid():
-			r.complain(path, "%s: unknown key of %s%s", key, text, suggestion(key, append(kind.Names(settings), keyType)))
+			r.complain(path, "%s: unknown key of %s%s", key, text,
+				suggestion(key, append(kind.Names(settings), keyType)))
 		default:
 			if err := set(field, keys[key]); err != nil {
 				r.complain(path, "%s: %v is %v", key, keys[key], err)
@@ -150,7 +151,9 @@ func (r *reader) readCloud(name string) Cloud {
 	}
 	c.Settings = k.Settings()
 	r.layer(c.Settings, path...)
-	s := section{path: path, known: append(kind.Names(&keys), kind.Names(c.Settings)...), foreign: make(map[string]string)}
+	s := section{
+		path: path, known: append(kind.Names(&keys), kind.Names(c.Settings)...), foreign: make(map[string]string),
+	}
 	foreignKeys(s.foreign, "is only for clouds of type %s", others)
 	r.check(s)
 	return c

@@ -37,7 +37,8 @@ func set(field reflect.Value, value any) error {
 	}
 	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result: fresh.Interface(), TagName: "key", ErrorUnused: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(durationHook, numberHook, mapstructure.StringToSliceHookFunc(",")),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(durationHook, numberHook,
+			mapstructure.StringToSliceHookFunc(",")),
 	})
 	if err != nil {
 		return fmt.Errorf("decode %s: %w", t, err)

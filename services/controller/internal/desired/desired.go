@@ -1,5 +1,5 @@
-// Package desired brings the pools that run to those that should: Apply starts, changes and removes pools in
-// a running controller without touching instances that stay.
+// Package desired makes the pools run that should run. Apply starts, changes and removes pools in a running
+// controller without touching instances that stay.
 package desired
 
 import (
@@ -29,8 +29,8 @@ type OnRemove string
 
 // What can happen to them.
 const (
-	Leave OnRemove = "leave" // they run on, and nobody judges them
-	Drain OnRemove = "drain" // they are drained or stopped, never one that is at work
+	Leave OnRemove = "leave" // they run on, and no controller starts or ends any
+	Drain OnRemove = "drain" // they are drained, or stopped when they are idle
 )
 
 // Queue names a queue and its limits.
@@ -47,17 +47,17 @@ type Pool struct {
 	Loop     loop.Options
 	Work     Queue
 	Status   Queue
-	Orders   Queue // of operators' orders; no name: the policy takes none
+	Orders   Queue // for operators' orders; no name if the policy takes none
 
-	Parser      string // of status messages
+	Parser      string // name of the format of status messages
 	Parse       message.ParseFunc
 	ServicePort int
-	Publishes   bool // its active set is written
+	Publishes   bool // whether its active set is written
 	OnRemove    OnRemove
 }
 
-// identity is what cannot change while a pool runs: a change of it is a restart of the pool, which
-// touches no instance either.
+// identity is what cannot change while a pool runs. If it is changed, the pool is restarted, which does not
+// touch its instances either.
 type identity struct {
 	cloud                pool.CloudName
 	work, status, orders Queue
@@ -83,33 +83,36 @@ type Store interface {
 	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
 }
 
-// Parts is what pools run on. All are required but where it says otherwise.
+// Parts is what pools run on. All parts are required, except where a comment says what nil or 0 means.
 type Parts struct {
 	// Start runs a task until it is stopped; stop returns when it has ended.
 	Start func(task driver.Task) (stop func())
-	// OpenCloud opens a cloud. changed is to be called when it knows by itself that an instance has ended.
+	// OpenCloud opens a cloud. The cloud must call changed when it finds out by itself that an instance has
+	// ended.
 	OpenCloud func(ctx context.Context, name pool.CloudName, changed func()) (Machines, error)
 	OpenQueue func(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
 	Store     Store
-	Lead      func(now time.Time) error // says why this controller may not act; nil: it always may
+	Lead      func(now time.Time) error // returns why this controller may not act; nil: it always may
 	Sink      report.Sink
-	Forget    func(pool.Name) // told of pools that do not run any more; nil: nobody minds
+	Forget    func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Now       func() time.Time
-	Token     func() string                    // random text, different each time
-	Pause     func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
-	Wait      time.Duration                    // how long a look at a status queue waits; 0 means 20 s
-	Log       *slog.Logger
+	Token     func() string // random text, different each time
+	// Pause returns how long to wait before a status queue that cannot be read is tried again. Nil: a random
+	// time.
+	Pause func(failures int) time.Duration
+	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
+	Log   *slog.Logger
 }
 
-// Pools is the set of running pools. Its methods may be called from any goroutine.
+// Pools are the running pools. The methods may be called from any goroutine.
 type Pools struct {
 	parts Parts
 
-	applying sync.Mutex // held by whoever changes the set, for as long as that takes
+	applying sync.Mutex // locked for as long as it takes to change which pools run
 
-	mu     sync.Mutex                   // held for a moment
+	mu     sync.Mutex                   // locked for moments only
 	clouds map[pool.CloudName]*machines // guarded by mu
-	units  map[pool.Name]*unit          // guarded by mu; changed only by who holds applying
+	units  map[pool.Name]*unit          // guarded by mu; changed only while applying is locked, too
 }
 
 // machines is a cloud that is in use, with its list of instances.
@@ -117,10 +120,10 @@ type machines struct {
 	Machines
 
 	inventory *inventory.Inventory
-	listed    bool // its list is kept
+	listed    bool // the inventory's task has been started
 }
 
-// New returns a set without pools.
+// New returns Pools of which none runs yet.
 func New(parts Parts) *Pools {
 	return &Pools{parts: parts, clouds: make(map[pool.CloudName]*machines), units: make(map[pool.Name]*unit)}
 }
@@ -130,13 +133,13 @@ type Changes struct {
 	Added, Changed, Restarted, Removed, Draining []pool.Name
 }
 
-// Empty reports whether nothing was to be done.
+// Empty reports whether there was nothing to do.
 func (c *Changes) Empty() bool {
 	return len(c.Added)+len(c.Changed)+len(c.Restarted)+len(c.Removed)+len(c.Draining) == 0
 }
 
-// Apply brings what runs to what should. Whatever new pools need is opened first: if that fails nothing is
-// changed, and the error says why.
+// Apply makes exactly the wanted pools run. Whatever new pools need is opened first. If that fails, nothing
+// is changed, and the error says why.
 func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	p.applying.Lock()
 	defer p.applying.Unlock()
@@ -159,7 +162,8 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	}
 	for _, u := range plan.drains {
 		u.retire()
-		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained", "pool", string(u.want.Name))
+		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained", "pool",
+			string(u.want.Name))
 	}
 	p.enter(plan.fresh)
 	for _, u := range plan.fresh {
@@ -169,7 +173,7 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	return plan.said, nil
 }
 
-// enter makes units those that run.
+// enter adds units to those that run.
 func (p *Pools) enter(fresh []*unit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,14 +182,15 @@ func (p *Pools) enter(fresh []*unit) {
 	}
 }
 
-// remove takes a unit out.
+// remove takes a unit out of those that run.
 func (p *Pools) remove(u *unit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.units, u.want.Name)
 }
 
-// list keeps the lists of the clouds that are in use, once their pools are known.
+// list starts the inventories of the clouds that are in use. It comes after enter, so that no instance is
+// taken for one of an unknown pool.
 func (p *Pools) list() {
 	for _, name := range slices.Sorted(maps.Keys(p.clouds)) {
 		if m := p.clouds[name]; !m.listed {
@@ -209,7 +214,8 @@ type plan struct {
 func (p *Pools) plan(want []Pool) plan {
 	out := plan{changes: make(map[*unit]Pool)}
 	named := make(map[pool.Name]bool)
-	for _, w := range slices.SortedFunc(slices.Values(want), func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) }) {
+	byName := func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) }
+	for _, w := range slices.SortedFunc(slices.Values(want), byName) {
 		named[w.Name] = true
 		u := p.units[w.Name]
 		switch {
@@ -238,7 +244,7 @@ func (p *Pools) plan(want []Pool) plan {
 	return out
 }
 
-// leave stops judging a pool. Its instances run on.
+// leave ends a pool's tasks. Its instances run on.
 func (p *Pools) leave(ctx context.Context, u *unit) {
 	u.halt()
 	p.remove(u)
@@ -246,13 +252,15 @@ func (p *Pools) leave(ctx context.Context, u *unit) {
 	for _, in := range u.roster.Instances(p.parts.Now()) {
 		ids = append(ids, in.ID)
 	}
-	p.parts.Log.WarnContext(ctx, "pool was removed from the configuration: its instances run on, and nobody keeps or ends them; "+
-		"with on_remove: drain they would be drained", "pool", string(u.want.Name), "instances", ids)
+	p.parts.Log.WarnContext(ctx,
+		"pool was removed from the configuration: its instances run on, and nobody keeps or ends them; "+
+			"with on_remove: drain they would be drained", "pool", string(u.want.Name), "instances", ids)
 	p.forget(u.want.Name)
 }
 
-// finished drops a pool that was removed and has no instances any more, and reports whether it did. It is called by the
-// pool's own task, so it must not wait for an Apply, which may wait for the task: then it is tried again later.
+// finished removes a pool that has no instances any more and should not run. It reports whether it did. It is
+// called by the pool's own task, and an Apply that is going on may be waiting for that task, so finished must
+// not wait for the Apply: it returns false, and is tried again later.
 func (p *Pools) finished(u *unit) bool {
 	if !p.applying.TryLock() {
 		return false
@@ -274,7 +282,7 @@ func (p *Pools) forget(name pool.Name) {
 	}
 }
 
-// open opens what a pool needs.
+// open opens the cloud and the queues that a pool needs.
 func (p *Pools) open(ctx context.Context, u *unit) error {
 	m, err := p.machines(ctx, u.want.Cloud)
 	if err != nil {
@@ -318,7 +326,7 @@ func (p *Pools) machines(ctx context.Context, name pool.CloudName) (*machines, e
 	return m, nil
 }
 
-// Wake has a pool looked at soon, if it runs.
+// Wake makes a pool run a pass soon. It does nothing if the pool does not run.
 func (p *Pools) Wake(name pool.Name) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -327,7 +335,7 @@ func (p *Pools) Wake(name pool.Name) {
 	}
 }
 
-// Ready says what is missing until every cloud has been listed; nil: nothing.
+// Ready returns which clouds have not been listed yet or could not be listed last; nil if there are none.
 func (p *Pools) Ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -343,8 +351,8 @@ func (p *Pools) Ready() error {
 	return errors.Join(errs...)
 }
 
-// noticeStrays returns a function that warns, once for each pool, of instances in a cloud whose pool does not run on that
-// cloud: nobody judges them, so they run until an operator ends them.
+// noticeStrays returns a function that warns of instances in a cloud whose pool does not run on that cloud,
+// once for each such pool. No controller cares for these instances, so they run until an operator ends them.
 func (p *Pools) noticeStrays(where pool.CloudName, v *inventory.Inventory) func() {
 	said := make(map[pool.Name]bool)
 	return func() { // an inventory calls it from one goroutine

@@ -29,7 +29,8 @@ import (
 	"cloudmaster/services/controller/internal/record"
 )
 
-// world is what controllers run on: it outlives them. Everything in it happens in the goroutine of the test.
+// world is what controllers run on, and stays when they end. Everything in it happens in the goroutine of the
+// test.
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
@@ -53,7 +54,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 }
 
-// Pass writes a record down, as a sink.
+// Pass implements report.Sink: it keeps the record.
 func (w *world) Pass(_ context.Context, r *record.Record) {
 	w.passes = append(w.passes, r)
 	line, err := json.Marshal(r)
@@ -63,7 +64,7 @@ func (w *world) Pass(_ context.Context, r *record.Record) {
 	fmt.Fprintf(w.out, "%s\n", line)
 }
 
-// Intake writes a look at a queue down, as a sink.
+// Intake implements report.Sink: it keeps what a look at a queue brought.
 func (w *world) Intake(_ context.Context, in *record.Intake) {
 	fmt.Fprintf(w.out, "%s %s: %d messages %v\n", in.At, in.Pool, in.Messages, in.Outcomes)
 }
@@ -75,7 +76,7 @@ func (w *world) queue(name string) *memqueue.Queue {
 	return w.queues[name]
 }
 
-// parts of a controller of the given process id.
+// parts returns the parts of a controller with the given process id.
 func (w *world) parts(pid int) app.Parts {
 	return app.Parts{
 		Store: w.store, Sink: w, Now: time.Now, Wait: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
@@ -89,7 +90,8 @@ func (w *world) parts(pid int) app.Parts {
 			return w.queue(name), nil
 		},
 		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
-			return desired.Machines{Cloud: w.account.Cloud("test"), ListLag: 10 * time.Second, Audit: 5 * time.Second}, nil
+			return desired.Machines{Cloud: w.account.Cloud("test"), ListLag: 10 * time.Second, Audit: 5 * time.Second},
+				nil
 		},
 	}
 }
@@ -119,7 +121,7 @@ func (w *world) apply(c *app.Controller, want ...desired.Pool) desired.Changes {
 	return changes
 }
 
-// run lets time go by, with every task that is due stepped in an order that chance decides.
+// run lets time pass, and steps every task that is due, in a random order.
 func (w *world) run(tasks *driver.Manual, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		due := tasks.Due(w.t.Context(), time.Now())
@@ -136,7 +138,7 @@ func (w *world) run(tasks *driver.Manual, d time.Duration) {
 	}
 }
 
-// report has every instance that runs say that it is idle.
+// report makes every instance that runs report that it is idle.
 func (w *world) report() {
 	for _, in := range w.account.Instances() {
 		if in.Phase != cloud.Running {
@@ -165,7 +167,7 @@ func (w *world) running(name pool.Name) (out []pool.InstanceID) {
 	return out
 }
 
-// want is a pool of a fixed size.
+// want returns a pool of a fixed size.
 func want(name pool.Name, least, most int) desired.Pool {
 	p := desired.Pool{
 		Name: name, Cloud: "mem", Revision: fmt.Sprint(least, most), OnRemove: desired.Leave, Publishes: true,
@@ -204,7 +206,8 @@ func TestPoolsComeAndGo(t *testing.T) {
 		if got := w.apply(c, want("a", 2, 4), want("b", 1, 4)); !got.Empty() {
 			w.t.Errorf("the same again: got %+v, want nothing to do", got)
 		}
-		got := w.apply(c, want("a", 3, 4), want("c", 1, 1)) // a changes, b is left alone, c comes
+		// a is changed, b is removed and its instances run on, c is added.
+		got := w.apply(c, want("a", 3, 4), want("c", 1, 1))
 		if fmt.Sprint(got.Added, got.Changed, got.Removed) != "[c] [a] [b]" {
 			w.t.Errorf("got %+v", got)
 		}
@@ -215,7 +218,7 @@ func TestPoolsComeAndGo(t *testing.T) {
 		if now := w.running("b"); !same(now, b) {
 			w.t.Errorf("got %v of b, which was removed and left alone, want %v", now, b)
 		}
-		w.apply(c, want("a", 3, 4), want("b", 1, 4), want("c", 1, 1)) // b is back, and adopted
+		w.apply(c, want("a", 3, 4), want("b", 1, 4), want("c", 1, 1)) // b is added again and adopts its instances
 		w.run(tasks, 30*time.Second)
 		if now := w.running("b"); !same(now, b) {
 			w.t.Errorf("got %v of b after it came back, want %v", now, b)
@@ -223,7 +226,8 @@ func TestPoolsComeAndGo(t *testing.T) {
 	})
 }
 
-// TestAPoolWithOtherQueuesStartsAnew, and its instances stay.
+// TestAPoolWithOtherQueuesStartsAnew checks that a pool is restarted when its queues are others, and that its
+// instances stay.
 func TestAPoolWithOtherQueuesStartsAnew(t *testing.T) {
 	bubble(t, func(w *world) {
 		c, tasks := w.mustLead(1)
@@ -242,7 +246,7 @@ func TestAPoolWithOtherQueuesStartsAnew(t *testing.T) {
 	})
 }
 
-// TestRefusedWhole: if one new pool cannot be opened nothing changes.
+// TestRefusedWhole checks that nothing changes if one of the new pools cannot be opened.
 func TestRefusedWhole(t *testing.T) {
 	bubble(t, func(w *world) {
 		c, tasks := w.mustLead(1)
@@ -260,7 +264,8 @@ func TestRefusedWhole(t *testing.T) {
 	})
 }
 
-// TestRemovedAndDrained: a pool with on_remove: drain ends its instances, each with that cause, and then itself.
+// TestRemovedAndDrained checks that a removed pool with on_remove: drain ends its instances, with that cause,
+// and then itself.
 func TestRemovedAndDrained(t *testing.T) {
 	bubble(t, func(w *world) {
 		c, tasks := w.mustLead(1)
@@ -294,7 +299,8 @@ func TestRemovedAndDrained(t *testing.T) {
 	})
 }
 
-// TestTwoControllers: the second one does not lead while the first one renews, and takes over when it has stopped.
+// TestTwoControllers checks that a second controller does not lead while the first one renews its lease, and
+// takes over when the first one has stopped renewing.
 func TestTwoControllers(t *testing.T) {
 	bubble(t, func(w *world) {
 		c, tasks := w.mustLead(1)
@@ -304,12 +310,12 @@ func TestTwoControllers(t *testing.T) {
 			w.t.Fatalf("a second controller: got %v, want %v", err, lease.ErrHeld)
 		}
 		before := w.account.Instances()
-		time.Sleep(20 * time.Second) // the first one stands still, as a process that was stopped
+		time.Sleep(20 * time.Second) // the first one stands still, like a process that is suspended
 		second, others := w.mustLead(2)
 		w.apply(second, want("a", 2, 4), want("b", 1, 2), want("c", 0, 1))
 		w.run(others, time.Minute)
 		w.passes = nil
-		tasks.Step(w.t.Context(), "pool/a", time.Now()) // the first one wakes up in the middle of its work
+		tasks.Step(w.t.Context(), "pool/a", time.Now()) // the first one goes on in the middle of its work
 		if r := w.passes[0]; r.Blind == "" || len(r.Calls) != 0 {
 			w.t.Errorf("got a pass with %+v, want none without the lease", r.Calls)
 		}
@@ -319,7 +325,8 @@ func TestTwoControllers(t *testing.T) {
 	})
 }
 
-// TestWhoLosesTheLeaseEnds, and says who has it.
+// TestWhoLosesTheLeaseEnds checks that a controller that has lost the lease ends, with an error that names
+// the new holder.
 func TestWhoLosesTheLeaseEnds(t *testing.T) {
 	bubble(t, func(w *world) {
 		ended := make(chan error, 1)
@@ -335,14 +342,15 @@ func TestWhoLosesTheLeaseEnds(t *testing.T) {
 		if _, err := w.store.Put(w.t.Context(), lease.Key, doc, blob.Any); err != nil {
 			w.t.Fatal(err)
 		}
-		if err := <-ended; !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "process 4711 on elsewhere") {
+		if err := <-ended; !errors.Is(err, lease.ErrHeld) ||
+			!strings.Contains(err.Error(), "process 4711 on elsewhere") {
 			w.t.Errorf("got %v, want %v, and by whom", err, lease.ErrHeld)
 		}
 	})
 }
 
-// story drives two controllers, one after the other, with three pools, from one goroutine, through an order of steps, calls
-// that fail and changes of what is desired that the seed decides, and returns all records.
+// story runs two controllers with three pools, one controller after the other, from one goroutine. The seed
+// decides the order of steps, which calls fail, and how the wanted pools change. It returns all records.
 func story(t *testing.T, seed uint64) (out string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -363,7 +371,8 @@ func story(t *testing.T, seed uint64) (out string) {
 	return out
 }
 
-// TestSameSeedSameRecords, byte for byte; and other seeds have others.
+// TestSameSeedSameRecords checks that a seed always gives the same records, byte for byte, and that another
+// seed gives others.
 func TestSameSeedSameRecords(t *testing.T) {
 	t.Parallel()
 	all := make(map[string]bool)

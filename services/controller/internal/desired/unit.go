@@ -15,12 +15,12 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// unit is one running pool: its loop, its intake, and the tasks that drive them.
+// unit is one running pool: its loop, its intake, and the tasks that run them.
 type unit struct {
 	parts    *Parts
 	name     string
 	want     Pool
-	retiring bool // it should not run any more, and its instances are drained
+	retiring bool // the pool was removed, and its instances are being ended
 
 	machines             *machines
 	work, status, orders queue.Queue
@@ -33,7 +33,7 @@ type unit struct {
 
 	unsubscribe  func()
 	stopLoop     func()
-	haltIntake   func() // ends what takes messages; may be called twice
+	haltIntake   func() // ends the tasks that take messages; may be called twice
 	intakeErrors int
 }
 
@@ -41,7 +41,7 @@ func newUnit(parts *Parts, want Pool) *unit {
 	return &unit{parts: parts, name: string(want.Name), want: want, wake: driver.NewWake()}
 }
 
-// build makes the rooms of the pool from what was opened.
+// build makes the parts of the pool that work on its cloud and queues, once these are open.
 func (u *unit) build() {
 	p, w := u.parts, &u.want
 	u.roster = roster.New(w.Cloud, roster.Options{ServicePort: w.ServicePort, ListLag: u.machines.ListLag})
@@ -50,14 +50,17 @@ func (u *unit) build() {
 	}
 	u.loop = loop.New(w.Loop, loop.Ports{
 		Pool: w.Name, Cloud: u.machines.Cloud, Inventory: u.machines.inventory, Roster: u.roster, Work: u.work,
-		Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead, Now: p.Now, Token: p.Token,
+		Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead, Now: p.Now,
+		Token: p.Token,
 	})
 	u.intake = intake.New(u.status, u.roster, intake.Options{
-		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now, Pause: p.Pause,
+		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now,
+		Pause: p.Pause,
 	})
 }
 
-// start runs the pool's tasks. finished is asked whether the unit may end when it was removed and has no instances any more.
+// start runs the pool's tasks. When the pool was removed and has no instances any more, finished is asked
+// whether the unit may end.
 func (u *unit) start(finished func(*unit) bool) {
 	name := u.name
 	u.unsubscribe = u.machines.inventory.Subscribe(u.wake.Up)
@@ -90,25 +93,26 @@ func (u *unit) start(finished func(*unit) bool) {
 	u.stopLoop = u.parts.Start(task)
 }
 
-// empty reports whether a pass of a pool that should not run any more has found it without instances.
+// empty reports whether a pass of a removed pool has found that it has no instances any more.
 func (u *unit) empty(r *record.Record) bool {
-	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances) == 0 && !r.Inputs.Deaf && u.loop.Retiring()
+	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances) == 0 && !r.Inputs.Deaf &&
+		u.loop.Retiring()
 }
 
-// halt ends the pool's tasks. Nothing is done to its instances.
+// halt ends the pool's tasks. Its instances are not touched.
 func (u *unit) halt() {
 	u.haltIntake()
 	u.stopLoop()
 }
 
-// change makes the pool go by another document, without touching anything that runs.
+// change makes the pool follow other settings, without touching anything that runs.
 func (u *unit) change(want Pool) {
 	u.want, u.retiring = want, false
 	u.loop.Change(want.Loop)
 	u.wake.Up()
 }
 
-// retire has the pool end its instances, as far as they may, and then itself.
+// retire makes the pool end its instances as soon as they may end, and then itself.
 func (u *unit) retire() {
 	u.retiring = true
 	opts := u.want.Loop
@@ -128,7 +132,7 @@ func (u *unit) takeIn(ctx context.Context, now time.Time) (driver.Again, error) 
 
 // takeOrders looks at the queue of orders once.
 func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, error) {
-	if !u.leads(now) { // the orders belong to whoever leads now
+	if !u.leads(now) { // the orders are for the controller that leads now
 		return again(u.parts.Now(), ordersPause), nil
 	}
 	said, news := u.book.Step(ctx, now)
@@ -153,14 +157,14 @@ func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, err
 
 func (u *unit) leads(now time.Time) bool { return u.parts.Lead == nil || u.parts.Lead(now) == nil }
 
-// ordersPause is the pause before a queue of orders that cannot be read is tried again.
+// ordersPause is how long to wait before a queue of orders that cannot be read is tried again.
 const ordersPause = 5 * time.Second
 
 func again(now time.Time, pause time.Duration) driver.Again {
 	return driver.Again{At: now.Add(pause), NotBefore: now.Add(pause)}
 }
 
-// handBack leaves pending requests to the next controller.
+// handBack gives pending requests back to the queue, so that the next controller gets them at once.
 func (u *unit) handBack(ctx context.Context) {
 	if n, err := u.loop.HandBack(ctx); err != nil {
 		u.parts.Log.WarnContext(ctx, "requests could not be handed back; they will come again",

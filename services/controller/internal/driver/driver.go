@@ -1,7 +1,7 @@
-// Package driver is the one room with goroutines, timers and a clock. What the controller does is cut
-// into tasks, each of which does one piece of work when it is asked to and says when it wants to be
-// asked again. Driver runs each task in a goroutine of its own; Manual runs them one at a
-// time, in the order that a test chooses.
+// Package driver is the only package of the controller with goroutines, timers and a clock. The controller's
+// work is cut into tasks. Each does one piece of work when it is asked to, and says when it wants to be asked
+// again. Driver runs each task in a goroutine of its own. Manual runs them one at a time, in the order that a
+// test chooses.
 package driver
 
 import (
@@ -14,23 +14,26 @@ import (
 
 // Again says when a task wants to run next.
 type Again struct {
-	At        time.Time // at the latest; zero: only when somebody wakes it
-	NotBefore time.Time // not even then before this
-	Over      bool      // never again: the task has nothing more to do
+	At        time.Time // at the latest then; zero: only when it is woken
+	NotBefore time.Time // never before this, even if it is woken
+	Over      bool      // never again, because the task has nothing more to do
 }
 
 // Task is a piece of work that is done again and again.
 type Task struct {
 	Name string
-	// Step does the work once. It may wait as long as what it calls is bounded. An error
-	// is one that nobody can do anything about: it ends the program.
+	// Step does the work once. What it waits for must be bounded. It returns an error only if the program
+	// cannot go on: the error ends the program.
 	Step func(ctx context.Context, now time.Time) (Again, error)
-	Wake *Wake // lets others ask for a step; nil: nobody does
-	// Watch opens a channel that tells of something new, for which the task is woken; nil: there is none.
+	Wake *Wake // lets others ask for a step; nil: nobody can
+	// Watch opens a channel that has a value whenever there is something new, which wakes the task. Nil:
+	// there is no such channel.
 	Watch func(ctx context.Context) (<-chan struct{}, error)
-	// WatchFailed is told when the channel cannot be opened, once until it can be; nil: nobody wants to know.
+	// WatchFailed is called when the channel cannot be opened, but only for the first of several failures in
+	// a row. Nil: nobody is told.
 	WatchFailed func(ctx context.Context, err error)
-	// Stopped is called when the task does not run any more, to leave things as the next one should find them; nil: nothing to do.
+	// Stopped is called when the task has run for the last time, to leave things as the next controller
+	// should find them. Nil: there is nothing to do.
 	Stopped func(ctx context.Context)
 }
 
@@ -40,7 +43,8 @@ type Wake struct{ c chan struct{} }
 // NewWake returns a Wake for one task.
 func NewWake() *Wake { return &Wake{c: make(chan struct{}, 1)} }
 
-// Up asks for a step soon. It never blocks; several requests before the step are one.
+// Up asks for a step soon. It never blocks. If it is called several times before the step, there is still one
+// step.
 func (w *Wake) Up() {
 	select {
 	case w.c <- struct{}{}:
@@ -48,7 +52,7 @@ func (w *Wake) Up() {
 	}
 }
 
-// taken reports whether somebody has asked, and takes the request.
+// taken reports whether a step has been asked for, and clears that.
 func (w *Wake) taken() bool {
 	if w == nil {
 		return false
@@ -69,19 +73,19 @@ func (w *Wake) channel() <-chan struct{} {
 	return w.c
 }
 
-// lookAgain is when a task that was woken by its Watch is woken once more: what it looks at may lag
-// behind the arrival.
+// lookAgain is how long after its Watch has woken a task it is woken once more, because what the task looks
+// at may lag behind the arrival.
 const lookAgain = 1500 * time.Millisecond
 
 // watchRetry is the pause before a Watch that failed is opened again.
 const watchRetry = 5 * time.Second
 
-// stopTimeout bounds what a task does when it is stopped.
+// stopTimeout bounds how long a task's Stopped may take.
 const stopTimeout = 5 * time.Second
 
 // Driver runs tasks, each in a goroutine of its own.
 type Driver struct {
-	ctx    context.Context //nolint:containedctx // a driver is one lifetime: tasks that start later share it
+	ctx    context.Context //nolint:containedctx // the lifetime of all tasks, also of those that are started later
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
@@ -121,7 +125,7 @@ func (d *Driver) Go(f func(ctx context.Context) error) {
 	})
 }
 
-// fail ends all tasks, with the first error as the cause.
+// fail ends all tasks. The first error is the cause.
 func (d *Driver) fail(err error) {
 	d.once.Do(func() {
 		d.err = err
@@ -135,7 +139,7 @@ func (d *Driver) Stop() { d.cancel(nil) }
 // Ended is closed when the driver's context has ended.
 func (d *Driver) Ended() <-chan struct{} { return d.ctx.Done() }
 
-// Wait returns when everything has ended, with the first error of a task.
+// Wait returns when all tasks have ended. It returns the first error of a task.
 func (d *Driver) Wait() error {
 	d.wg.Wait()
 	return d.err
@@ -172,7 +176,7 @@ func run(ctx context.Context, t Task) error {
 	}
 }
 
-// await waits until a time or until somebody asks, and reports whether ctx goes on.
+// await waits until the given time or until the task is woken. It returns false if ctx has ended.
 func await(ctx context.Context, at time.Time, wake, arrivals <-chan struct{}) bool {
 	var due <-chan time.Time
 	if !at.IsZero() {
@@ -189,7 +193,7 @@ func await(ctx context.Context, at time.Time, wake, arrivals <-chan struct{}) bo
 	return ctx.Err() == nil
 }
 
-// watch passes on what a task's Watch tells of, and each time once more a while later.
+// watch wakes the task for each value of its Watch, and once more a while later.
 func watch(ctx context.Context, t Task, to chan<- struct{}) {
 	for failures := 0; ctx.Err() == nil; failures++ {
 		from, err := t.Watch(ctx)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Manual runs tasks one at a time, in the goroutine of whoever asks for a step. It has no clock:
-// every time is handed in.
+// Manual runs tasks one at a time, in the goroutine that asks for a step. It has no clock: every time is an
+// argument.
 type Manual struct {
 	tasks []*manual
 	err   error
@@ -17,15 +17,15 @@ type Manual struct {
 type manual struct {
 	Task
 
-	ctx      context.Context //nolint:containedctx // that of the newest step: what stops the task has none of its own
+	ctx      context.Context //nolint:containedctx // of the newest step; the function that stops the task has no other
 	again    Again
-	asked    bool            // somebody has asked for a step
+	asked    bool            // a step has been asked for
 	arrivals <-chan struct{} // of the task's Watch
-	look     time.Time       // when it is woken once more after an arrival; zero: not
+	look     time.Time       // when it is woken once more after an arrival; zero: it is not
 	opened   bool
 }
 
-// Start adds a task. It is due at once.
+// Start adds a task, which is due at once.
 func (m *Manual) Start(t Task) (stop func()) {
 	added := &manual{Task: t, asked: true, ctx: context.Background()}
 	m.tasks = append(m.tasks, added)
@@ -42,10 +42,10 @@ func (m *Manual) remove(t *manual) {
 	}
 }
 
-// Err is what ended a task for good; nil if nothing did.
+// Err returns the first error with which a task has ended; nil if none has.
 func (m *Manual) Err() error { return m.err }
 
-// Due returns the names of the tasks that may run at a time, in the order in which they were started.
+// Due returns the names of the tasks that may run at the given time, in the order in which they were started.
 func (m *Manual) Due(ctx context.Context, now time.Time) []string {
 	var names []string
 	for _, t := range m.tasks {
@@ -57,7 +57,7 @@ func (m *Manual) Due(ctx context.Context, now time.Time) []string {
 	return names
 }
 
-// Next returns when a task is due next; zero if none is before somebody asks.
+// Next returns when the next task is due; zero if none is until it is woken.
 func (m *Manual) Next(ctx context.Context, now time.Time) time.Time {
 	var next time.Time
 	for _, t := range m.tasks {
@@ -88,7 +88,7 @@ func (m *Manual) Step(ctx context.Context, name string, now time.Time) bool {
 	return true
 }
 
-// listen finds out whether somebody has asked for a step.
+// listen finds out whether the task has been woken.
 func (t *manual) listen(ctx context.Context, now time.Time) {
 	if t.Watch != nil && !t.opened {
 		arrivals, err := t.Watch(ctx)
@@ -113,7 +113,7 @@ func (t *manual) due() time.Time {
 	if t.asked {
 		at = t.again.NotBefore
 		if at.IsZero() {
-			return time.Unix(0, 0) // long ago
+			return time.Unix(0, 0) // at once: any time in the past will do
 		}
 		return at
 	}

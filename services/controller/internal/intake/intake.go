@@ -1,4 +1,5 @@
-// Package intake takes the messages of a pool's instances from its status queue into the roster.
+// Package intake takes the messages of a pool's instances from its status queue and enters them into the
+// roster.
 package intake
 
 import (
@@ -23,19 +24,21 @@ type Queue interface {
 const (
 	// batch is how many messages one look takes.
 	batch = 1000
-	// LongWait is how long a look waits for messages where Options say nothing else: SQS's longest poll.
+	// LongWait is how long a look waits for messages if Options.Wait is 0. It is the longest wait that SQS
+	// allows.
 	LongWait = 20 * time.Second
-	// shortWait is how long it waits while it is not known that everything has been heard. It always waits
-	// a little: a queue that is asked not to (SQS) looks in some places only, and may find nothing where there is something.
+	// shortWait is how long a look waits while messages that were sent earlier may still be on the queue. It
+	// is not 0, because SQS then asks only some of its servers and may find nothing although there are
+	// messages.
 	shortWait = time.Second
-	// slack is what a look may take beyond its wait; one that takes longer has failed.
+	// slack is how much longer than its wait a look may take before it counts as failed.
 	slack = 10 * time.Second
-	// After looks that failed in a row the pause grows from leastPause to mostPause.
+	// The pause after looks that failed grows from leastPause to mostPause.
 	leastPause, mostPause = 100 * time.Millisecond, 5 * time.Second
-	// deafAfter is how many looks in a row must fail before the controller counts as deaf: one that is
-	// repeated at once has missed nothing.
+	// deafAfter is how many looks in a row must fail until the controller counts as deaf. A single failure is
+	// repeated at once, and no message is missed by it.
 	deafAfter = 2
-	// deleteTimeout bounds a deletion of what was taken in.
+	// deleteTimeout bounds the deletion of messages that were taken in.
 	deleteTimeout = 5 * time.Second
 )
 
@@ -45,10 +48,11 @@ type Options struct {
 	Parse   message.ParseFunc
 	Changed func()                    // called when a pass should look at what was heard
 	Hinted  func()                    // called for a hint that there is work; Changed is called too
-	Lead    func(now time.Time) error // says why this controller may not take messages now; nil: it always may
+	Lead    func(now time.Time) error // returns why this controller may not take messages now; nil: it always may
 	Wait    time.Duration             // how long a look waits for messages; 0 means LongWait
 	Now     func() time.Time          // the clock
-	// Pause returns how long to wait after so many looks in a row that failed; nil means backoff.Delay from 100 ms to 5 s.
+	// Pause returns how long to wait after so many looks in a row that failed. Nil means backoff.Delay with
+	// 100 ms to 5 s.
 	Pause func(failures int) time.Duration
 }
 
@@ -58,8 +62,10 @@ type Intake struct {
 	queue    Queue
 	roster   *roster.Roster
 	garbage  quota
-	failures int       // looks in a row that failed
-	catchUp  time.Time // messages sent until then were waiting when the queue could be read (again); zero: never read yet
+	failures int // looks in a row that failed
+	// Messages that were sent before catchUp may have been waiting since before the queue could be read
+	// (again). Zero: it has never been read.
+	catchUp time.Time
 }
 
 // New returns the intake of a queue into a roster.
@@ -73,17 +79,19 @@ func New(q Queue, r *roster.Roster, opts Options) *Intake {
 	return &Intake{opts: opts, queue: q, roster: r}
 }
 
-// Step takes in what is there and says what it was, and how long to pause before the next look.
+// Step takes in the messages that are there. It returns what they were, and how long to pause before the next
+// look.
 //
-// While the queue cannot be read the roster is deaf: nobody's silence counts, and what was said last
-// may be untrue. It is deaf too until what waited on the queue has been taken in.
+// While the queue cannot be read, the roster is deaf: nobody's silence is counted, and what instances
+// reported last may be wrong by now. It stays deaf until the messages that were waiting on the queue have
+// been taken in.
 func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, pause time.Duration) {
 	said = record.Intake{Pool: i.opts.Pool, At: now}
 	if i.catchUp.IsZero() {
 		i.catchUp = now
 	}
 	if i.opts.Lead != nil && i.opts.Lead(now) != nil {
-		i.failures = deafAfter // the messages belong to whoever leads now
+		i.failures = deafAfter // the messages are for the controller that leads now
 		i.roster.Deafen()
 		return said, mostPause
 	}
@@ -119,7 +127,7 @@ func (i *Intake) failed(said *record.Intake, err error) time.Duration {
 	return i.opts.Pause(i.failures)
 }
 
-// receive asks for what is there, and waits for it if nothing is known to wait.
+// receive receives messages. It waits long for them only if all that were waiting have been taken in.
 func (i *Intake) receive(ctx context.Context) ([]queue.Message, error) {
 	wait := min(shortWait, i.opts.Wait)
 	if i.failures == 0 && !i.roster.Deaf() {
@@ -130,8 +138,8 @@ func (i *Intake) receive(ctx context.Context) ([]queue.Message, error) {
 	return i.queue.Receive(ctx, batch, wait)
 }
 
-// takeIn enters messages into the roster, then deletes them: what is lost between
-// the two is taken in again, which changes nothing.
+// takeIn enters messages into the roster and then deletes them. If the deletion fails, they are taken in
+// again, which changes nothing.
 func (i *Intake) takeIn(ctx context.Context, messages []queue.Message, said *record.Intake) {
 	if len(messages) == 0 {
 		return
@@ -179,19 +187,20 @@ func (i *Intake) hear(body []byte, said *record.Intake) bool {
 	if outcome == roster.Future {
 		said.Future = append(said.Future, m.From())
 	}
-	return outcome == roster.Accepted // what is unknown changes nothing before a list explains it
+	return outcome == roster.Accepted // a status of an unknown instance changes nothing until a list shows it
 }
 
-// quota spares the log: what comes by the thousand is told of a few times a minute, and counted.
+// quota keeps the log short when many messages cannot be read: only a few in each minute are reported, and
+// the others are counted.
 type quota struct {
 	since  time.Time // when the minute began
-	said   int       // in it
-	unsaid int       // since the last that was told of
+	said   int       // how many were reported in this minute
+	unsaid int       // how many were not, since the last one that was reported
 }
 
 const mostAMinute = 10
 
-// may reports whether to tell of it now, and how many were not told of before.
+// may reports whether a message may be reported now, and how many before it were not.
 func (q *quota) may(now time.Time) (ok bool, unsaid int) {
 	if now.Sub(q.since) >= time.Minute {
 		q.since, q.said = now, 0

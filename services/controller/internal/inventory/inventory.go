@@ -1,5 +1,5 @@
-// Package inventory keeps one list of instances per cloud, shared by all pools,
-// so that no pool and no instance ever costs a call of its own.
+// Package inventory keeps one list of instances for each cloud, which all pools share, so that a cloud is
+// asked once for all of them.
 package inventory
 
 import (
@@ -26,7 +26,7 @@ type lister interface {
 type Listing struct {
 	At        time.Time                      // when the list was asked for; zero if there is none yet
 	Instances map[pool.Name][]cloud.Instance // by the pool tag; not to be changed
-	Err       error                          // why a later attempt failed; nil if the newest list is this one
+	Err       error                          // why a later attempt to list failed; nil if none did
 }
 
 // Inventory is the list of one cloud.
@@ -36,14 +36,14 @@ type Inventory struct {
 	now      func() time.Time
 	log      *slog.Logger
 	nudge    *driver.Wake
-	failures int // lists in a row that failed; of the goroutine that steps
+	failures int // lists in a row that failed; used only by the goroutine that runs the task
 
 	mu     sync.Mutex
 	latest Listing         // guarded by mu
 	wake   []*subscription // guarded by mu
 }
 
-// subscription is one function that is called after changes.
+// subscription is a function that is called after changes. A pointer to it tells it from others.
 type subscription struct{ wake func() }
 
 // Options of an Inventory. All are required.
@@ -61,8 +61,8 @@ func New(name pool.CloudName, opts Options) *Inventory {
 	}
 }
 
-// Subscribe has wake called after each list that differs from the one before, and when
-// lists begin or cease to fail, until it is cancelled.
+// Subscribe has wake called after each list that differs from the one before it, and when lists begin to fail
+// or succeed again. It ends when cancel is called.
 func (v *Inventory) Subscribe(wake func()) (cancel func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -82,15 +82,17 @@ func (v *Inventory) Latest() Listing {
 	return v.latest
 }
 
-// Refresh asks for a list soon, sooner than the interval.
+// Refresh asks for a list soon, without waiting for the interval to end.
 func (v *Inventory) Refresh() { v.nudge.Up() }
 
 const (
-	// leastGap is the least time between two lists, however many ask to refresh.
+	// leastGap is the shortest time between two lists, however often Refresh is called.
 	leastGap = 200 * time.Millisecond
-	// firstRetry is the pause after a list that failed; it doubles up to the interval.
+	// firstRetry is the pause after a first list that failed. It doubles with each failure, up to the
+	// interval.
 	firstRetry = time.Second
-	// listTimeout bounds one list: one that hangs must not pass for one that is current.
+	// listTimeout bounds one list. Without it, a call that never returns would hide that the last list is
+	// getting old.
 	listTimeout = 30 * time.Second
 )
 

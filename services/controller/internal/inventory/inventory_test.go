@@ -25,7 +25,7 @@ const interval = 10 * time.Second
 
 var errCloud = errors.New("cloud is away")
 
-// fakeCloud lists what it is told to.
+// fakeCloud lists the instances that the test gives it.
 type fakeCloud struct {
 	mu    sync.Mutex
 	list  []cloud.Instance
@@ -76,7 +76,7 @@ type bench struct {
 	start time.Time
 }
 
-// run runs f beside an inventory, in a synctest bubble.
+// run runs f and an inventory in a synctest bubble.
 func run(t *testing.T, f func(b *bench)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func run(t *testing.T, f func(b *bench)) {
 	})
 }
 
-// pass lets simulated time go by.
+// pass lets simulated time pass.
 func (b *bench) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -210,7 +210,14 @@ func TestRetriesSoonerThanTheInterval(t *testing.T) {
 		for _, step := range []struct {
 			after time.Duration
 			calls int
-		}{{time.Second, 2}, {2 * time.Second, 3}, {4 * time.Second, 4}, {8 * time.Second, 5}, {interval, 6}, {interval, 7}} {
+		}{
+			{time.Second, 2},
+			{2 * time.Second, 3},
+			{4 * time.Second, 4},
+			{8 * time.Second, 5},
+			{interval, 6},
+			{interval, 7},
+		} {
 			b.pass(step.after)
 			b.want("lists", b.cloud.count(), step.calls)
 		}

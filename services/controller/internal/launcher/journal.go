@@ -14,12 +14,13 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// journal tells a successor of launches that lists may not show yet: it is written before
-// the cloud is asked. A controller that finds another one's launches in it launches nothing
-// until lists show what they started, or must show it.
+// journal tells the next controller of launches that lists may not show yet. It is written before the cloud
+// is asked. A controller that finds launches of another one in it launches nothing until lists show what
+// those have started, or have had the time to show it.
 //
-// It is written with compare-and-set: a controller that was replaced without knowing it cannot
-// write at first, and then reads what its successor has launched. What keeps it from acting is the lease.
+// It is written with compare-and-set. A controller that has been replaced without knowing it fails to write
+// it at first, and then reads what the other one has launched. What keeps it from acting is the lease, not
+// the journal.
 type journal struct {
 	on    bool
 	store Store
@@ -28,9 +29,9 @@ type journal struct {
 	life  string        // what all tokens of this controller begin with
 	rand  func() string
 
-	known   bool         // the one in the store has been read
-	version blob.Version // of it; "" if there is none
-	entries []entry      // those that it should hold
+	known   bool         // the journal in the store has been read
+	version blob.Version // of the journal in the store; "" if there is none
+	entries []entry      // the launches that it should have
 }
 
 // entry is one launch.
@@ -45,8 +46,8 @@ type journalDoc struct {
 	Launches []entry `json:"launches"`
 }
 
-// leastJournalLag is the lag from which on a journal is worth its writes. A list that is less
-// behind is current before a successor has the lease.
+// leastJournalLag is how far lists must be behind before a journal is written at all. Lists that are less
+// behind are current again before another controller can have the lease.
 const leastJournalLag = 5 * time.Second
 
 // journalKey returns the key of a pool's journal.
@@ -58,10 +59,10 @@ func newJournal(name pool.Name, store Store, lag time.Duration, random func() st
 	}
 }
 
-// token returns a new token, which is known as ours by its beginning.
+// token returns a new token. Its beginning shows that it is from this controller.
 func (j *journal) token() string { return j.life + "-" + j.rand() }
 
-// load reads the journal, unless it is known.
+// load reads the journal, unless it has been read.
 func (j *journal) load(ctx context.Context, now time.Time) error {
 	if !j.on || j.known {
 		return nil
@@ -74,7 +75,7 @@ func (j *journal) load(ctx context.Context, now time.Time) error {
 	}
 	var doc journalDoc
 	if err == nil && json.Unmarshal(o.Data, &doc) != nil {
-		doc.Launches = []entry{{Token: "damaged", Count: 1, At: now}} // it told of something
+		doc.Launches = []entry{{Token: "damaged", Count: 1, At: now}} // it cannot be read, but it told of some launch
 	}
 	entries := slices.DeleteFunc(j.entries, func(e entry) bool { return !j.ours(e) })
 	for _, e := range doc.Launches {
@@ -89,17 +90,18 @@ func (j *journal) load(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// ours reports whether this controller made the launch, which it knows without the journal.
+// ours reports whether this controller made the launch. It then knows of the launch without the journal.
 func (j *journal) ours(e entry) bool { return strings.HasPrefix(e.Token, j.life) }
 
-// expire forgets the launches that a list shows, or would show. The list was asked for at the given time.
+// expire forgets the launches that a list shows, or that are so old that it would show them. The list was
+// asked for at the given time.
 func (j *journal) expire(list []cloud.Instance, at time.Time) {
 	j.entries = slices.DeleteFunc(j.entries, func(e entry) bool {
 		return !at.Before(e.At.Add(j.lag)) || at.After(e.At) && started(list, e.Token) >= e.Count
 	})
 }
 
-// started counts the instances that came of a launch.
+// started returns how many instances in a list have come from a launch.
 func started(list []cloud.Instance, token string) (n int) {
 	for i := range list {
 		if list[i].Tags[cloud.TagLaunch] == token {
@@ -109,7 +111,7 @@ func started(list []cloud.Instance, token string) (n int) {
 	return n
 }
 
-// pending returns the newest launch of another controller that lists need not show yet.
+// pending returns the newest launch of another controller that lists may not show yet.
 func (j *journal) pending() (last entry, found bool) {
 	for _, e := range j.entries {
 		if !j.ours(e) && (!found || e.At.After(last.At)) {
@@ -127,7 +129,8 @@ func (j *journal) write(ctx context.Context, e entry) error {
 	if !j.known {
 		return errors.New("the launch journal has not been read yet")
 	}
-	entries := append(slices.DeleteFunc(slices.Clone(j.entries), func(old entry) bool { return old.Token == e.Token }), e)
+	entries := append(slices.DeleteFunc(slices.Clone(j.entries), func(old entry) bool { return old.Token == e.Token }),
+		e)
 	doc, err := json.Marshal(journalDoc{Launches: entries})
 	if err != nil {
 		return fmt.Errorf("write launch journal: %w", err)

@@ -1,5 +1,5 @@
-// Package launcher starts the instances of one pool, each launch once: a launch whose answer was lost is
-// asked for again with the same token, and what a controller before this one has launched lately is
+// Package launcher starts the instances of one pool. It makes no launch twice: a launch whose answer was lost
+// is asked for again with the same token, and launches that another controller has made shortly before are
 // waited for. It remembers what it has asked for, and pauses after failures.
 package launcher
 
@@ -28,7 +28,8 @@ type provider interface {
 }
 
 const (
-	// callTimeout bounds what a pass waits for the store, launchTimeout for the cloud.
+	// callTimeout bounds how long a pass waits for the store, and launchTimeout how long it waits for the
+	// cloud.
 	callTimeout, launchTimeout = 5 * time.Second, 30 * time.Second
 	// firstPause is the pause after a launch that failed. It doubles up to Options.MostPause.
 	firstPause = time.Second
@@ -53,17 +54,17 @@ type Launcher struct {
 	open    intent
 }
 
-// intent is a launch that is wanted. Its token stays until the cloud has answered,
-// so that a launch whose answer was lost is asked for again, not made twice.
+// intent is a launch that is wanted. Its token stays the same until the cloud has answered, so that a launch
+// whose answer was lost is asked for again and not made twice.
 type intent struct {
 	token   string
 	machine machine
-	at      time.Time // when it was first asked for; part of what the token stands for
+	at      time.Time // when it was first asked for; a request with the same token must repeat it
 	asked   time.Time // when it was last asked for; zero: not yet
 	count   int
-	started []pool.InstanceID // what the cloud has told of so far
+	started []pool.InstanceID // the instances that answers have named so far
 
-	// Of the last attempts, also of tokens before this one:
+	// Of the last attempts, including those with earlier tokens:
 	failures  int
 	notBefore time.Time
 	err       error
@@ -80,17 +81,19 @@ func New(c provider, store Store, opts Options) *Launcher {
 	return &Launcher{opts: opts, cloud: c, journal: newJournal(opts.Pool, store, opts.ListLag, opts.Token)}
 }
 
-// Change makes later launches use another image, other user data and another longest pause. A launch without an
-// answer keeps what it was asked with: the cloud knows it by its token, and refuses the token with anything else.
+// Change makes later launches use another image, other user data and another longest pause. A launch that has
+// not been answered is repeated as it was first asked for, because the cloud knows it by its token and
+// refuses the same token with anything else.
 func (l *Launcher) Change(image string, userData func(pool.InstanceID) ([]byte, error), mostPause time.Duration) {
 	l.opts.Image, l.opts.UserData, l.opts.MostPause = image, userData, mostPause
 }
 
-// Load reads, once, what a controller before this one has launched lately.
+// Load reads which instances another controller has launched shortly before. Only the first call that
+// succeeds reads anything.
 func (l *Launcher) Load(ctx context.Context, now time.Time) error { return l.journal.load(ctx, now) }
 
-// Observe forgets the launches that a list of the pool's instances shows, or would show. The
-// list was asked for at the given time.
+// Observe forgets the launches that a list of the pool's instances shows, or that are so old that it would
+// show them. The list was asked for at the given time.
 func (l *Launcher) Observe(list []cloud.Instance, at time.Time) {
 	if l.journal.on {
 		l.journal.expire(list, at)
@@ -106,19 +109,19 @@ func (l *Launcher) Wait() *record.Wait {
 	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: e.At.Add(l.journal.lag)}
 }
 
-// Next returns when a launch that failed may be tried again; zero if none failed.
+// Next returns when a launch that failed may be tried again; zero if none has failed.
 func (l *Launcher) Next() time.Time { return l.open.notBefore }
 
 // Request is what a pass wants launched.
 type Request struct {
 	Count    int
-	Present  int       // instances that there are, whatever their state, and that the cloud has not accepted to end
+	Present  int       // instances in any state, without those that the cloud has accepted to end
 	Maximum  int       // of the pool
 	ListedAt time.Time // when the newest list was asked for
 }
 
-// Launch asks the cloud for instances and returns them, and what to say of the attempt. The attempt is
-// nil if the cloud was not asked.
+// Launch asks the cloud for instances and returns them, together with what a record says of the attempt,
+// which is nil if the cloud was not asked.
 func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, *record.Launch, error) {
 	now := l.opts.Now()
 	if now.Before(l.open.notBefore) {
@@ -132,7 +135,7 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	}
 	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.asked.IsZero()}
 	launched, err := l.call(ctx)
-	told := l.open.started // when the launch was cut short before
+	told := l.open.started // what earlier answers to the same launch have named
 	for i := range launched {
 		if id := launched[i].ID; !slices.Contains(told, id) {
 			l.open.started = append(l.open.started, id)
@@ -146,12 +149,12 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	return launched, said, err
 }
 
-// intend settles which launch to ask for: one without an answer again, or a new one.
-// Neither may be more than is wanted now, nor lead past the maximum.
+// intend decides which launch to ask for: one that has not been answered, again, or a new one. It refuses if
+// that would be more than is wanted now, or would lead past the maximum.
 func (l *Launcher) intend(want Request, now time.Time) error {
 	open := l.open.token != ""
 	if open && want.ListedAt.After(l.open.asked.Add(l.opts.ListLag)) {
-		open = false // lists show by now what it started, if anything, and the request was made knowing that
+		open = false // by now lists show what it has started, and the decision to launch has seen that
 	}
 	count := want.Count
 	if open {
@@ -161,18 +164,22 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 		return fmt.Errorf("launch %d instances: it is not known yet whether a launch of %d took effect: %w",
 			want.Count, l.open.count, l.open.err)
 	}
-	// Instances that were to make room may still be there, because the cloud has not accepted to end them.
+	// Instances that were to make room may still be there if the cloud has not accepted to end them.
 	if want.Present+count > want.Maximum {
-		return fmt.Errorf("launch %d instances: there are still %d, and the maximum is %d", count, want.Present, want.Maximum)
+		return fmt.Errorf("launch %d instances: there are still %d, and the maximum is %d", count, want.Present,
+			want.Maximum)
 	}
 	if !open {
-		l.open = intent{token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: want.Count, failures: l.open.failures}
+		l.open = intent{
+			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: want.Count,
+			failures: l.open.failures,
+		}
 	}
 	return nil
 }
 
-// unwritten puts off a launch that is not in the journal. One that the cloud was not asked
-// for yet is forgotten, so that it is not taken for one without an answer.
+// unwritten puts off a launch that could not be written to the journal. If the cloud was never asked for it,
+// it is forgotten, so that nothing waits for its answer.
 func (l *Launcher) unwritten(err error) error {
 	err = fmt.Errorf("launch %d instances: %w", l.open.count, err)
 	if l.open.asked.IsZero() {
@@ -194,8 +201,8 @@ func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
 	})
 }
 
-// settle forgets the intent when the cloud has answered. An error outside the
-// port's set leaves open whether the launch took effect, so the token stays.
+// settle forgets the launch when the cloud has answered. After any error that the port does not name, the
+// launch may or may not have taken effect, so its token stays.
 func (l *Launcher) settle(err error, now time.Time) error {
 	if err == nil {
 		l.open = intent{}
@@ -210,9 +217,12 @@ func (l *Launcher) settle(err error, now time.Time) error {
 	return l.open.err
 }
 
-// answered reports whether the cloud has certainly decided about a launch.
+// answered reports whether an error says that the cloud has refused the launch.
 func answered(err error) bool {
-	for _, known := range []error{cloud.ErrCapacity, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
+	for _, known := range []error{
+		cloud.ErrCapacity, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
+		cloud.ErrConflict,
+	} {
 		if errors.Is(err, known) {
 			return true
 		}
@@ -220,7 +230,7 @@ func answered(err error) bool {
 	return false
 }
 
-// Reason names the class of a launch's error.
+// Reason returns why a launch failed as a label of metrics.
 func Reason(err error) string {
 	for _, c := range []struct {
 		err  error

@@ -1,6 +1,6 @@
-// Package lease makes sure that one controller at a time leads a deployment. The
-// lease is an object in the deployment's store, renewed by its holder; the
-// second controller refuses to start and names the first.
+// Package lease makes sure that only one controller at a time leads a deployment. The lease is an object in
+// the deployment's store, which its holder renews. A second controller refuses to start, and its error names
+// the first.
 package lease
 
 import (
@@ -24,7 +24,7 @@ import (
 // Key is the lease's key in the store.
 const Key = "controller/lease"
 
-// DefaultTTL is how long a lease holds without renewal where Options say nothing else.
+// DefaultTTL is how long a lease holds without renewal if Options.TTL is 0.
 const DefaultTTL = 15 * time.Second
 
 // mostWait bounds one write of the lease, and the pause after one that failed.
@@ -32,36 +32,37 @@ const mostWait = 5 * time.Second
 
 // Options of a Lease; the zero value works.
 type Options struct {
-	TTL time.Duration    // how long it holds without renewal; 0 means DefaultTTL. It is renewed three times in that
+	TTL time.Duration    // how long it holds without renewal; 0 means DefaultTTL. It is renewed after each third of it
 	Now func() time.Time // the clock; nil means time.Now
-	// Host and PID are who holds the lease; none means this process.
+	// Host and PID name the holder; if they are empty, this process is the holder.
 	Host string
 	PID  int
 }
 
-// ErrHeld means that another controller holds the lease. The error it is wrapped in names it.
+// ErrHeld means that another controller holds the lease. Errors that wrap it name that controller.
 var ErrHeld = errors.New("another controller leads this deployment")
 
 // Holder is the content of the lease.
 type Holder struct {
 	Host      string    `json:"host"`
 	PID       int       `json:"pid"`
-	Namespace string    `json:"pid_namespace"` // where PID means something; containers may share a host name
+	Namespace string    `json:"pid_namespace"` // where PID is valid; containers may share a host name
 	Since     time.Time `json:"since"`
 	RenewedAt time.Time `json:"renewed_at"`
-	// TTLSeconds is the holder's own: whoever finds the lease judges it by that. 0 means DefaultTTL.
+	// TTLSeconds is how long the holder's lease holds without renewal. Another controller that finds the
+	// lease goes by this value and not by its own. 0 means DefaultTTL.
 	TTLSeconds float64 `json:"ttl_seconds,omitempty"`
 }
 
 // ttl is how long the lease holds from when it was renewed.
 func (h *Holder) ttl() time.Duration {
-	if !(h.TTLSeconds > 0 && h.TTLSeconds <= mostTTL.Seconds()) { // so that NaN is neither
+	if !(h.TTLSeconds > 0 && h.TTLSeconds <= mostTTL.Seconds()) { // written so that NaN, too, gives the default
 		return DefaultTTL
 	}
 	return time.Duration(h.TTLSeconds * float64(time.Second))
 }
 
-// mostTTL is more than anybody can mean.
+// mostTTL is the longest time that is accepted; anything longer is a mistake.
 const mostTTL = time.Hour
 
 // Lease is a held lease.
@@ -76,11 +77,11 @@ type Lease struct {
 	failures int // renewals in a row that failed
 
 	mu      sync.Mutex
-	renewed time.Time // last; guarded by mu
+	renewed time.Time // when it was last renewed; guarded by mu
 }
 
-// Acquire takes the lease, or returns ErrHeld. A lease that has run out, or whose
-// holder was a process of this host that is gone, is free.
+// Acquire takes the lease, or returns ErrHeld. A lease can be taken if it has run out, or if its holder was a
+// process of this host that has ended.
 func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Options) (*Lease, error) {
 	ttl := cmp.Or(opts.TTL, DefaultTTL)
 	if ttl < 0 || ttl > mostTTL {
@@ -123,7 +124,8 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 	return l, nil
 }
 
-// Free returns ErrHeld, which names the holder, if a controller holds the lease. It takes nothing.
+// Free returns nil if no controller holds the lease, and else ErrHeld, wrapped in an error that names the
+// holder. It does not take the lease.
 func Free(ctx context.Context, store blob.Store) error {
 	host, err := os.Hostname()
 	if err != nil {
@@ -136,11 +138,13 @@ func Free(ctx context.Context, store blob.Store) error {
 	if err != nil {
 		return fmt.Errorf("look at lease: %w", err)
 	}
-	l := &Lease{log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()}}
+	l := &Lease{
+		log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()},
+	}
 	return l.refuse(ctx, found, time.Now())
 }
 
-// refuse returns ErrHeld if the old lease is in force.
+// refuse returns ErrHeld if the lease that was found is in force.
 func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) error {
 	var h Holder
 	if err := json.Unmarshal(old.Data, &h); err != nil {
@@ -148,21 +152,24 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		return nil
 	}
 	if h.RenewedAt.IsZero() {
-		return nil // given back
+		return nil // it was given back
 	}
 	if now.Sub(h.RenewedAt) > h.ttl() {
-		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid", h.PID, "renewed_at", h.RenewedAt)
+		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid",
+			h.PID, "renewed_at", h.RenewedAt)
 		return nil
 	}
 	if l.dead(h) {
 		l.log.InfoContext(ctx, "taking over from a controller that has ended", "pid", h.PID)
 		return nil
 	}
-	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first; if it is gone, wait until its lease runs out at %s",
-		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second), h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
+	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first; if it is gone, wait until its "+
+		"lease runs out at %s",
+		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second),
+		h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
 }
 
-// dead reports whether a holder is certainly gone: its process id is free, or is ours now.
+// dead reports whether a holder has certainly ended: its process id is in use by nobody, or by this process.
 func (l *Lease) dead(h Holder) bool {
 	if h.Host != l.holder.Host || h.Namespace == "" || h.Namespace != l.holder.Namespace {
 		return false
@@ -170,18 +177,18 @@ func (l *Lease) dead(h Holder) bool {
 	return h.PID == l.holder.PID || errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH) || zombie(h.PID)
 }
 
-// zombie reports whether a process has ended and its parent has not asked how.
+// zombie reports whether a process has ended and only waits for its parent to collect its exit status.
 func zombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
-	end := bytes.LastIndexByte(stat, ')') // of the name, which may hold anything
+	end := bytes.LastIndexByte(stat, ')') // the end of the program's name, which may itself contain brackets
 	return end >= 0 && bytes.HasPrefix(bytes.TrimLeft(stat[end+1:], " "), []byte("Z"))
 }
 
-// namespace identifies what process ids mean something in: this boot of this machine, and in it the
-// PID namespace, whose own name is the same on all machines. Empty where there is no such thing.
+// namespace identifies where process ids are valid: this boot of this machine, and in it the PID namespace,
+// whose own name is the same on all machines. It is empty if the system does not tell.
 func namespace() string {
 	id, err := os.Readlink("/proc/self/ns/pid")
 	boot, errBoot := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -208,17 +215,20 @@ func (l *Lease) write(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Task renews the lease in time, and gives it back when it is stopped. It fails with ErrHeld if
-// another controller has taken the lease, because ours was not renewed in time.
-// A store that cannot be reached is no reason to end; see Check.
+// Task renews the lease in time, and gives it back when the task is stopped. It fails with ErrHeld if another
+// controller has taken the lease because this one did not renew it in time. It does not fail if the store
+// cannot be reached; then Check says when this controller must stop acting.
 func (l *Lease) Task() driver.Task {
 	first := l.now().Add(l.ttl / 3) // it was written when it was acquired
-	return driver.Task{Name: "lease", Stopped: l.release, Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
-		if now.Before(first) {
-			return driver.Again{At: first}, nil
-		}
-		return l.step(ctx)
-	}}
+	return driver.Task{
+		Name: "lease", Stopped: l.release,
+		Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
+			if now.Before(first) {
+				return driver.Again{At: first}, nil
+			}
+			return l.step(ctx)
+		},
+	}
 }
 
 // step renews the lease once.
@@ -234,15 +244,15 @@ func (l *Lease) step(ctx context.Context) (driver.Again, error) {
 		l.failures = 0
 	case !renewed:
 		if l.failures++; l.failures == 1 && ctx.Err() == nil {
-			l.log.WarnContext(ctx, "lease could not be renewed; trying on", "error", err, "holds_until", l.until())
+			l.log.WarnContext(ctx, "lease could not be renewed; trying again", "error", err, "holds_until", l.until())
 		}
 		pause = min(pause, mostWait)
 	}
 	return driver.Again{At: l.now().Add(pause)}, nil
 }
 
-// renew reports whether it has renewed the lease. ErrHeld means that it is lost; after any other error
-// nobody can tell.
+// renew reports whether it has renewed the lease. ErrHeld means that another controller has taken it. After
+// any other error it is not known whether the renewal was written.
 func (l *Lease) renew(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, mostWait)
 	defer cancel()
@@ -250,19 +260,19 @@ func (l *Lease) renew(ctx context.Context) (bool, error) {
 	if !errors.Is(err, blob.ErrConflict) {
 		return err == nil, err
 	}
-	// It is lost, or a renewal of ours was written whose answer did not reach us.
+	// Another controller has taken it, or an earlier renewal was written although its answer was lost.
 	if err := l.reread(ctx); err != nil {
 		return false, err
 	}
 	err = l.write(ctx, l.now())
-	if errors.Is(err, blob.ErrConflict) { // it was sent twice
+	if errors.Is(err, blob.ErrConflict) { // the request was sent twice, and the first one was written
 		err = l.reread(ctx)
 	}
 	return err == nil, err
 }
 
-// until returns when the lease runs out unless it is renewed, somewhat before others see it
-// so: their clocks may be ahead.
+// until returns when this controller must take the lease as run out unless it renews it. That is somewhat
+// earlier than for other controllers, whose clocks may be ahead.
 func (l *Lease) until() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -270,19 +280,22 @@ func (l *Lease) until() time.Time {
 }
 
 // ErrExpired means that the lease could not be renewed in time.
-var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may lead by now, so this one neither starts nor stops anything")
+var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may lead by now, so " +
+	"this one neither starts nor stops anything")
 
-// Check returns ErrExpired if another controller may hold the lease at the given time. It is asked before every act.
+// Check returns ErrExpired if another controller may hold the lease at the given time. It is called before
+// everything that must not be done by two controllers.
 func (l *Lease) Check(now time.Time) error {
-	// Also by the wall clock: the monotonic one stands still while the machine sleeps.
+	// The wall clock is compared too, because the monotonic clock stands still while the machine sleeps.
 	if until := l.until(); now.After(until) || now.Round(0).After(until.Round(0)) {
 		return ErrExpired
 	}
 	return nil
 }
 
-// reread takes the version of the lease in the store if it is ours: the store may have
-// written what it did not confirm. Otherwise ErrHeld, which names the holder.
+// reread looks at the lease in the store. If it is this controller's own, because the store has written what
+// it did not confirm, its version is taken over. Otherwise reread returns ErrHeld, wrapped in an error that
+// names the holder.
 func (l *Lease) reread(ctx context.Context) error {
 	now, err := l.store.Get(ctx, Key, "")
 	if errors.Is(err, blob.ErrNotFound) { // somebody has deleted it
@@ -293,7 +306,8 @@ func (l *Lease) reread(ctx context.Context) error {
 		return err
 	}
 	var h Holder
-	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID && h.Since.Equal(l.holder.Since) {
+	if json.Unmarshal(now.Data, &h) == nil && h.Host == l.holder.Host && h.PID == l.holder.PID &&
+		h.Since.Equal(l.holder.Since) {
 		l.version = now.Version
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -303,11 +317,12 @@ func (l *Lease) reread(ctx context.Context) error {
 	return fmt.Errorf("%w: process %d on %s took the lease over", ErrHeld, h.PID, h.Host)
 }
 
-// release gives the lease back so that the next controller need not wait.
+// release gives the lease back, so that the next controller need not wait until it runs out.
 func (l *Lease) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mostWait)
 	defer cancel()
 	if err := l.write(ctx, time.Time{}); err != nil {
-		l.log.WarnContext(ctx, "lease could not be given back", "error", err)
+		l.log.WarnContext(ctx, "lease could not be given back; the next controller must wait until it runs out",
+			"error", err)
 	}
 }

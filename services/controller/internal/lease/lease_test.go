@@ -37,7 +37,7 @@ func run(ctx context.Context, l *lease.Lease) error {
 	return d.Wait()
 }
 
-// held puts a lease of another controller into a store.
+// held writes a lease of another controller into a store.
 func held(t *testing.T, h lease.Holder) *memblob.Store {
 	t.Helper()
 	store := memblob.New()
@@ -64,7 +64,7 @@ func holder(t *testing.T, store *memblob.Store) lease.Holder {
 	return h
 }
 
-// deadPID returns the id of a process of ours that has ended.
+// deadPID returns the id of a process that this test has started and that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	cmd := exec.Command("/bin/true")
@@ -74,7 +74,8 @@ func deadPID(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-// zombiePID returns the id of a process of ours that has ended, and that nobody has asked how.
+// zombiePID returns the id of a process that this test has started and that has ended, but whose exit status
+// nobody has collected.
 func zombiePID(t *testing.T) int {
 	t.Helper()
 	cmd := exec.Command("/bin/cat")
@@ -92,7 +93,7 @@ func zombiePID(t *testing.T) int {
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(out); err != nil { // it closes its output when it ends
+	if _, err := io.ReadAll(out); err != nil { // its output is closed when it ends
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -116,7 +117,7 @@ func TestAcquire(t *testing.T) {
 	if _, err := lease.Acquire(t.Context(), ours, quiet, lease.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	here := holder(t, ours).Namespace // of this boot of this machine
+	here := holder(t, ours).Namespace // identifies this boot of this machine
 	_, pidNamespace, found := strings.Cut(here, " ")
 	if !found {
 		t.Fatalf("got namespace %q, want that of the boot and that of process ids", here)
@@ -126,19 +127,31 @@ func TestAcquire(t *testing.T) {
 		holder lease.Holder
 		free   bool
 	}{
-		"another host":                {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
-		"another host, run out":       {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true},
-		"longer than ours":            {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false},
-		"longer than ours, run out":   {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true},
-		"of a time that is absurd":    {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true},
-		"given back":                  {lease.Holder{Host: "elsewhere", PID: 7}, true},
-		"this host, alive":            {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
-		"this host, dead":             {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
-		"this host, a zombie":         {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
-		"this host, our own id":       {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
-		"another machine of our name": {lease.Holder{Host: host, PID: deadPID(t), Namespace: "another-boot " + pidNamespace, RenewedAt: now}, false},
-		"another container, dead?":    {lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false},
-		"another container, our id":   {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
+		"another host": {lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Second)}, false},
+		"another host, run out": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-lease.DefaultTTL - time.Second)}, true,
+		},
+		"longer than ours": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-2 * time.Minute), TTLSeconds: 180}, false,
+		},
+		"longer than ours, run out": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-4 * time.Minute), TTLSeconds: 180}, true,
+		},
+		"of a time that is absurd": {
+			lease.Holder{Host: "elsewhere", PID: 7, RenewedAt: now.Add(-time.Minute), TTLSeconds: 1e300}, true,
+		},
+		"given back":            {lease.Holder{Host: "elsewhere", PID: 7}, true},
+		"this host, alive":      {lease.Holder{Host: host, PID: os.Getppid(), Namespace: here, RenewedAt: now}, false},
+		"this host, dead":       {lease.Holder{Host: host, PID: deadPID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, a zombie":   {lease.Holder{Host: host, PID: zombiePID(t), Namespace: here, RenewedAt: now}, true},
+		"this host, our own id": {lease.Holder{Host: host, PID: os.Getpid(), Namespace: here, RenewedAt: now}, true},
+		"another machine of our name": {
+			lease.Holder{Host: host, PID: deadPID(t), Namespace: "another-boot " + pidNamespace, RenewedAt: now}, false,
+		},
+		"another container, dead?": {
+			lease.Holder{Host: host, PID: deadPID(t), Namespace: "pid:[1]", RenewedAt: now}, false,
+		},
+		"another container, our id": {lease.Holder{Host: host, PID: os.Getpid(), RenewedAt: now}, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -227,7 +240,8 @@ func TestLost(t *testing.T) {
 	})
 }
 
-// TestStoreAway: an answer that was lost and a store that is away are no reason to stop.
+// TestStoreAway checks that a controller keeps the lease when an answer of the store is lost, or when the
+// store cannot be reached for a while.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -240,7 +254,7 @@ func TestStoreAway(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- run(ctx, l) }()
 		store.NextLost(memblob.OpPut, errors.New("answer lost"))
-		time.Sleep(3*renewal + time.Second) // not in the moment of a renewal
+		time.Sleep(3*renewal + time.Second) // not at the moment of a renewal
 		store.FailAfter(memblob.OpPut, 0, errors.New("away"))
 		time.Sleep(renewal)
 		if err := l.Check(time.Now()); err != nil {
@@ -269,7 +283,7 @@ func TestStoreAway(t *testing.T) {
 	})
 }
 
-// twice does what the AWS SDK does when the answer to a write is lost: it sends it again.
+// twice sends each write a second time, as the AWS SDK does when the answer is lost.
 type twice struct{ *memblob.Store }
 
 func (s twice) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
@@ -292,7 +306,7 @@ func TestAcquireWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// TestRenewalsAreFew: a long lease is renewed once a minute, and after a failure sooner.
+// TestRenewalsAreFew checks that a lease of 3 minutes is renewed once a minute, and sooner after a failure.
 func TestRenewalsAreFew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -329,7 +343,8 @@ func TestRenewalsAreFew(t *testing.T) {
 func TestAcquireRefusesAbsurdTimes(t *testing.T) {
 	t.Parallel()
 	for _, ttl := range []time.Duration{-1, 2 * time.Hour} {
-		if _, err := lease.Acquire(t.Context(), memblob.New(), quiet, lease.Options{TTL: ttl}); err == nil || !strings.Contains(err.Error(), ttl.String()) {
+		if _, err := lease.Acquire(t.Context(), memblob.New(), quiet, lease.Options{TTL: ttl}); err == nil ||
+			!strings.Contains(err.Error(), ttl.String()) {
 			t.Errorf("%s: got %v, want it refused", ttl, err)
 		}
 	}

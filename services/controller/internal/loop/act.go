@@ -13,20 +13,20 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// mend repairs what earlier passes, or a controller before this one, have left undone: instances
-// that were told to end and run on are told again, and tags are brought to what is decided.
+// mend repairs what earlier passes, of this controller or another one, have left undone: instances that were
+// told to end and still run are told again, and tags that do not say the state of their instance are written.
 func (p *pass) mend(ctx context.Context) {
 	p.rec.Fail(p.stopAgain(ctx))
 	p.rec.Fail(p.retag(ctx))
 }
 
-// stopAgain tells instances to end that should have ended.
+// stopAgain tells instances again to end that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
 	list := p.ports.Roster.Untold(p.now)
 	if len(list) == 0 {
 		return nil
 	}
-	// They may still be in the set that a predecessor published.
+	// They may still be in the active set that another controller has published.
 	if err := p.publish(ctx, pool.IDs(list)); err != nil {
 		p.untouched(list, record.StopAgain, err)
 		return err
@@ -37,16 +37,15 @@ func (p *pass) stopAgain(ctx context.Context) error {
 	return err
 }
 
-// act carries the decision out: reactivate, launch, shut down, stop. One that fails
-// does not keep the others from happening. Hung instances go first: what replaces them
-// must not come on top of them.
+// act carries the decision out: reactivate, launch, shut down, stop. If one of these fails, the others are
+// still done. Hung instances are stopped first, so that their replacements fit under the maximum.
 func (p *pass) act(ctx context.Context) error {
 	d := &p.rec.Decision
 	if d.Empty() {
 		return nil
 	}
 	p.acted = true
-	charge := d.Spent.Stops // so many of those that end are paid for by the stop limit
+	charge := d.Spent.Stops // how many of the endings count towards the stop limit
 	failed := 0
 	for failed < len(d.Stop) && d.Stop[failed].Cause.Failed() {
 		failed++
@@ -60,8 +59,7 @@ func (p *pass) act(ctx context.Context) error {
 	)
 }
 
-// reactivate makes draining instances active again. They join the published set
-// at the end of the pass.
+// reactivate makes draining instances active again. They join the published set at the end of the pass.
 func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) error {
 	if len(ids) == 0 {
 		return nil
@@ -75,14 +73,14 @@ func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) error {
 	return p.retag(ctx)
 }
 
-// launch starts n instances, of which the start limit pays for some.
+// launch starts n instances, of which paid count towards the start limit.
 func (p *pass) launch(ctx context.Context, n, paid int) error {
 	if n == 0 {
 		return nil
 	}
 	if p.rec.Wait = p.launcher.Wait(); p.rec.Wait != nil {
-		if !p.now.Before(p.rec.Wait.Until) && p.listing.Err == nil { // else the list is tried again anyway
-			p.ports.Inventory.Refresh() // the next one shows what was launched, or there is nothing to show
+		if !p.now.Before(p.rec.Wait.Until) && p.listing.Err == nil { // if the list has failed, it is tried again anyway
+			p.ports.Inventory.Refresh() // the next list shows what was launched, if anything was
 		}
 		return nil
 	}
@@ -94,16 +92,15 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 	}
 	now := p.ports.Now()
 	p.ports.Roster.Launched(launched, now)
-	for range len(said.Started) - (n - paid) { // those that the minimum demands are free
+	for range len(said.Started) - (n - paid) { // launches up to the minimum do not count
 		p.budget.started(now)
 	}
 	p.rec.Launches = append(p.rec.Launches, *said)
 	return err
 }
 
-// shutDown drains instances: out of the published set first, so that no allocator
-// sends a client to an instance that is going. The drain is counted from when
-// that has happened.
+// shutDown drains instances. It takes them out of the published active set first, so that no allocator sends
+// a client to an instance that is going. The drain counts from when that has happened.
 func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) error {
 	if len(list) == 0 {
 		return nil
@@ -121,12 +118,12 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 		}
 	}
 	err := p.retag(ctx)
-	p.note(drained, record.ShutDown, nil) // it drains whether or not its tags could be written
+	p.note(drained, record.ShutDown, nil) // they drain even if their tags could not be written
 	return err
 }
 
-// stop ends instances, out of the published set first. One that has said something
-// since the snapshot is left to the next pass: it may have taken work.
+// stop ends instances. It takes them out of the published active set first. An instance that has reported
+// since the snapshot was made is left to the next pass, because it may have taken work.
 func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error {
 	if len(list) == 0 {
 		return nil
@@ -143,7 +140,8 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 			continue
 		}
 		ended = append(ended, e)
-		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() { // the end of a drain was paid for when it began
+		// An instance that drains was counted towards the stop limit when its drain began.
+		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() {
 			p.budget.stopped(now, charge)
 		}
 	}
@@ -152,7 +150,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 	return err
 }
 
-// note enters what was done to instances.
+// note enters into the record what was done to instances.
 func (p *pass) note(list []pool.Ending, act record.Act, err error) {
 	for _, e := range list {
 		said := record.Ending{Ending: e, Act: act}
@@ -163,7 +161,8 @@ func (p *pass) note(list []pool.Ending, act record.Act, err error) {
 	}
 }
 
-// untouched enters that nothing was done to instances, because the set without them could not be published.
+// untouched enters into the record that nothing was done to instances, because the active set without them
+// could not be published.
 func (p *pass) untouched(list []pool.Ending, act record.Act, err error) {
 	for _, e := range list {
 		p.rec.Endings = append(p.rec.Endings, record.Ending{Ending: e, Act: act, Unpublished: true, Error: err.Error()})
@@ -186,8 +185,8 @@ func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) error {
 	return nil
 }
 
-// retag writes the state on every instance whose tags do not say it: those that
-// this pass changed, and those where an earlier attempt failed.
+// retag writes the state to the tags of every instance where they do not say it: those that this pass has
+// changed, and those where an earlier attempt failed.
 func (p *pass) retag(ctx context.Context) error {
 	var errs []error
 	for _, t := range p.ports.Roster.Mistagged() {

@@ -7,16 +7,15 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// budget keeps the start and stop limits: in any window of one policy interval
-// at most so many of each.
+// budget keeps to the start and stop limits: so many of each at most in any period of one policy interval.
 type budget struct {
 	starts []time.Time // oldest first, within the window
 	stops  []time.Time
 	seeded bool
 }
 
-// seed counts, once, what can be seen of the launches and drains of a controller
-// before us, so that a restart refills nothing.
+// seed counts, once, the launches and drains of the last policy interval that can be seen from the instances,
+// so that a restart does not refill the budget.
 func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) {
 	if b.seeded {
 		return
@@ -32,7 +31,7 @@ func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) 
 	slices.SortFunc(b.stops, time.Time.Compare)
 }
 
-// left returns what the window that ends now has left.
+// left returns what is left in the policy interval that ends now.
 func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration) pool.Budget {
 	over := func(at time.Time) bool { return now.Sub(at) >= window }
 	b.starts = slices.DeleteFunc(b.starts, over)
@@ -45,8 +44,8 @@ func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration) p
 
 func (b *budget) started(now time.Time) { b.starts = append(b.starts, now) }
 
-// stopped takes one from what a decision is charged for, and counts it; no charge
-// is nothing to count.
+// stopped counts one ending, if the charge of the decision is not used up, and takes it from the charge. It
+// counts nothing if there is no charge.
 func (b *budget) stopped(now time.Time, charge *int) {
 	if charge == nil || *charge == 0 {
 		return
@@ -55,7 +54,8 @@ func (b *budget) stopped(now time.Time, charge *int) {
 	b.stops = append(b.stops, now)
 }
 
-// refill returns when the next start or stop leaves the window; zero if none is in it.
+// refill returns when the oldest start or stop is a policy interval old, so that it does not count any more;
+// now if there is none.
 func (b *budget) refill(now time.Time, window time.Duration) time.Time {
 	var at time.Time
 	for _, list := range [][]time.Time{b.starts, b.stops} {

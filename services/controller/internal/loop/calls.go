@@ -13,7 +13,7 @@ import (
 	"cloudmaster/services/controller/internal/workload"
 )
 
-// calls enters every call that a pass makes into its record.
+// calls enters each call that a pass makes into the record of the pass.
 type calls struct {
 	now func() time.Time
 	rec *record.Record // nil between passes
@@ -21,7 +21,7 @@ type calls struct {
 
 func (c *calls) begin(rec *record.Record) { c.rec = rec }
 
-// made notes a call that has ended.
+// made enters a call that has ended.
 func (c *calls) made(op, about string, began time.Time, err error) {
 	if c.rec == nil {
 		return
@@ -33,7 +33,7 @@ func (c *calls) made(op, about string, began time.Time, err error) {
 	c.rec.Calls = append(c.rec.Calls, said)
 }
 
-// callCloud is a cloud whose calls are noted.
+// callCloud is a cloud whose calls are entered into the record.
 type callCloud struct {
 	*calls
 
@@ -64,7 +64,7 @@ func (c callCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error 
 	return err
 }
 
-// callStore is a store whose calls are noted.
+// callStore is a store whose calls are entered into the record.
 type callStore struct {
 	*calls
 
@@ -87,7 +87,7 @@ func (s callStore) Put(ctx context.Context, key string, data []byte, last blob.V
 	return version, err
 }
 
-// callQueue is a work queue whose calls are noted.
+// callQueue is a work queue whose calls are entered into the record.
 type callQueue struct {
 	workload.Queue
 	*calls
@@ -116,7 +116,9 @@ func (q callQueue) Release(ctx context.Context, receipts ...queue.Receipt) error
 	return q.count(ctx, "work.release", q.Queue.Release, receipts)
 }
 
-func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error, receipts []queue.Receipt) error {
+func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error,
+	receipts []queue.Receipt,
+) error {
 	began := q.now()
 	err := call(ctx, receipts...)
 	q.made(op, fmt.Sprintf("%d messages", len(receipts)), began, err)

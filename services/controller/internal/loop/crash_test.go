@@ -9,13 +9,13 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// scenario is a story that has the same end wherever in it a controller dies.
+// scenario is a story that must have the same end, wherever in it a controller dies.
 type scenario struct {
 	cfg      poolConfig
 	setUp    func(b *bench) // before controllers may die
-	story    func(b *bench) // lets time go by with live
-	launched int            // in all
-	states   string         // in the end
+	story    func(b *bench) // must let time pass with live
+	launched int            // instances launched during the story
+	states   string         // of the instances at the end
 }
 
 func scenarios() map[string]scenario {
@@ -36,13 +36,13 @@ func scenarios() map[string]scenario {
 			cfg: fibPool(),
 			story: func(b *bench) {
 				b.send(8)
-				b.live(90 * time.Second) // those that a dead controller held come again
+				b.live(90 * time.Second) // the requests of a controller that has died are delivered again
 				b.workers.load(first, 0.9)
-				b.workers.load(second, 0.9) // a third is needed
+				b.workers.load(second, 0.9) // so that a third instance is needed
 				b.live(20 * time.Second)
 				b.workers.load(second, 0.05)
 				b.workers.load(first, 0.05)
-				b.live(3 * time.Minute) // they can go but one
+				b.live(3 * time.Minute) // all but one may go
 				b.workers.load("i-000003", 0.9)
 				b.workers.load(second, 0.9)
 				b.workers.load(first, 0.9)
@@ -61,14 +61,14 @@ func scenarios() map[string]scenario {
 				b.workers.hang(first)
 				b.pass(time.Minute + 50*time.Second)
 			},
-			story:    func(b *bench) { b.live(4 * time.Minute) }, // a successor counts anew
+			story:    func(b *bench) { b.live(4 * time.Minute) }, // the next controller counts silence from its start
 			launched: 3,
 			states:   "i-000002:active i-000003:active",
 		},
 	}
 }
 
-// live lets time go by. A controller that has died has a successor three seconds later.
+// live lets time pass. Three seconds after a controller has died, the next one starts.
 func (b *bench) live(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); b.pass(time.Second) {
 		if b.tap.isDead() {
@@ -79,9 +79,9 @@ func (b *bench) live(d time.Duration) {
 	}
 }
 
-// TestDeathAtEveryStep lets the controller die at every call that it makes, before
-// the call and after its effect. The tap checks what must always be true; the end of
-// the story must be the same.
+// TestDeathAtEveryStep tells each story many times, and lets the controller die at another call each time,
+// before the call or after its effect. The tap checks what must always be true, and the story must always
+// have the same end.
 func TestDeathAtEveryStep(t *testing.T) {
 	t.Parallel()
 	for name, s := range scenarios() {
@@ -105,8 +105,7 @@ func TestDeathAtEveryStep(t *testing.T) {
 	}
 }
 
-// run tells the story with a controller that dies at its n-th call, and returns how
-// many calls there were.
+// run tells the story with a controller that dies at its n-th call, and returns how many calls there were.
 func (s *scenario) run(t *testing.T, n int, after bool) (calls int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,7 +19,7 @@ func TestWatchdogReplacesAHungOne(t *testing.T) {
 	for name, cfg := range map[string]poolConfig{"workers": fixedPool(2, 2), "servers": fibPool()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg.Minimum, cfg.Maximum = 2, 2 // so that its successor has no room beside it
+			cfg.Minimum, cfg.Maximum = 2, 2 // so that its replacement has no room beside it
 			bubble(t, cfg, func(b *bench) {
 				b.grow(2)
 				b.workers.hang(first)
@@ -29,7 +29,7 @@ func TestWatchdogReplacesAHungOne(t *testing.T) {
 				b.wantStates("i-000002:active i-000003:active")
 				b.pass(time.Hour)
 				b.wantLaunched(3)
-				if got := b.log.count("pass failed"); got != 0 { // as if the successor had come first
+				if got := b.log.count("pass failed"); got != 0 { // it would fail if the replacement were launched first
 					t.Errorf("got %d failed passes, want none", got)
 				}
 			})
@@ -64,7 +64,7 @@ func TestBreaker(t *testing.T) {
 		if got := strings.Join(b.noticed(), "; "); !strings.Contains(got, "breaker open: 3 of 4") {
 			t.Errorf("got %q reported, want that the breaker is open", got)
 		}
-		b.account.Vanish("i-000003") // two of four are no reason any more
+		b.account.Vanish("i-000003") // two silent ones of four do not keep the breaker open
 		b.pass(5 * time.Minute)
 		b.wantLaunched(7)
 		if got := strings.Join(b.noticed(), "; "); !strings.Contains(got, "breaker closed") {
@@ -73,12 +73,13 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
-// TestBreakerFindsOut whose fault the silence is: by replacing one instance.
+// TestBreakerFindsOut checks that the controller replaces one silent instance to find out whether the
+// instances hang or it cannot hear them.
 func TestBreakerFindsOut(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		stuck    bool // nobody that is launched is heard either
-		replaced int  // of the four
+		stuck    bool // new instances are not heard either
+		replaced int  // how many of the four are replaced
 	}{"they hang": {false, 4}, "we cannot hear": {true, 1}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +89,8 @@ func TestBreakerFindsOut(t *testing.T) {
 				b.workers.setStuck(c.stuck)
 				b.pass(6 * time.Hour)
 				kept := strings.Count(b.states(), ":active")
-				if c.stuck && kept != 3 || !c.stuck && b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
+				if c.stuck && kept != 3 || !c.stuck &&
+					b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
 					t.Errorf("got %s, want %d replaced", b.states(), c.replaced)
 				}
 			})
@@ -96,7 +98,8 @@ func TestBreakerFindsOut(t *testing.T) {
 	}
 }
 
-// TestBreakerEndsNoPool: where nobody needs a successor, one is launched all the same before another goes.
+// TestBreakerEndsNoPool checks that a pool does not shrink while the breaker is open: a replacement is
+// launched before a silent instance is ended, also where the policy needs fewer instances.
 func TestBreakerEndsNoPool(t *testing.T) {
 	t.Parallel()
 	cfg := jobPool()
@@ -114,7 +117,8 @@ func TestBreakerEndsNoPool(t *testing.T) {
 	})
 }
 
-// TestWhoDoesNotLeadDoesNothing: neither to instances nor to messages, that another controller may need.
+// TestWhoDoesNotLeadDoesNothing checks that a controller that may not lead touches no instances, and takes no
+// messages, which the controller that leads may need.
 func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]poolConfig{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
@@ -134,13 +138,14 @@ func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 				b.send(8)
 				b.until("at work", time.Minute, func() bool { return b.count(pool.Active) > 1 })
 				expired.Store(true)
-				b.pass(time.Minute) // what was under way is over
+				b.pass(time.Minute) // what had begun before has ended
 				b.tap.forget()
 				b.workers.hang(first)
 				b.account.Vanish(second)
 				b.pass(time.Hour)
 				for _, op := range []string{
-					"cloud.launch", "cloud.tag", "cloud.terminate", "store.put", "store.journal", "status.receive", "status.delete", "work.receive", "work.delete",
+					"cloud.launch", "cloud.tag", "cloud.terminate", "store.put", "store.journal", "status.receive",
+					"status.delete", "work.receive", "work.delete",
 				} {
 					if got := b.tap.times(op); got != 0 {
 						t.Errorf("%s: got %d calls, want none", op, got)
@@ -159,7 +164,7 @@ func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 	}
 }
 
-// TestStatusQueueDown: who cannot be heard is neither replaced nor stopped.
+// TestStatusQueueDown checks that no instance is replaced or stopped while statuses cannot be received.
 func TestStatusQueueDown(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]poolConfig{"workers": jobPool(), "servers": fibPool(), "fixed": fixedPool(2, 2)} {
@@ -181,7 +186,8 @@ func TestStatusQueueDown(t *testing.T) {
 				b.tap.heal()
 				b.pass(5 * time.Minute)
 				b.wantLaunched(n)
-				if got, want := b.count(pool.Active), map[string]int{"workers": 0, "servers": 0, "fixed": 2}[name]; got != want {
+				want := map[string]int{"workers": 0, "servers": 0, "fixed": 2}[name]
+				if got := b.count(pool.Active); got != want {
 					t.Errorf("after all is well: got %d active, want %d", got, want)
 				}
 			})
@@ -189,7 +195,8 @@ func TestStatusQueueDown(t *testing.T) {
 	}
 }
 
-// TestABlipOfTheStatusQueueForgivesNoSilence: only who is really deaf starts counting anew.
+// TestABlipOfTheStatusQueueForgivesNoSilence checks that silence counts on after a short failure of the
+// status queue. It counts from anew only after a failure that made the controller deaf.
 func TestABlipOfTheStatusQueueForgivesNoSilence(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(1, 1), func(b *bench) {
@@ -214,7 +221,7 @@ func TestInventoryErrorsHold(t *testing.T) {
 		b.wantStates("i-000001:active i-000002:active")
 		b.send(10)
 		b.pass(time.Second)
-		b.wantLaunched(4) // unknown holds or grows
+		b.wantLaunched(4) // an unknown backlog lets the pool stay or grow
 		b.tap.heal()
 		b.until("nothing", 5*time.Minute, func() bool { return b.states() == "" })
 		b.wantLaunched(4)
@@ -262,8 +269,8 @@ func TestCapacityIsTakenAsFarAsItGoes(t *testing.T) {
 	}, func(o *memcloud.Options) { o.Capacity = 3 })
 }
 
-// TestLostLaunchAnswers: a launch whose answer is lost is asked for again with the
-// same token, and nothing is launched twice.
+// TestLostLaunchAnswers checks that a launch whose answer is lost is asked for again with the same token, and
+// that nothing is launched twice.
 func TestLostLaunchAnswers(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []int{1, 2, 5} {
@@ -293,8 +300,8 @@ func TestLostLaunchAnswers(t *testing.T) {
 	}
 }
 
-// TestUnansweredLaunchOfMoreThanIsNeeded: it is neither repeated nor added to while
-// lists cannot tell whether it took effect.
+// TestUnansweredLaunchOfMoreThanIsNeeded checks that a launch without an answer, of more instances than are
+// needed now, is not repeated, and that nothing else is launched until lists can show whether it took effect.
 func TestUnansweredLaunchOfMoreThanIsNeeded(t *testing.T) {
 	t.Parallel()
 	for name, effect := range map[string]bool{"took effect": true, "took none": false} {
@@ -307,7 +314,7 @@ func TestUnansweredLaunchOfMoreThanIsNeeded(t *testing.T) {
 				} else {
 					b.tap.breakDown("cloud.launch", errAway)
 				}
-				b.send(8) // 4 instances
+				b.send(8) // jobs for 4 instances
 				b.tap.heal()
 				b.takeAway(6) // 1 is enough
 				b.pass(10 * time.Minute)
@@ -333,7 +340,8 @@ func TestListLagLaunchesNothingTwice(t *testing.T) {
 	}
 }
 
-// TestTerminateIsNotRepeatedWhileListsLag: the cloud has accepted; lists show it later.
+// TestTerminateIsNotRepeatedWhileListsLag checks that an instance is not told to end again while lists do not
+// show yet that the cloud has accepted it.
 func TestTerminateIsNotRepeatedWhileListsLag(t *testing.T) {
 	t.Parallel()
 	bubble(t, jobPool(), func(b *bench) {
@@ -354,7 +362,7 @@ func TestTerminateIsRepeatedUntilItIsAccepted(t *testing.T) {
 		b.grow(1)
 		b.tap.breakDown("cloud.terminate", errAway)
 		b.pass(5 * time.Minute)
-		b.wantStates("i-000001:active") // as the tags have it; to us it is stopping
+		b.wantStates("i-000001:active") // by its tags; the controller knows that it is stopping
 		b.tap.heal()
 		b.pass(11 * time.Second)
 		b.wantStates("")

@@ -7,18 +7,20 @@ import (
 	"time"
 )
 
-// TestGarbageOnTheStatusQueue: what no instance of ours can have said is dropped,
-// what cannot be parsed is logged with its beginning, and the controller goes on.
+// TestGarbageOnTheStatusQueue checks that impossible statuses are dropped, that messages that cannot be
+// parsed are logged with their beginning, and that the controller goes on.
 func TestGarbageOnTheStatusQueue(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(1, 1), func(b *bench) {
 		b.grow(1)
 		status := func(id, load string, at time.Time) string {
-			return fmt.Sprintf(`{"type":"status","instance_id":%q,"state":"active","load_estimate":%s,"timestamp":%q,"sequence":9}`, id, load, at.Format(time.RFC3339Nano))
+			return fmt.Sprintf(`{"type":"status","instance_id":%q,"state":"active",`+
+				`"load_estimate":%s,"timestamp":%q,"sequence":9}`, id, load, at.Format(time.RFC3339Nano))
 		}
 		unparsable := []string{
 			"", "abc", "{", "\xff\xfe", strings.Repeat("x", 100_000), `{"type":"status"}`, "<InstanceStatus/>",
-			status(string(first), "NaN", time.Now()), status(string(first), "-1", time.Now()), status("", "1", time.Now()),
+			status(string(first), "NaN", time.Now()), status(string(first), "-1", time.Now()),
+			status("", "1", time.Now()),
 		}
 		dropped := []string{
 			status("i-stranger", "1", time.Now()),
@@ -45,7 +47,8 @@ func TestGarbageOnTheStatusQueue(t *testing.T) {
 	})
 }
 
-// TestALotOfGarbageDoesNotFillTheLog, and none of it is unaccounted for.
+// TestALotOfGarbageDoesNotFillTheLog checks that only some of many bad messages are logged, and that the log
+// says how many were not.
 func TestALotOfGarbageDoesNotFillTheLog(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(1, 1), func(b *bench) {

@@ -20,7 +20,7 @@ func listsLate(d time.Duration) func(*memcloud.Options) {
 	return func(o *memcloud.Options) { o.ListLag = d }
 }
 
-// TestJobGrowth is the table of docs/policies.md, seen from outside.
+// TestJobGrowth checks the table in docs/policies.md with a whole loop.
 func TestJobGrowth(t *testing.T) {
 	t.Parallel()
 	for jobs, want := range map[int]int{0: 0, 1: 1, 3: 1, 4: 2, 7: 3, 8: 4, 9: 4, 100: 4} {
@@ -74,7 +74,7 @@ func TestIdleOnesStopOnlyWhenTheirLifetimesAreOver(t *testing.T) {
 func TestMinimumAndMaximum(t *testing.T) {
 	t.Parallel()
 	cfg := fixedPool(3, 3)
-	cfg.StartLimit = 1 // the minimum is not subject to it
+	cfg.StartLimit = 1 // launches up to the minimum do not count towards it
 	bubble(t, cfg, func(b *bench) {
 		b.pass(time.Second)
 		b.wantLaunched(3)
@@ -123,7 +123,7 @@ func TestStopLimitPerInterval(t *testing.T) {
 	})
 }
 
-// TestLimitsSurviveARestart: a restart refills no limit.
+// TestLimitsSurviveARestart checks that a restart does not refill the start and stop limits.
 func TestLimitsSurviveARestart(t *testing.T) {
 	t.Parallel()
 	cfg := jobPool()
@@ -157,7 +157,8 @@ func TestReactsAtOnce(t *testing.T) {
 	})
 }
 
-// TestIdleHour: without events there are policy intervals, audits and long polls, and nothing else.
+// TestIdleHour checks that an hour in which nothing happens has only the passes and calls of policy
+// intervals, audits and long polls.
 func TestIdleHour(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]poolConfig{"job": jobPool(), "resource": fibPool()} {
@@ -190,7 +191,7 @@ func TestUnknownBacklogHolds(t *testing.T) {
 			if op != "work.backlog" {
 				return nil, nil
 			}
-			// As AWS has it: no two alike.
+			// Request ids as AWS has them: each is different.
 			return fmt.Errorf("%w: StatusCode: 400, RequestID: %s, api error", queue.ErrNotFound, rand.Text()), nil
 		})
 		b.pass(time.Hour)
@@ -228,7 +229,7 @@ func TestVanishedOnesAreReplaced(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(2, 3), func(b *bench) {
 		b.grow(2)
-		b.pass(b.audit) // a list has them
+		b.pass(b.audit) // until a list shows them
 		b.account.Vanish("i-000001")
 		b.pass(b.audit + time.Second)
 		b.wantLaunched(3)
@@ -239,7 +240,7 @@ func TestVanishedOnesAreReplaced(t *testing.T) {
 	})
 }
 
-// TestTakeOver: a controller that starts adopts what runs, and changes nothing.
+// TestTakeOver checks that a controller that starts adopts the instances that run, and changes nothing.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]poolConfig{"fixed": fixedPool(3, 3), "servers": fibPool()} {
@@ -258,7 +259,7 @@ func TestTakeOver(t *testing.T) {
 					b.pass(13 * time.Second)
 				}
 				for _, c := range b.tap.changes() {
-					if c != "store.put [i-000001 i-000002 i-000003]" { // newer loads
+					if c != "store.put [i-000001 i-000002 i-000003]" { // a write of newer loads
 						t.Errorf("a restart changed something: %s", c)
 					}
 				}

@@ -13,7 +13,7 @@ import (
 
 const journalKey = "controller/launch/test"
 
-// journalDoc is what the journal holds, as docs/formats.md has it.
+// journalDoc is the content of the journal as docs/formats.md describes it.
 type journalDoc struct {
 	Launches []journalEntry `json:"launches"`
 }
@@ -40,8 +40,8 @@ func (b *bench) writeJournal(text string) {
 	b.noError(err)
 }
 
-// TestSuccessorDoesNotLaunchWhatListsDoNotShow: a controller that starts soon after a
-// launch of another waits for it.
+// TestSuccessorDoesNotLaunchWhatListsDoNotShow checks that a controller that starts soon after a launch of
+// another one waits until lists show what was launched.
 func TestSuccessorDoesNotLaunchWhatListsDoNotShow(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{0, 5 * time.Second, 29 * time.Second} {
@@ -63,7 +63,8 @@ func TestSuccessorDoesNotLaunchWhatListsDoNotShow(t *testing.T) {
 	}
 }
 
-// TestSuccessorKnowsOfAllLaunches: also of those before the last.
+// TestSuccessorKnowsOfAllLaunches checks that the journal has all launches that lists may not show, and not
+// only the last one.
 func TestSuccessorKnowsOfAllLaunches(t *testing.T) {
 	t.Parallel()
 	cfg := jobPool()
@@ -80,14 +81,15 @@ func TestSuccessorKnowsOfAllLaunches(t *testing.T) {
 	}, listsLate(30*time.Second), bootsIn(time.Hour))
 }
 
-// TestHeldLaunchesComeWhenTheyMust: a launch that came to nothing delays its
-// repetition by how late lists may be, and no more. Requests wait for it.
-func TestHeldLaunchesComeWhenTheyMust(t *testing.T) {
+// TestWaitingLaunchesGoOnInTime checks that launches that wait for an earlier one go on, at the latest,
+// when lists would show what it has started. Requests stay pending until then.
+func TestWaitingLaunchesGoOnInTime(t *testing.T) {
 	t.Parallel()
 	for name, doc := range map[string]string{
-		"of nothing":       `{"launches":[{"token":"x-1","count":1,"at":"2000-01-01T00:00:00Z"}]}`,
-		"from the future":  `{"launches":[{"token":"x-1","count":1,"at":"2099-01-01T00:00:00Z"}]}`,
-		"two, one of old":  `{"launches":[{"token":"x-1","count":1,"at":"1999-01-01T00:00:00Z"},{"token":"x-2","count":2,"at":"2000-01-01T00:00:00Z"}]}`,
+		"of nothing":      `{"launches":[{"token":"x-1","count":1,"at":"2000-01-01T00:00:00Z"}]}`,
+		"from the future": `{"launches":[{"token":"x-1","count":1,"at":"2099-01-01T00:00:00Z"}]}`,
+		"two, one of old": `{"launches":[{"token":"x-1","count":1,"at":"1999-01-01T00:00:00Z"},` +
+			`{"token":"x-2","count":2,"at":"2000-01-01T00:00:00Z"}]}`,
 		"the damaged kind": `{"laun`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +112,8 @@ func TestHeldLaunchesComeWhenTheyMust(t *testing.T) {
 	}
 }
 
-// TestLaunchesGoOnWhenListsShowThem, before lists must show them.
+// TestLaunchesGoOnWhenListsShowThem checks that waiting launches go on as soon as a list shows what the
+// earlier one has started.
 func TestLaunchesGoOnWhenListsShowThem(t *testing.T) {
 	t.Parallel()
 	bubble(t, fixedPool(0, 4), func(b *bench) {
@@ -121,7 +124,8 @@ func TestLaunchesGoOnWhenListsShowThem(t *testing.T) {
 			Tags: map[string]string{cloud.TagPool: "test", cloud.TagLaunch: "x-1"},
 		})
 		b.noError(err)
-		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`, time.Now().Format(time.RFC3339Nano)))
+		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`,
+			time.Now().Format(time.RFC3339Nano)))
 		b.cfg.Minimum = 3
 		b.startController()
 		b.pass(25 * time.Second)
@@ -131,8 +135,8 @@ func TestLaunchesGoOnWhenListsShowThem(t *testing.T) {
 	}, listsLate(30*time.Second))
 }
 
-// TestJournalIsWrittenFirst: what cannot be entered is not launched, and what cannot
-// be read may hold anything.
+// TestJournalIsWrittenFirst checks that nothing is launched while the journal cannot be written. A journal
+// that cannot be read may name any launch, so launches wait.
 func TestJournalIsWrittenFirst(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -169,19 +173,22 @@ func TestJournalIsWrittenFirst(t *testing.T) {
 	}
 }
 
-// TestAReplacedControllerCannotLaunch: the one that has the lease now has written since.
+// TestAReplacedControllerCannotLaunch checks that a controller cannot write the journal, and so cannot
+// launch, after the controller that replaced it has written it.
 func TestAReplacedControllerCannotLaunch(t *testing.T) {
 	t.Parallel()
 	bubble(t, jobPool(), func(b *bench) {
 		b.pass(time.Second)
-		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`, time.Now().Format(time.RFC3339Nano)))
+		b.writeJournal(fmt.Sprintf(`{"launches":[{"token":"x-1","count":1,"at":%q}]}`,
+			time.Now().Format(time.RFC3339Nano)))
 		b.send(4)
 		b.pass(time.Minute)
 		b.wantLaunched(0)
 	})
 }
 
-// TestJournalCostsOneWriteALaunch, and none where lists are current.
+// TestJournalCostsOneWriteALaunch checks that a launch costs one write of the journal, and none on a cloud
+// whose lists are current.
 func TestJournalCostsOneWriteALaunch(t *testing.T) {
 	t.Parallel()
 	for lag, want := range map[time.Duration]int{time.Second: 0, 0: 1, 30 * time.Second: 1} {
@@ -206,7 +213,7 @@ func TestJournalCostsOneWriteALaunch(t *testing.T) {
 	}
 }
 
-// token returns that of the first launch.
+// token returns the token of the first launch.
 func (b *bench) token() string {
 	for _, c := range b.account.Calls() {
 		if c.Op == memcloud.OpLaunch {

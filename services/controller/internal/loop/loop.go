@@ -1,14 +1,14 @@
-// Package loop is the control loop of one pool. A pass observes, decides, limits and acts, in that order, once,
-// with no way back up, and returns a record of all that it saw, decided and did.
+// Package loop is the control loop of one pool. A pass observes, decides, limits and acts, once and in that
+// order. It never goes back to an earlier step, and returns a record of all that it saw, decided and did.
 //
 // A pass runs when something has happened (a status message, messages on the work queue, a changed
-// inventory), when something is due (a limit refills, a drain ends), and at the latest every policy
-// interval. The driver runs it; here is no goroutine, no timer and no clock but the one that is handed in.
+// inventory), when something is due (a limit refills, a drain ends), and at the latest every policy interval.
+// The driver runs it. This package has no goroutine, no timer, and no clock except the one that it is given.
 //
-// Every pass starts from what the cloud lists. Acts are ordered and idempotent, so
-// that a crash between any two of them leaves a state that the next pass, of this or another
-// controller, repairs: an instance leaves the published active set before it is
-// marked shut_down or ended, and joins it after it is marked active.
+// Every pass starts from what the cloud lists. Acts are ordered and can be repeated, so that a crash between
+// any two of them leaves a state that the next pass, of this or another controller, repairs: an instance
+// leaves the published active set before it is marked shut_down or ended, and joins it after it is marked
+// active.
 package loop
 
 import (
@@ -31,7 +31,7 @@ import (
 	"cloudmaster/services/controller/internal/workload"
 )
 
-// provider is the part of a cloud that a loop needs: listing is the inventory's business.
+// provider is the part of a cloud that a loop needs. Instances are listed by the inventory.
 type provider interface {
 	Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, error)
 	Tag(ctx context.Context, tags map[string]string, ids ...pool.InstanceID) error
@@ -44,7 +44,7 @@ type lister interface {
 	Refresh()
 }
 
-// store is where the active set is published and the launch journal kept.
+// store keeps the active set and the launch journal.
 type store interface {
 	Get(ctx context.Context, key string, have blob.Version) (blob.Object, error)
 	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
@@ -57,15 +57,15 @@ type Options struct {
 	UserData      func(pool.InstanceID) ([]byte, error) // what a new instance is told
 	TakesRequests bool                                  // the work queue carries requests for servers
 
-	Retiring bool // the pool should not run any more: its instances are being ended
+	Retiring bool // the pool was removed, and its instances are being ended
 
 	PolicyInterval    time.Duration // the longest time between two passes, and the window of the start and stop limits
-	PollInterval      time.Duration // how often a work queue is read that cannot tell of arrivals
-	ReportInterval    time.Duration // how often a pass says how the pool is although nothing has changed
+	PollInterval      time.Duration // how often the work queue is read if it cannot tell of arrivals
+	ReportInterval    time.Duration // how often a summary is reported although nothing has changed
 	ActiveSetInterval time.Duration // how often changed loads are published
 }
 
-// Ports is what a loop works with. All are required but where it says otherwise.
+// Ports is what a loop works with. All fields are required, except where a comment says what nil or 0 means.
 type Ports struct {
 	Pool      pool.Name
 	Cloud     provider
@@ -73,16 +73,18 @@ type Ports struct {
 	Roster    *roster.Roster
 	Work      workload.Queue
 	Store     store
-	Publishes bool          // the active set is written
-	Orders    *orders.Book  // nil: the policy takes none
+	Publishes bool          // whether the active set is written
+	Orders    *orders.Book  // nil if the policy takes no orders
 	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag
-	// Lead says why this controller may not act at a time: another one may lead. Nil: it always may.
+	// Lead returns why this controller may not act at the given time: another one may lead. Nil: it always
+	// may.
 	Lead  func(now time.Time) error
-	Now   func() time.Time // the clock, for what takes its time within a pass
+	Now   func() time.Time // the clock, for calls that take time within a pass
 	Token func() string    // random text, different each time
 }
 
-// Loop is the control loop of one pool. Change, Hint and Leave may be called from any goroutine; all else by one.
+// Loop is the control loop of one pool. Change and Hint may be called from any goroutine; everything else is
+// called by one goroutine.
 type Loop struct {
 	opts     Options
 	ports    Ports
@@ -93,14 +95,14 @@ type Loop struct {
 	set      *publisher.Publisher
 	budget   budget
 	memory   memory
-	changed  atomic.Pointer[Options] // to go by from the next pass on; nil: nothing has changed
+	changed  atomic.Pointer[Options] // the options from the next pass on; nil if they have not changed
 }
 
-// memory is what a pass knows of those before it.
+// memory is what a pass knows of earlier passes.
 type memory struct {
 	passes   uint64
 	failures int  // passes in a row that ended in an error
-	breaker  bool // it was open in the last pass that decided
+	breaker  bool // whether it was open in the last pass that decided
 	told     told
 }
 
@@ -124,28 +126,30 @@ func New(opts Options, ports Ports) *Loop {
 	}
 }
 
-// workload are the options of the workload of a queue.
+// workload returns the options for the workload of a queue.
 func (o *Options) workload(q workload.Queue) workload.Options {
 	_, watched := q.(queue.Watcher)
 	return workload.Options{TakesRequests: o.TakesRequests, Watched: watched, PollInterval: o.PollInterval}
 }
 
-// Change makes the loop go by other options from its next pass on. No instance is touched by the change itself.
+// Change sets other options, which apply from the next pass on. The change itself touches no instance.
 func (l *Loop) Change(opts Options) { l.changed.Store(&opts) }
 
-// Hint tells that work was put on a queue that cannot tell of it by itself.
+// Hint says that work was put on the work queue, which cannot tell of it by itself.
 func (l *Loop) Hint() { l.work.Hint() }
 
-// Retiring reports whether the last pass went by options that end the pool. It is asked by the goroutine that steps.
+// Retiring reports whether the options of the last pass said that the pool was removed. It is called by the
+// goroutine that calls Step.
 func (l *Loop) Retiring() bool { return l.opts.Retiring }
 
-// HandBack leaves the pending requests to the next controller, at once. It returns how many there were.
+// HandBack gives the pending requests back to the queue, so that the next controller gets them at once. It
+// returns how many there were.
 func (l *Loop) HandBack(ctx context.Context) (count int, err error) {
 	count = l.work.Pending()
 	return count, l.work.HandBack(ctx)
 }
 
-// takeChange brings the rooms to the options that Change has left.
+// takeChange applies the options that Change has left.
 func (l *Loop) takeChange() {
 	opts := l.changed.Swap(nil)
 	if opts == nil {
@@ -158,22 +162,22 @@ func (l *Loop) takeChange() {
 }
 
 const (
-	// leastGap lets what happens in a burst be judged together. It is part of every
-	// reaction, so it is short.
+	// leastGap is the shortest time between two passes, so that what happens in a burst is judged together.
+	// It delays every reaction, so it is short.
 	leastGap = 50 * time.Millisecond
-	// After passes that failed in a row the pause grows: up to mostGap before a pass that
-	// something has asked for, up to mostBackoff before one that only tries again.
+	// The pause after passes that failed grows with each failure in a row: up to mostGap before a pass that
+	// something has asked for, and up to mostBackoff before one that only tries again.
 	mostGap, mostBackoff = time.Second, 10 * time.Second
-	// actTimeout bounds what a pass waits for one answer of the cloud.
+	// actTimeout bounds how long a pass waits for one answer of the cloud.
 	actTimeout = 30 * time.Second
 )
 
-// backoff is the pause after a pass: longer the more have failed in a row.
+// backoff returns the pause after a pass, which is longer the more passes in a row have failed.
 func (m *memory) backoff() time.Duration {
 	return min(leastGap<<min(max(0, m.failures-1), 12), mostBackoff)
 }
 
-// Step is one pass, which begins at the given time.
+// Step runs one pass, which begins at the given time.
 func (l *Loop) Step(ctx context.Context, now time.Time) *record.Record {
 	l.takeChange()
 	l.memory.passes++
@@ -186,15 +190,16 @@ func (l *Loop) Step(ctx context.Context, now time.Time) *record.Record {
 	return p.rec
 }
 
-// told remembers what people were told last of how the pool is.
+// told remembers what people were told last of the state of the pool.
 type told struct {
 	at      time.Time
 	backlog pool.Backlog
 	states  []pool.Instance // only ID and State are compared
-	wants   time.Time       // when a change that came too soon may be told; zero: none has
+	wants   time.Time       // when a change may be told that came too soon after the last; zero: there is none
 }
 
-// leastToldGap keeps a lively pool from filling the screen.
+// leastToldGap is the shortest time between two summaries, so that a pool that changes often does not fill
+// the screen.
 const leastToldGap = time.Second
 
 // due returns when it is time to tell people again.

@@ -13,18 +13,18 @@ import (
 	"cloudmaster/services/controller/internal/workload"
 )
 
-// pass is one pass: what its parts hand to each other.
+// pass is one pass, with what its steps hand to each other.
 type pass struct {
 	*Loop
 
 	now     time.Time
-	limits  pool.Limits // in force
+	limits  pool.Limits // those in force now
 	rec     *record.Record
 	listing inventory.Listing
 	reading workload.Reading
-	heard   uint64 // statuses that the snapshot knows of
+	heard   uint64 // how many statuses had been accepted when the snapshot was made
 	left    pool.Budget
-	acted   bool // something was changed, so that the instances must be looked up again
+	acted   bool // something was changed, so the instances must be read from the roster again
 }
 
 func (p *pass) run(ctx context.Context) {
@@ -40,7 +40,7 @@ func (p *pass) run(ctx context.Context) {
 		p.rec.Fail(ctx.Err())
 		return
 	}
-	if err := p.lead(p.ports.Now()); err != nil { // to observe may have taken its time
+	if err := p.lead(p.ports.Now()); err != nil { // asked again, because observing may have taken long
 		p.blind(err)
 		return
 	}
@@ -53,7 +53,7 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.publish(ctx, nil))
 }
 
-// lead returns nil as long as no other controller can have taken this one's place.
+// lead returns nil if no other controller can lead at the given time.
 func (p *pass) lead(now time.Time) error {
 	if p.ports.Lead == nil {
 		return nil
@@ -61,15 +61,15 @@ func (p *pass) lead(now time.Time) error {
 	return p.ports.Lead(now)
 }
 
-// blind ends a pass in which nothing may be done.
+// blind enters why nothing may be done in this pass.
 func (p *pass) blind(err error) {
 	p.rec.Blind = err.Error()
 	p.rec.Fail(err)
 }
 
 // observe brings roster, backlog and requests up to date and makes the snapshot. It returns false while the
-// cloud has not been listed: then nothing is known and nothing may be decided. What cannot be observed is
-// unknown, and the record says why; the pass goes on.
+// cloud has not been listed, because then nothing is known and nothing may be decided. What cannot be
+// observed is unknown, and the record says why; the pass goes on.
 func (p *pass) observe(ctx context.Context) bool {
 	p.listing = p.ports.Inventory.Latest()
 	if p.listing.At.IsZero() {
@@ -81,7 +81,7 @@ func (p *pass) observe(ctx context.Context) bool {
 	changes := p.ports.Roster.Observe(list, p.listing.At, p.now)
 	p.rec.Adopted, p.rec.Outside, p.rec.Gone = changes.Adopted, changes.Outside, changes.Gone
 	p.takeOver(ctx)
-	if !p.opts.TakesRequests && p.work.Pending() > 0 { // it took them until its options changed
+	if !p.opts.TakesRequests && p.work.Pending() > 0 { // it took requests until its options were changed
 		p.rec.Fail(p.work.HandBack(ctx))
 	}
 	p.launcher.Observe(list, p.listing.At)
@@ -95,9 +95,9 @@ func (p *pass) observe(ctx context.Context) bool {
 	return true
 }
 
-// takeOver learns, once, what a controller before this one has done: from the instances
-// what it has started lately, from the launch journal what lists may not show yet, from
-// the active set what they said to it, from the store what the policy remembered.
+// takeOver learns what another controller has done before this one, until it has learned it once: from the
+// instances, what it has started lately; from the launch journal, what lists may not show yet; from the
+// active set, what the instances reported to it; and from the store, what the policy remembered.
 func (p *pass) takeOver(ctx context.Context) {
 	p.budget.seed(p.ports.Roster.Instances, p.now)
 	p.rec.Fail(p.launcher.Load(ctx, p.now))
@@ -121,7 +121,7 @@ func (p *pass) read(ctx context.Context, fresh bool) {
 	p.rec.Fail(err)
 }
 
-// look makes the snapshot of what is known now.
+// look makes the snapshot from what is known now.
 func (p *pass) look() {
 	r := p.ports.Roster
 	p.heard = r.Heard()
@@ -133,14 +133,14 @@ func (p *pass) look() {
 	}
 	if p.ports.Orders != nil {
 		s.Orders, s.Memory = p.ports.Orders.Pending()
-		s.Stale = s.Stale || !p.ports.Orders.Known() // what the policy has forgotten for now is no reason to shrink
+		s.Stale = s.Stale || !p.ports.Orders.Known() // without its memory the policy might end too many
 	}
 	p.rec.Seen = s
 	p.rec.Inputs = record.InputsOf(&s, p.listing.Err, deaf)
 }
 
-// decide asks the judge. A decision that ends something must not rest on an old reading of the work queue:
-// then the queue is read, and the judge asked again.
+// decide asks the judge. A decision that ends something must not be based on an old reading of the work
+// queue: then the queue is read, and the judge is asked again.
 func (p *pass) decide(ctx context.Context) {
 	p.left = p.budget.left(p.now, p.limits, p.opts.PolicyInterval)
 	p.judge()
@@ -164,8 +164,8 @@ func (p *pass) judge() {
 	}
 }
 
-// remember stores what the policy wants to remember. Unless that succeeds nothing is done that
-// rests on it: a controller that starts now would decide otherwise.
+// remember stores what the policy wants to remember. If that fails, the decision is put off, except for
+// stopping hung instances: another controller that started now would not know of it and decide otherwise.
 func (p *pass) remember(ctx context.Context) error {
 	d := &p.rec.Decision
 	if p.rec.Policy != "" {
@@ -189,8 +189,8 @@ func (p *pass) remember(ctx context.Context) error {
 	return err
 }
 
-// publish brings the set in the store to what is active now, without the excluded
-// instances. A nil error means that the store's members are right; loads may wait.
+// publish writes the active set as it is now, without the excluded instances. A nil error means that the
+// members in the store are right; their loads may be written later.
 func (p *pass) publish(ctx context.Context, exclude []pool.InstanceID) error {
 	members := p.ports.Roster.Serving()
 	if len(exclude) > 0 {
@@ -204,7 +204,7 @@ func (p *pass) publish(ctx context.Context, exclude []pool.InstanceID) error {
 	return err
 }
 
-// end completes the record: how the pool is now, and when to look again.
+// end completes the record: how the pool is now, and when the next pass is due.
 func (p *pass) end(ctx context.Context) {
 	r, m := p.rec, &p.memory
 	r.Instances = r.Seen.Instances
@@ -223,7 +223,7 @@ func (p *pass) end(ctx context.Context) {
 	r.Took, r.Failures = ended.Sub(r.At), m.failures
 	r.Next = p.next()
 	if again := ended.Add(m.backoff()); m.failures > 0 && again.Before(r.Next) {
-		r.Next = again // a pass that failed is not left to the policy interval
+		r.Next = again // a pass that failed is tried again before the policy interval ends
 	}
 	r.NotBefore = ended.Add(min(m.backoff(), mostGap))
 	p.calls.begin(nil)
@@ -233,9 +233,10 @@ func (p *pass) end(ctx context.Context) {
 // latest every report interval.
 func (p *pass) tells() bool {
 	t := &p.memory.told
-	same := p.reading.Backlog == t.backlog && slices.EqualFunc(p.rec.Instances, t.states, func(a, b pool.Instance) bool {
-		return a.ID == b.ID && a.State == b.State
-	})
+	same := p.reading.Backlog == t.backlog &&
+		slices.EqualFunc(p.rec.Instances, t.states, func(a, b pool.Instance) bool {
+			return a.ID == b.ID && a.State == b.State
+		})
 	t.wants = time.Time{}
 	switch age := p.now.Sub(t.at); {
 	case same && age < p.opts.ReportInterval:
@@ -285,5 +286,5 @@ func (p *pass) waitsUntil() time.Time {
 	case w.Until.After(p.now):
 		return w.Until
 	}
-	return p.now.Add(time.Second) // a list that shows it was asked for
+	return p.now.Add(time.Second) // by then the list that was asked for should be there
 }

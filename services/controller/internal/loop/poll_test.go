@@ -24,7 +24,7 @@ func polled(t *testing.T, cfg poolConfig, f func(b *bench)) {
 	})
 }
 
-// hint tells of work, as feed-primes does.
+// hint sends a hint that there is work, as feed-primes does.
 func (b *bench) hint() {
 	b.t.Helper()
 	body, err := message.EncodeHint(message.Hint{Queue: "work", Timestamp: time.Now()})
@@ -33,7 +33,7 @@ func (b *bench) hint() {
 	synctest.Wait()
 }
 
-// TestIdleBudget: what an idle pool costs in calls, each of which AWS is paid for.
+// TestIdleBudget checks how many calls an idle pool makes, because AWS charges for each of them.
 func TestIdleBudget(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]poolConfig{"job": jobPool(), "resource": fibPool()} {
@@ -43,13 +43,19 @@ func TestIdleBudget(t *testing.T) {
 				b.pass(time.Minute)
 				b.tap.forget()
 				b.pass(time.Hour)
-				const minutes = 60.0
-				receives, reads := float64(b.tap.times("status.receive"))/minutes, float64(b.tap.times("work.backlog"))/minutes
-				others := float64(b.tap.times("status.delete")+b.tap.times("work.receive")+b.tap.times("work.delete")) / minutes
-				stores := float64(b.tap.times("store.get")+b.tap.times("store.put")+b.tap.times("store.journal")) / minutes
-				lists := float64(b.tap.times("cloud.list")) / minutes
+				perMinute := func(calls ...string) (n float64) {
+					for _, call := range calls {
+						n += float64(b.tap.times(call)) / 60
+					}
+					return n
+				}
+				receives, reads := perMinute("status.receive"), perMinute("work.backlog")
+				others := perMinute("status.delete", "work.receive", "work.delete")
+				stores := perMinute("store.get", "store.put", "store.journal")
+				lists := perMinute("cloud.list")
 				if receives+reads+others > 16 || stores > 1 || lists > 1 || reads < 11 || receives < 2.9 {
-					t.Errorf("got a minute %.1f status receives, %.1f backlog reads, %.1f other queue calls, %.1f store calls, %.1f lists; want at most 16 queue calls, 1 store call, 1 list",
+					t.Errorf("got a minute %.1f status receives, %.1f backlog reads, %.1f other queue calls, %.1f "+
+						"store calls, %.1f lists; want at most 16 queue calls, 1 store call, 1 list",
 						receives, reads, others, stores, lists)
 				}
 			})
@@ -57,7 +63,7 @@ func TestIdleBudget(t *testing.T) {
 	}
 }
 
-// TestPolledWorkIsFound within the poll interval, and with a hint at once.
+// TestPolledWorkIsFound checks that work is found within the poll interval, and at once if there is a hint.
 func TestPolledWorkIsFound(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -75,7 +81,8 @@ func TestPolledWorkIsFound(t *testing.T) {
 				if c.hint {
 					b.hint()
 				}
-				if got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 }); got < c.least || got > c.most {
+				got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 })
+				if got < c.least || got > c.most {
 					t.Errorf("launched after %s, want %s to %s", got, c.least, c.most)
 				}
 			})
@@ -83,7 +90,8 @@ func TestPolledWorkIsFound(t *testing.T) {
 	}
 }
 
-// TestAHintIsLookedAtAgain: the queue may not show yet what the hint tells of.
+// TestAHintIsLookedAtAgain checks that the queue is read once more some time after a hint, because it may not
+// show the new messages at once.
 func TestAHintIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
 	polled(t, jobPool(), func(b *bench) {
@@ -104,7 +112,8 @@ func TestAHintIsLookedAtAgain(t *testing.T) {
 	})
 }
 
-// TestManyHintsCostFewReadings: each client may send one a second, and there may be many.
+// TestManyHintsCostFewReadings checks that the queue is not read for each of many hints: each client may send
+// one a second, and there may be many clients.
 func TestManyHintsCostFewReadings(t *testing.T) {
 	t.Parallel()
 	polled(t, jobPool(), func(b *bench) {
@@ -119,26 +128,29 @@ func TestManyHintsCostFewReadings(t *testing.T) {
 		}
 		b.send(4)
 		b.hint()
-		if got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 }); got > 600*time.Millisecond {
+		got := b.until("launched", 10*time.Second, func() bool { return b.launched() == 2 })
+		if got > 600*time.Millisecond {
 			t.Errorf("launched after %s, want 600ms at most", got)
 		}
 	})
 }
 
-// TestNothingShrinksOnAnOldReading: who is idle may be needed by now.
+// TestNothingShrinksOnAnOldReading checks that the work queue is read again before anything is ended, because
+// there may be new work since the last reading.
 func TestNothingShrinksOnAnOldReading(t *testing.T) {
 	t.Parallel()
 	for name, arrived := range map[string]bool{"work has come": true, "the queue is still empty": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := jobPool()
-			cfg.PollInterval, cfg.MinimumLifetime = time.Hour, 5*time.Minute // only what must be read anew is
+			// The poll interval is so long that the queue is read only when something else demands it.
+			cfg.PollInterval, cfg.MinimumLifetime = time.Hour, 5*time.Minute
 			polled(t, cfg, func(b *bench) {
 				b.send(1)
 				b.hint()
 				b.grow(1)
 				b.pass(time.Minute)
-				b.hint() // the queue is empty now, and the instance too young to go
+				b.hint() // now the queue is known to be empty, and the instance is too young to go
 				b.pass(time.Minute)
 				if arrived {
 					b.workers.hold(true)
@@ -154,7 +166,8 @@ func TestNothingShrinksOnAnOldReading(t *testing.T) {
 	}
 }
 
-// TestRequestsAreReceivedOnceAReading: what was taken is not looked for in each pass.
+// TestRequestsAreReceivedOnceAReading checks that requests are received only when the queue is read, and not
+// in each pass.
 func TestRequestsAreReceivedOnceAReading(t *testing.T) {
 	t.Parallel()
 	polled(t, fibPool(), func(b *bench) {
@@ -177,7 +190,8 @@ func TestRequestsAreReceivedOnceAReading(t *testing.T) {
 	})
 }
 
-// TestAFailedReadingIsTriedAgain, and is unknown until then.
+// TestAFailedReadingIsTriedAgain checks that the backlog is unknown after a reading that failed, until
+// another one succeeds.
 func TestAFailedReadingIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	polled(t, jobPool(), func(b *bench) {

@@ -11,15 +11,15 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// servers is a pool without a policy of its own whose set is published.
+// servers returns a pool of servers with a fixed size whose active set is published.
 func servers(least, most int) poolConfig {
 	p := fixedPool(least, most)
 	p.Blob = true
 	return p
 }
 
-// TestOrderOfPublishing: leaving is published before the instance is marked or ended,
-// joining after it is marked.
+// TestOrderOfPublishing checks that an instance leaves the published set before it is marked or ended, and
+// joins it after it is marked.
 func TestOrderOfPublishing(t *testing.T) {
 	t.Parallel()
 	bubble(t, fibPool(), func(b *bench) {
@@ -29,16 +29,17 @@ func TestOrderOfPublishing(t *testing.T) {
 		b.workers.load(second, 0.9)
 		b.until("one is drained", 5*time.Minute, func() bool { return b.states() == "i-000002:shut_down" })
 		b.send(1)
-		b.grow(1) // the one that drains is taken back
+		b.grow(1) // the draining one is reactivated
 		want := []string{
 			"cloud.launch 2", "store.put []",
 			"cloud.tag active [i-000001 i-000002]", "store.put [i-000001 i-000002]",
 			"store.put []", "cloud.tag shut_down [i-000001 i-000002]",
 			"cloud.terminate [i-000001]",
 			"cloud.tag active [i-000002]", "store.put [i-000002]",
-			"cloud.launch 1", "cloud.tag active [i-000003]", // for its load is high
+			"cloud.launch 1", "cloud.tag active [i-000003]", // because its load is high
 		}
-		got := slices.CompactFunc(b.tap.changes(), func(a, b string) bool { return a == b }) // newer loads
+		// Repeated writes, which have newer loads, are left out.
+		got := slices.CompactFunc(b.tap.changes(), func(a, b string) bool { return a == b })
 		if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
 			t.Errorf("got\n%q, want\n%q", got, want)
 		}
@@ -70,7 +71,7 @@ func TestNothingIsWrittenWhenNothingChanges(t *testing.T) {
 	t.Parallel()
 	bubble(t, servers(2, 2), func(b *bench) {
 		b.grow(2)
-		b.workers.hang(first, second) // they report nothing new
+		b.workers.hang(first, second) // so that they report nothing new
 		b.pass(2 * time.Minute)
 		b.tap.forget()
 		b.pass(5 * time.Minute)
@@ -138,7 +139,7 @@ func TestVersionGrows(t *testing.T) {
 	})
 }
 
-// overwrite writes the set as somebody else.
+// overwrite writes another set, as another program would.
 func (b *bench) overwrite(last blob.Version, doc string) {
 	b.t.Helper()
 	if _, err := b.store.Put(context.Background(), activeset.Key(b.cfg.Name), []byte(doc), last); err != nil {
@@ -159,8 +160,8 @@ func TestADamagedSetIsReplaced(t *testing.T) {
 	})
 }
 
-// TestStoreDown: who cannot leave the set is not drained or ended; all else goes on
-// where lists are current.
+// TestStoreDown checks that an instance that cannot be taken out of the published set is neither drained nor
+// ended. Everything else goes on, if the cloud's lists are current.
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	bubble(t, fibPool(), func(b *bench) {
@@ -205,7 +206,8 @@ func TestStoreDownAtTheStart(t *testing.T) {
 	})
 }
 
-// TestHungOneWhileTheStoreIsDown: it cannot leave the set, so it stays, and its successor waits for room.
+// TestHungOneWhileTheStoreIsDown checks that a hung instance stays while it cannot be taken out of the
+// published set, and that its replacement waits for room.
 func TestHungOneWhileTheStoreIsDown(t *testing.T) {
 	t.Parallel()
 	bubble(t, servers(1, 1), func(b *bench) {
@@ -220,8 +222,8 @@ func TestHungOneWhileTheStoreIsDown(t *testing.T) {
 	})
 }
 
-// TestLostAnswersOfTheStore: a write that may have taken effect is not taken for
-// one that did, nor for one that did not. The tap checks that nobody who is named ends.
+// TestLostAnswersOfTheStore checks that after a write whose answer was lost, nothing is done that depends on
+// what was written. The tap checks that no instance in the set is ended.
 func TestLostAnswersOfTheStore(t *testing.T) {
 	t.Parallel()
 	for name, lost := range map[string]int{"one": 1, "two": 2, "three": 3} {
@@ -229,9 +231,9 @@ func TestLostAnswersOfTheStore(t *testing.T) {
 			t.Parallel()
 			bubble(t, fibPool(), func(b *bench) {
 				b.send(1)
-				b.tap.loseAnswers("store.put", lost) // of the joining, among them
+				b.tap.loseAnswers("store.put", lost) // also of the write with the new member
 				b.grow(1)
-				b.tap.loseAnswers("store.put", lost) // of the leaving
+				b.tap.loseAnswers("store.put", lost) // of the write without the member that leaves
 				b.until("it drains", 5*time.Minute, func() bool { return b.count(pool.ShutDown) == 1 })
 				b.pass(5 * time.Second)
 				if got := b.members(); got != "" {
@@ -242,17 +244,18 @@ func TestLostAnswersOfTheStore(t *testing.T) {
 	}
 }
 
-// TestLostAnswerOfALeaving: it has left the set, but nobody knows. As it stays for now,
-// it is named again in the same pass.
+// TestLostAnswerOfALeaving loses the answer to the write that takes an instance out of the set. The instance
+// is therefore not ended, and the same pass writes it into the set again.
 func TestLostAnswerOfALeaving(t *testing.T) {
 	t.Parallel()
 	cfg := fibPool()
-	cfg.ActiveSetInterval = time.Hour // a new load is no occasion
+	cfg.ActiveSetInterval = time.Hour // so that new loads alone are not written
 	bubble(t, cfg, func(b *bench) {
 		b.send(1)
 		b.grow(1)
 		b.tap.loseAnswers("store.put", 1)
-		b.until("the answer was lost", 5*time.Minute, func() bool { return b.log.count("write active set: "+errLost.Error()) > 0 })
+		b.until("the answer was lost", 5*time.Minute,
+			func() bool { return b.log.count("write active set: "+errLost.Error()) > 0 })
 		b.wantStates("i-000001:active")
 		if got := b.members(); got != string(first) {
 			t.Errorf("got %q in the set, want %s", got, first)
@@ -260,7 +263,8 @@ func TestLostAnswerOfALeaving(t *testing.T) {
 	})
 }
 
-// TestSpokenSince: a victim that takes work while the pass is at something slow is spared.
+// TestSpokenSince checks that an instance that takes work during a slow call of the pass is not ended by that
+// pass.
 func TestSpokenSince(t *testing.T) {
 	t.Parallel()
 	cfg := jobPool()
@@ -270,7 +274,7 @@ func TestSpokenSince(t *testing.T) {
 		b.grow(1)
 		b.tap.slow("store.put", 5*time.Second)
 		b.until("it is about to be stopped", 5*time.Minute, func() bool { return b.members() == "" })
-		b.send(1) // taken at once; the tap checks that nobody busy is ended
+		b.send(1) // it is taken at once; the tap checks that no busy instance is ended
 		b.pass(8 * time.Second)
 		b.wantStates("i-000001:active")
 		b.until("stopped when it is done", 5*time.Minute, func() bool { return b.states() == "" })

@@ -16,7 +16,7 @@ const (
 	second pool.InstanceID = "i-000002"
 )
 
-// TestServersFromRequests is the arithmetic of docs/policies.md.
+// TestServersFromRequests checks the arithmetic in docs/policies.md with a whole loop.
 func TestServersFromRequests(t *testing.T) {
 	t.Parallel()
 	for requests, want := range map[int]int{0: 0, 1: 1, 7: 1, 8: 2, 15: 2, 16: 3, 1000: 4} {
@@ -49,12 +49,12 @@ func TestServerLife(t *testing.T) {
 			t.Errorf("got the set %q, want %s", got, first)
 		}
 		b.workers.load(first, 0.8)
-		b.grow(2) // it is full
+		b.grow(2) // the first server is full
 		b.wantLaunched(2)
 		b.pass(3 * time.Minute)
 		b.workers.load(first, 0.2)
 		b.pass(250 * time.Millisecond)
-		b.wantStates("i-000001:active i-000002:shut_down") // one can carry 0.2
+		b.wantStates("i-000001:active i-000002:shut_down") // one server can carry a load of 0.2
 		if got := b.members(); got != string(first) {
 			t.Errorf("got the set %q, want %s", got, first)
 		}
@@ -72,7 +72,7 @@ func TestReactivatesBeforeLaunching(t *testing.T) {
 		b.send(8)
 		b.grow(2)
 		b.workers.load(second, 0.1)
-		b.workers.load(first, 0.1) // each alone could carry 0.2
+		b.workers.load(first, 0.1) // either server alone could carry 0.2
 		b.until("one drains", 2*time.Minute, func() bool { return b.count(pool.ShutDown) == 1 })
 		b.wantStates("i-000001:shut_down i-000002:active") // equal loads: the older goes
 		b.workers.load(second, 0.9)
@@ -87,7 +87,7 @@ func TestReactivatesBeforeLaunching(t *testing.T) {
 	})
 }
 
-// TestDrain starts with two servers of which the first drains from second 0 of f on, with load.
+// TestDrain starts with two servers. The first drains from second 0 of f on, with a load.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	drain := func(name string, f func(b *bench)) {
@@ -111,7 +111,7 @@ func TestDrain(t *testing.T) {
 		b.wantStates("i-000002:active")
 	})
 	drain("ends not before the grace", func(b *bench) {
-		b.pass(100 * time.Millisecond) // a status newer than the shut-down
+		b.pass(100 * time.Millisecond) // so that there is a status that is newer than the shut-down
 		b.workers.load(first, 0)
 		b.pass(9 * time.Second)
 		b.wantStates("i-000001:shut_down i-000002:active")
@@ -136,7 +136,7 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// TestMinimumOfServers: the minimum counts active ones.
+// TestMinimumOfServers checks that only active servers count towards the minimum.
 func TestMinimumOfServers(t *testing.T) {
 	t.Parallel()
 	cfg := fibPool()
@@ -149,7 +149,7 @@ func TestMinimumOfServers(t *testing.T) {
 	})
 }
 
-// TestRequestsAreKept: a request is served exactly once, whatever fails.
+// TestRequestsAreKept checks that each request is served exactly once, whatever fails.
 func TestRequestsAreKept(t *testing.T) {
 	t.Parallel()
 	kept := func(b *bench, want int) {
@@ -161,7 +161,10 @@ func TestRequestsAreKept(t *testing.T) {
 			b.t.Errorf("at %s: got %d dead letters, want none", time.Since(b.start), got)
 		}
 	}
-	for name, cause := range map[string]error{"unknown fault": errAway, "no capacity": cloud.ErrCapacity, "throttled": cloud.ErrThrottled} {
+	for name, cause := range map[string]error{
+		"unknown fault": errAway, "no capacity": cloud.ErrCapacity,
+		"throttled": cloud.ErrThrottled,
+	} {
 		t.Run("launch fails, "+name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, fibPool(), func(b *bench) {
@@ -191,7 +194,7 @@ func TestRequestsAreKept(t *testing.T) {
 			b.tap.heal()
 			b.startController()
 			b.pass(2 * time.Second)
-			b.wantLaunched(0) // the first may have launched, for all that lists show
+			b.wantLaunched(0) // as far as lists show, the first launch may have taken effect
 			b.pass(2 * time.Minute)
 			b.wantLaunched(2)
 			kept(b, 0)
@@ -220,7 +223,7 @@ func TestRequestsAreKept(t *testing.T) {
 		cfg.StartLimit = 1
 		bubble(t, cfg, func(b *bench) {
 			b.pass(time.Second)
-			b.send(16) // 3 servers
+			b.send(16) // requests for 3 servers
 			b.pass(55 * time.Second)
 			b.wantLaunched(1)
 			kept(b, 16)
@@ -236,7 +239,7 @@ func TestRequestsAreKept(t *testing.T) {
 			b.work.Disturb(memqueue.Disturbance{Duplicate: 7})
 			b.send(7)
 			b.pass(time.Second)
-			b.wantLaunched(1) // 14 would be 2
+			b.wantLaunched(1) // 14 requests would need 2
 		})
 	})
 }

@@ -23,9 +23,8 @@ var (
 	errDead = errors.New("this controller is dead")
 )
 
-// tap stands between controllers and their world. It sees every call in order, checks
-// after each that what must always be true is true, and can make calls fail or
-// the controller die.
+// tap stands between controllers and everything that they call. It sees every call in order, checks after
+// each what must always be true, and can make calls fail or the controller die.
 type tap struct {
 	b *bench
 
@@ -33,17 +32,17 @@ type tap struct {
 	calls  []call
 	delay  map[string]time.Duration              // before answers
 	broken map[string]error                      // calls that fail without effect
-	lose   map[string]int                        // so many answers of calls are lost
+	lose   map[string]int                        // how many answers to come are lost, by op
 	faults func(op string) (before, after error) // asked for every call; nil: none
 	killAt int                                   // the call at which the controller dies; 0: never
-	after  bool                                  // it dies when that call has taken effect, not before
+	after  bool                                  // it dies after that call has taken effect, not before
 	made   int                                   // calls of the present controller that can change something or fail
 	kill   context.CancelFunc
 	dead   bool
 	told   map[pool.InstanceID]time.Time // when controllers have ended instances
 	since  time.Time                     // when the present controller began
-	heard  map[pool.InstanceID]heard     // what controllers took from the status queue
-	mayEnd func(id pool.InstanceID) bool // busy ones that may be ended all the same
+	heard  map[pool.InstanceID]heard     // what controllers have received from the status queue
+	mayEnd func(id pool.InstanceID) bool // which busy instances may be ended nevertheless
 
 	meanwhile func() // lets other things happen between the effect of a call and its answer; nil: nothing does
 }
@@ -60,7 +59,7 @@ type call struct {
 	err  error
 }
 
-// revive connects a new controller, which kill ends.
+// revive connects a new controller; kill must end it.
 func (t *tap) revive(kill context.CancelFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,7 +115,8 @@ func (t *tap) heal() {
 	t.broken, t.lose, t.faults = nil, nil, nil
 }
 
-// failAtRandom asks f what shall go wrong with each call. f need not be safe for concurrent use.
+// failAtRandom calls f for each call to find out what goes wrong with it. f need not be safe for concurrent
+// use.
 func (t *tap) failAtRandom(f func(op string) (before, after error)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,7 +158,8 @@ func (t *tap) die() {
 	t.kill()
 }
 
-// enter decides what happens to a call: it fails before, or with what it returns after its effect.
+// enter decides what happens to a call: whether it fails before it has an effect, and what it returns after
+// it.
 func (t *tap) enter(op string) (after, before error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,7 +189,7 @@ func (t *tap) enter(op string) (after, before error) {
 	return after, before
 }
 
-// times counts the calls of an op.
+// times returns how often an op was called.
 func (t *tap) times(op string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -206,7 +207,8 @@ func (t *tap) changes() (out []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.calls {
-		if c.err == nil && slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "store.put"}, c.op) {
+		if c.err == nil &&
+			slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "store.put"}, c.op) {
 			out = append(out, c.op+" "+c.text)
 		}
 	}
@@ -219,39 +221,42 @@ func (t *tap) forget() {
 	t.calls = nil
 }
 
-// The invariants.
+// These functions check what must always be true.
 
-// atMost: never more than the maximum, whatever state they are in.
+// atMost checks that there are never more instances than the maximum, whatever their states are.
 func (t *tap) atMost() {
 	if n := len(t.b.present()); n > t.b.cfg.Maximum {
 		t.b.t.Errorf("at %s: %d instances, the most is %d: %s", time.Since(t.b.start), n, t.b.cfg.Maximum, t.b.states())
 	}
 }
 
-// unnamed: the active set names none of these, which are about to drain or end.
+// unnamed checks that the active set names none of these instances, which are about to drain or end.
 func (t *tap) unnamed(ctx context.Context, what string, ids []pool.InstanceID) {
 	set, _ := t.b.readSet(ctx)
 	for i := range set.Instances {
 		if slices.Contains(ids, set.Instances[i].ID) {
-			t.b.t.Errorf("at %s: %s of %s, which the active set names", time.Since(t.b.start), what, set.Instances[i].ID)
+			t.b.t.Errorf("at %s: %s of %s, which the active set names", time.Since(t.b.start), what,
+				set.Instances[i].ID)
 		}
 	}
 }
 
-// unburdened: none of these has last said that it is busy. What arrives in the same
-// instant may not have been looked at yet.
+// unburdened checks that none of these instances has last reported that it is busy. A status that arrives in
+// the same instant may not have been looked at yet.
 func (t *tap) unburdened(ids []pool.InstanceID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range ids {
 		h := t.heard[id]
-		if t.told[id].IsZero() && (h.Busy() || h.Load > t.b.cfg.ShutDownThreshold) && h.at.Before(time.Now()) && (t.mayEnd == nil || !t.mayEnd(id)) {
-			t.b.t.Errorf("at %s: %s is ended, which said %+v at %s", time.Since(t.b.start), id, h.Status, h.at.Sub(t.b.start))
+		if t.told[id].IsZero() && (h.Busy() || h.Load > t.b.cfg.ShutDownThreshold) && h.at.Before(time.Now()) &&
+			(t.mayEnd == nil || !t.mayEnd(id)) {
+			t.b.t.Errorf("at %s: %s is ended, which said %+v at %s", time.Since(t.b.start), id, h.Status,
+				h.at.Sub(t.b.start))
 		}
 	}
 }
 
-// ended notes that the cloud has taken the word to end these.
+// ended notes that the cloud has accepted to end these instances.
 func (t *tap) ended(ids []pool.InstanceID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -263,7 +268,7 @@ func (t *tap) ended(ids []pool.InstanceID) {
 	}
 }
 
-// listen remembers what a controller has been told.
+// listen remembers which statuses a controller has received.
 func (t *tap) listen(batch []queue.Message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -282,8 +287,8 @@ func newer(a, b message.Status) bool {
 	return a.Timestamp.After(b.Timestamp) || a.Timestamp.Equal(b.Timestamp) && a.Sequence > b.Sequence
 }
 
-// clean: a set that is written names none that is draining or was ended, by all that the
-// controller can know: late lists show a new one what its predecessor has ended.
+// clean checks that a set that is written names no instance that is draining or was ended, as far as the
+// controller can know: lists that lag show a new controller instances that the one before has ended.
 func (t *tap) clean(data []byte) {
 	set, err := activeset.Decode(data)
 	if err != nil {
@@ -293,14 +298,16 @@ func (t *tap) clean(data []byte) {
 	for i := range set.Instances {
 		id := set.Instances[i].ID
 		told := t.told[id]
-		ended := !told.IsZero() && (told.After(t.since) || time.Since(told) > t.b.late+t.b.audit+time.Second || t.b.late == 0)
+		ended := !told.IsZero() &&
+			(told.After(t.since) || time.Since(told) > t.b.late+t.b.audit+time.Second || t.b.late == 0)
 		if ended || strings.Contains(states, string(id)+":shut_down") {
-			t.b.t.Errorf("at %s: a set is written that names %s, ended: %v, states %s", time.Since(t.b.start), id, told, states)
+			t.b.t.Errorf("at %s: a set is written that names %s, ended: %v, states %s", time.Since(t.b.start), id, told,
+				states)
 		}
 	}
 }
 
-// tapCloud is a cloud seen through a tap.
+// tapCloud passes calls to a cloud on and shows them to the tap.
 type tapCloud struct {
 	tap   *tap
 	cloud cloud.Cloud
@@ -351,7 +358,7 @@ func (c tapCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
 	})
 }
 
-// tapQueue is a queue seen through a tap.
+// tapQueue passes calls to a queue on and shows them to the tap.
 type tapQueue struct {
 	tap  *tap
 	name string
@@ -380,17 +387,20 @@ func (q tapQueue) Receive(ctx context.Context, most int, wait time.Duration) (ou
 
 // Delete implements queue.Queue.
 func (q tapQueue) Delete(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.tap.do(q.name+".delete", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Delete(ctx, receipts...) })
+	return q.tap.do(q.name+".delete", fmt.Sprint(len(receipts)),
+		func() error { return q.queueWithWatch.Delete(ctx, receipts...) })
 }
 
 // Extend implements queue.Queue.
 func (q tapQueue) Extend(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.tap.do(q.name+".extend", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Extend(ctx, receipts...) })
+	return q.tap.do(q.name+".extend", fmt.Sprint(len(receipts)),
+		func() error { return q.queueWithWatch.Extend(ctx, receipts...) })
 }
 
 // Release implements queue.Queue.
 func (q tapQueue) Release(ctx context.Context, receipts ...queue.Receipt) error {
-	return q.tap.do(q.name+".release", fmt.Sprint(len(receipts)), func() error { return q.queueWithWatch.Release(ctx, receipts...) })
+	return q.tap.do(q.name+".release", fmt.Sprint(len(receipts)),
+		func() error { return q.queueWithWatch.Release(ctx, receipts...) })
 }
 
 // Backlog implements queue.Queue.
@@ -405,7 +415,7 @@ func (q tapQueue) Backlog(ctx context.Context) (out pool.Backlog, err error) {
 	return out, nil
 }
 
-// tapStore is a store seen through a tap.
+// tapStore passes calls to a store on and shows them to the tap.
 type tapStore struct {
 	tap   *tap
 	store blob.Store
@@ -421,13 +431,13 @@ func (s tapStore) Get(ctx context.Context, key string, have blob.Version) (out b
 }
 
 // Put implements the loop's store.
-func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version, err error) {
+func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (v blob.Version, err error) {
 	if key != activeset.Key(s.tap.b.cfg.Name) {
 		err = s.tap.do("store.journal", key, func() (err error) {
-			version, err = s.store.Put(ctx, key, data, last)
+			v, err = s.store.Put(ctx, key, data, last)
 			return err
 		})
-		return version, err
+		return v, err
 	}
 	set, _ := activeset.Decode(data)
 	ids := []pool.InstanceID{}
@@ -436,9 +446,9 @@ func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Ve
 	}
 	err = s.tap.do("store.put", fmt.Sprint(ids), func() (err error) {
 		s.tap.clean(data)
-		version, err = s.store.Put(ctx, key, data, last)
+		v, err = s.store.Put(ctx, key, data, last)
 		s.tap.linger("store.put")
 		return err
 	})
-	return version, err
+	return v, err
 }

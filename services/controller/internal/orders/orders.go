@@ -1,6 +1,6 @@
-// Package orders brings what operators ask for to a pool's policy, and keeps what the policy must remember
-// of it. An order counts once: it leaves its queue only when what came of it is stored, and one that is
-// delivered again after that is known by its id.
+// Package orders brings the orders of operators to a pool's policy, and stores what the policy must remember
+// of them. An order counts once: it is deleted from its queue only after its effect has been stored, and if
+// it is delivered again after that, it is recognised by its id.
 package orders
 
 import (
@@ -36,11 +36,12 @@ const (
 	batch = 10
 	// LongWait is how long a look waits for orders: SQS's longest poll.
 	LongWait = 20 * time.Second
-	// slack is what a look may take beyond its wait; one that takes longer has failed.
+	// slack is how much longer than its wait a look may take before it counts as failed.
 	slack = 10 * time.Second
-	// callTimeout bounds what a pass waits for the store or the queue.
+	// callTimeout bounds how long a pass waits for the store or the queue.
 	callTimeout = 5 * time.Second
-	// mostApplied is how many orders are remembered as applied: more than can be in flight when a controller ends.
+	// mostApplied is how many applied orders are remembered. It is more than can be in flight when a
+	// controller ends.
 	mostApplied = 100
 )
 
@@ -53,7 +54,7 @@ type doc struct {
 	Applied []string        `json:"applied"` // ids of the messages of orders, oldest first
 }
 
-// Book holds the orders of one pool. Step is called by one goroutine, all else by another.
+// Book keeps the orders of one pool. Step is called by one goroutine, everything else by another.
 type Book struct {
 	pool  pool.Name
 	queue Queue
@@ -68,7 +69,7 @@ type Book struct {
 	receipts map[string]queue.Receipt // of pending ones, by id; guarded by mu
 }
 
-// New returns the book of a pool. A look at the queue waits so long for orders; 0 means LongWait.
+// New returns the book of a pool. A look at the queue waits for orders for the time wait; 0 means LongWait.
 func New(name pool.Name, q Queue, s Store, wait time.Duration) *Book {
 	if wait == 0 {
 		wait = LongWait
@@ -104,7 +105,8 @@ func (b *Book) Load(ctx context.Context) error {
 	return nil
 }
 
-// Pending returns the orders that wait, and what the policy remembers. While that has not been read there are no orders.
+// Pending returns the orders that have not been applied, and what the policy remembers. Until that has been
+// read, it returns no orders.
 func (b *Book) Pending() (list []pool.Order, memory []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +123,8 @@ func (b *Book) Known() bool {
 	return b.known
 }
 
-// Commit stores what the policy remembers from now on, and ends the orders that it has seen.
+// Commit stores what the policy remembers from now on, together with the fact that the orders that it has
+// seen are applied.
 func (b *Book) Commit(ctx context.Context, memory []byte, seen []pool.Order) error {
 	b.mu.Lock()
 	next := doc{Memory: memory, Applied: slices.Clone(b.doc.Applied)}
@@ -150,7 +153,7 @@ func (b *Book) Commit(ctx context.Context, memory []byte, seen []pool.Order) err
 	return nil
 }
 
-// delete ends the messages of orders that are applied. What fails is tried again with the next look.
+// delete deletes the messages of applied orders. Where that fails, it is tried again with the next look.
 func (b *Book) delete(ctx context.Context) {
 	for _, id := range b.doc.Applied {
 		if r, ok := b.receipts[id]; ok && b.queue.Delete(ctx, r) == nil {
@@ -164,7 +167,8 @@ func (b *Book) dropApplied() {
 	b.pending = slices.DeleteFunc(b.pending, func(o pool.Order) bool { return slices.Contains(b.doc.Applied, o.ID) })
 }
 
-// Step takes orders from the queue, and deletes those that are applied. It reports what it took, and whether anything is new.
+// Step takes orders from the queue, and deletes those that are applied. It reports what it took, and whether
+// there is anything new.
 func (b *Book) Step(ctx context.Context, now time.Time) (said record.Intake, news bool) {
 	said = record.Intake{Pool: b.pool, At: now}
 	bounded, cancel := context.WithTimeout(ctx, b.wait+slack)
@@ -186,7 +190,7 @@ func (b *Book) Step(ctx context.Context, now time.Time) (said record.Intake, new
 	return said, len(messages) > 0
 }
 
-// take enters what has come and returns the receipts of what can be deleted.
+// take enters the orders that have come and returns the receipts of the messages that can be deleted.
 func (b *Book) take(messages []queue.Message, said *record.Intake) (done []queue.Receipt) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

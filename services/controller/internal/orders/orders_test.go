@@ -17,7 +17,8 @@ import (
 
 var errLost = errors.New("the answer was lost")
 
-// lossy is a store and a queue whose writes take effect, and whose answers are lost, while lost is set.
+// lossy is a store and a queue. While lost is set, writes take effect but return an error, as if their
+// answers were lost.
 type lossy struct {
 	*memblob.Store
 
@@ -25,7 +26,7 @@ type lossy struct {
 	lost  bool
 }
 
-// Put takes effect, and may say that it has not.
+// Put always takes effect, but returns an error while lost is set.
 func (l *lossy) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
 	v, err := l.Store.Put(ctx, key, data, last)
 	if l.lost {
@@ -34,7 +35,7 @@ func (l *lossy) Put(ctx context.Context, key string, data []byte, last blob.Vers
 	return v, err
 }
 
-// Receive passes on.
+// Receive passes the call on.
 func (l *lossy) Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error) {
 	return l.queue.Receive(ctx, most, wait)
 }
@@ -51,7 +52,10 @@ func run(t *testing.T, f func(t *testing.T, l *lossy, open func() *orders.Book))
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lossy{Store: memblob.New(), queue: memqueue.New("orders", queue.Limits{Visibility: 30 * time.Second, Deliveries: 100})}
+		l := &lossy{
+			Store: memblob.New(),
+			queue: memqueue.New("orders", queue.Limits{Visibility: 30 * time.Second, Deliveries: 100}),
+		}
 		f(t, l, func() *orders.Book { return orders.New("p", l, l, time.Second) })
 	})
 }
@@ -65,7 +69,7 @@ func send(t *testing.T, l *lossy, bodies ...string) {
 	}
 }
 
-// pending is what a book holds, as text.
+// pending returns the pending orders of a book as text.
 func pending(b *orders.Book) string {
 	list, memory := b.Pending()
 	out := string(memory)
@@ -87,12 +91,12 @@ func TestAnOrderCountsOnce(t *testing.T) {
 			t.Fatalf("got %v, %q, want both orders in their order", err, pending(b))
 		}
 		seen, _ := b.Pending()
-		l.lost = true // stored, and nobody knows it
+		l.lost = true // it is stored, but the book does not learn that
 		if err := b.Commit(t.Context(), []byte(`{"n":7}`), seen); !errors.Is(err, errLost) || b.Known() {
 			t.Errorf("got %v, known %v, want the store to be read again", err, b.Known())
 		}
 		l.lost = false
-		b = open() // by another controller, to which the messages come again
+		b = open() // as another controller would, to which the messages are delivered again
 		time.Sleep(31 * time.Second)
 		if err := b.Load(t.Context()); err != nil {
 			t.Fatal(err)
@@ -107,7 +111,8 @@ func TestAnOrderCountsOnce(t *testing.T) {
 	})
 }
 
-// TestADamagedMemoryIsNotForgotten: it is an error that says what to do.
+// TestADamagedMemoryIsNotForgotten checks that a damaged memory gives an error that says what to do, and is
+// not taken for an empty one.
 func TestADamagedMemoryIsNotForgotten(t *testing.T) {
 	run(t, func(t *testing.T, l *lossy, open func() *orders.Book) {
 		if _, err := l.Store.Put(t.Context(), orders.Key("p"), []byte("{"), blob.Any); err != nil {

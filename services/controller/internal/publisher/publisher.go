@@ -1,5 +1,5 @@
-// Package publisher writes a pool's active set: at once when its members change, at most once in every
-// interval when only their loads do.
+// Package publisher writes a pool's active set: at once when its members change, and at most once in each
+// interval when only their loads change.
 package publisher
 
 import (
@@ -20,7 +20,7 @@ type Store interface {
 	Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error)
 }
 
-// callTimeout bounds what a pass waits for the store.
+// callTimeout bounds how long a pass waits for the store.
 const callTimeout = 5 * time.Second
 
 // Publisher keeps one active set. It is used by one goroutine.
@@ -31,13 +31,13 @@ type Publisher struct {
 
 	known   bool          // the set in the store has been looked for
 	written activeset.Set // the newest that was written or read
-	version blob.Version  // of it in the store; "" if there is none
+	version blob.Version  // of the set in the store; "" if there is none
 	certain bool          // written is what the store holds
-	wroteAt time.Time     // when it was written; zero if somebody else did
-	due     time.Time     // when changed loads may be written; zero: nothing waits
+	wroteAt time.Time     // when this publisher wrote it; zero if another did
+	due     time.Time     // when changed loads may be written; zero: none have changed
 }
 
-// New returns the publisher of a pool's active set. Without a store it publishes nothing.
+// New returns the publisher of a pool's active set. If store is nil, it publishes nothing.
 func New(name pool.Name, store Store, interval time.Duration) *Publisher {
 	return &Publisher{store: store, pool: name, interval: interval}
 }
@@ -71,13 +71,14 @@ func (p *Publisher) Load(ctx context.Context) (set activeset.Set, found bool, er
 	if err != nil {
 		return activeset.Set{}, false, nil // a damaged set is replaced by the next one that is written
 	}
-	set.Version = max(set.Version, p.written.Version) // this publisher's versions never go back
+	set.Version = max(set.Version, p.written.Version) // the versions that this publisher writes only grow
 	p.written, p.certain = set, true
 	return set, true, nil
 }
 
-// Publish brings the set in the store to these members, sorted by id. A nil error means that
-// the members in the store are right; loads may wait. wrote says whether the store was written.
+// Publish writes the set with these members, which are sorted by id, if that is necessary. A nil error means
+// that the store has the right members; their loads may be written later. wrote reports whether a write was
+// tried.
 func (p *Publisher) Publish(ctx context.Context, members []activeset.Instance, now time.Time) (wrote bool, err error) {
 	if p.store == nil {
 		return false, nil
@@ -99,7 +100,8 @@ func (p *Publisher) Publish(ctx context.Context, members []activeset.Instance, n
 	defer cancel()
 	err = p.write(ctx, members, now)
 	if errors.Is(err, blob.ErrConflict) {
-		// The answer to an earlier write of ours was lost, or somebody else writes: read it, and write over it.
+		// The answer to an earlier write was lost, or somebody else writes the set: read it, and write it
+		// again.
 		if _, _, err := p.Load(ctx); err != nil {
 			return true, err
 		}
@@ -120,7 +122,7 @@ func (p *Publisher) write(ctx context.Context, members []activeset.Instance, now
 	if err != nil {
 		return err
 	}
-	p.certain = false // until the store has confirmed: a write that fails may have taken effect
+	p.certain = false // a write that fails may still have taken effect, so this is certain only when it is confirmed
 	version, err := p.store.Put(ctx, activeset.Key(p.pool), doc, p.version)
 	if err != nil {
 		return fmt.Errorf("write active set: %w", err)

@@ -1,5 +1,5 @@
-// Package record has the values that say what a controller did: one for each pass of a pool, and one for
-// each look at its status queue. Logs, metrics and reports are made from them and compute nothing themselves.
+// Package record has the values that say what a controller did: one for each pass of a pool, and one for each
+// look at its status queue. Logs, metrics and reports are made from them and compute nothing themselves.
 package record
 
 import (
@@ -11,25 +11,28 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Record is all that one pass saw, decided and did.
+// Record is everything that one pass saw, decided and did.
 type Record struct {
 	Pool   pool.Name     `json:"pool"`
 	At     time.Time     `json:"at"`     // when the pass began
 	Took   time.Duration `json:"took"`   // until it ended
-	Number uint64        `json:"number"` // of the pass, counted from the start of this pool in this controller
+	Number uint64        `json:"number"` // of the pass, counted from when this controller began with this pool
 
-	// Blind is why nothing was decided: there is no lease, or the cloud has not been listed yet. Empty if something was.
+	// Blind is why nothing was decided: this controller may not hold the lease any more, or the cloud has not
+	// been listed yet. It is empty if something was decided.
 	Blind string `json:"blind,omitempty"`
 
 	// What was seen.
 	Seen    pool.Snapshot     `json:"-"`                 // what the policy looked at
 	Inputs  Inputs            `json:"inputs"`            // how old it was
 	Adopted []pool.InstanceID `json:"adopted,omitempty"` // instances that ran already when this controller began
-	Began   []pool.InstanceID `json:"began,omitempty"`   // instances that have reported for the first time and are active now
-	Gone    []pool.Ending     `json:"gone,omitempty"`    // instances that lists do not show any more, and why they ended
-	Outside []pool.Ending     `json:"outside,omitempty"` // instances that the cloud ends although this controller did not ask for it
+	// instances that have reported for the first time and are active now
+	Began []pool.InstanceID `json:"began,omitempty"`
+	Gone  []pool.Ending     `json:"gone,omitempty"` // instances that lists do not show any more, and why they ended
+	// instances that the cloud ends although this controller did not ask for it
+	Outside []pool.Ending `json:"outside,omitempty"`
 
-	// What was decided. Decision is empty while Blind says why.
+	// What was decided. If Blind is not empty, nothing was.
 	Decision pool.Decision `json:"-"`
 	Words    string        `json:"decision,omitempty"` // the decision on one line
 	Breaker  Breaker       `json:"breaker"`
@@ -40,28 +43,31 @@ type Record struct {
 	Launches    []Launch          `json:"launches,omitempty"`
 	Reactivated []pool.InstanceID `json:"reactivated,omitempty"`
 	Endings     []Ending          `json:"endings,omitempty"`
-	Calls       []Call            `json:"calls,omitempty"` // all that the pass made, in order
+	Calls       []Call            `json:"calls,omitempty"` // all calls that the pass made, in order
 
-	// How it is now.
+	// How the pool is after the pass.
 	Instances []pool.Instance `json:"instances"`
 	Tell      bool            `json:"tell,omitempty"`     // it is time to tell people how the pool is
 	Failures  int             `json:"failures,omitempty"` // passes in a row that ended in an error, this one included
 	Err       error           `json:"-"`
 	Error     string          `json:"error,omitempty"` // what Err says
-	Next      time.Time       `json:"next"`            // when the next pass is due although nothing happens
-	NotBefore time.Time       `json:"not_before"`      // and not before this, whatever happens
+	Next      time.Time       `json:"next"`            // when the next pass runs if nothing happens before
+	NotBefore time.Time       `json:"not_before"`      // the next pass does not run before this, whatever happens
 }
 
-// Inputs is how old what a pass saw was when it began. A negative age means that it was never read, or is unknown.
+// Inputs says how old the data were that a pass began with. A negative age means that they were never read,
+// or are unknown.
 type Inputs struct {
 	List     time.Duration `json:"list"`
 	ListErr  string        `json:"list_error,omitempty"` // why the newest attempt to list failed
 	Backlog  time.Duration `json:"backlog"`
-	Statuses time.Duration `json:"statuses"`       // since the most silent counted instance was heard
-	Deaf     bool          `json:"deaf,omitempty"` // statuses do not reach this controller, or not all have been taken in yet
+	Statuses time.Duration `json:"statuses"` // since the most silent counted instance was heard
+	// Deaf says that statuses do not reach this controller, or that not all that waited have been taken in
+	// yet.
+	Deaf bool `json:"deaf,omitempty"`
 }
 
-// InputsOf returns how old what a snapshot holds is.
+// InputsOf returns how old the data in a snapshot are.
 func InputsOf(s *pool.Snapshot, listErr error, deaf bool) Inputs {
 	in := Inputs{List: s.Now.Sub(s.ListedAt), Backlog: Unknown, Statuses: 0, Deaf: deaf}
 	if listErr != nil {
@@ -78,29 +84,31 @@ func InputsOf(s *pool.Snapshot, listErr error, deaf bool) Inputs {
 	return in
 }
 
-// Unknown is the age of what is not known.
+// Unknown is the age of data that are not known.
 const Unknown time.Duration = -1
 
 // Breaker is what the watchdog saw.
 type Breaker struct {
 	Open    bool `json:"open,omitempty"`
-	Changed bool `json:"changed,omitempty"` // it was the other way in the last pass
+	Changed bool `json:"changed,omitempty"` // it has opened or closed since the last pass
 	Silent  int  `json:"silent,omitempty"`
 	Active  int  `json:"active,omitempty"`
 }
 
-// String says for people what the breaker does.
+// String says for people whether the breaker is open, and what follows from it.
 func (b Breaker) String() string {
 	if !b.Open {
 		return "breaker closed: statuses return"
 	}
-	return fmt.Sprintf("breaker open: %d of %d instances are silent, which is likely our fault; nothing is replaced", b.Silent, b.Active)
+	return fmt.Sprintf("breaker open: %d of %d instances are silent, which is likely our fault; nothing is replaced",
+		b.Silent, b.Active)
 }
 
-// Wait is why launches wait, and until when at the latest.
+// Wait is why launches wait, and until when at the latest: a controller before this one has launched
+// instances that lists may not show yet.
 type Wait struct {
 	Token string    `json:"token"`
-	Count int       `json:"count"` // instances of the launch that they wait for
+	Count int       `json:"count"` // instances of the launch that is waited for
 	At    time.Time `json:"at"`    // when it was asked for
 	Until time.Time `json:"until"`
 }
@@ -110,8 +118,8 @@ type Launch struct {
 	Token   string            `json:"token"`
 	Asked   int               `json:"asked"`             // instances that the request is for
 	Again   bool              `json:"again,omitempty"`   // the answer to an earlier request with this token was lost
-	Started []pool.InstanceID `json:"started,omitempty"` // by this answer, those told of before not counted
-	Reason  string            `json:"reason,omitempty"`  // class of the failure, as metrics name it
+	Started []pool.InstanceID `json:"started,omitempty"` // what this answer told of for the first time
+	Reason  string            `json:"reason,omitempty"`  // why it failed, as a label of metrics
 	Error   string            `json:"error,omitempty"`
 }
 
@@ -129,22 +137,24 @@ const (
 type Ending struct {
 	pool.Ending
 	Act Act `json:"act"`
-	// Spared is why nothing was done after all: it has reported since the snapshot was made.
+	// Spared says that the instance was not ended after all, because it has reported since the snapshot was
+	// made.
 	Spared bool `json:"spared,omitempty"`
-	// Unpublished is that the instance was not touched, because the active set without it could not be written.
+	// Unpublished says that the instance was not touched, because the active set without it could not be
+	// written.
 	Unpublished bool   `json:"unpublished,omitempty"`
 	Error       string `json:"error,omitempty"`
 }
 
 // Call is one call to a cloud, a broker or a store.
 type Call struct {
-	Op    string        `json:"op"` // as "cloud.terminate"
+	Op    string        `json:"op"` // such as "cloud.terminate"
 	About string        `json:"about,omitempty"`
 	Took  time.Duration `json:"took"`
 	Error string        `json:"error,omitempty"`
 }
 
-// Fail adds an error to what went wrong in the pass. Nil adds nothing.
+// Fail adds an error to those of the pass. Nil adds nothing.
 func (r *Record) Fail(err error) {
 	if err != nil {
 		r.Err = errors.Join(r.Err, err)
@@ -152,25 +162,25 @@ func (r *Record) Fail(err error) {
 	}
 }
 
-// Done lists the instances that were drained or ended for this act.
+// Done lists the instances that were drained or ended by this act.
 func (r *Record) Done(act Act) []Ending {
 	return slices.DeleteFunc(slices.Clone(r.Endings), func(e Ending) bool { return e.Act != act || e.Spared })
 }
 
-// Intake is all that one look at a queue of messages for the controller brought: statuses, or orders.
+// Intake is everything that one look at a queue of messages for the controller brought: statuses, or orders.
 type Intake struct {
 	Pool      pool.Name
 	Orders    bool // the queue is that of operators' orders
 	At        time.Time
-	Outcomes  map[string]int    // messages by what became of them, as metrics name it
-	Said      []Said            // what instances have for the operator
-	Garbage   []Garbage         // messages that could not be read: the first of each minute
-	Future    []pool.InstanceID // whose statuses were dropped because their clocks are too far ahead
-	Deaf      bool              // since this look the queue counts as unreadable
-	Hears     bool              // it could not be read, and now it can
+	Outcomes  map[string]int    // how many messages there were of each outcome, named as in metrics
+	Said      []Said            // messages of instances for the operator
+	Garbage   []Garbage         // messages that could not be read; only the first ten of each minute
+	Future    []pool.InstanceID // their statuses were dropped because their clocks are too far ahead
+	Deaf      bool              // from this look on the queue counts as one that cannot be read
+	Hears     bool              // the queue could not be read before, and now it can
 	Failures  int               // looks in a row that failed
 	Err       error             // why the queue could not be read
-	Undeleted error             // why messages that were taken in could not be deleted; they will come again
+	Undeleted error             // why messages that were taken in were not deleted; they will come again
 	Messages  int
 }
 
@@ -184,5 +194,5 @@ type Said struct {
 type Garbage struct {
 	Err    error
 	Body   string // its beginning
-	Unsaid int    // others since the last one that was told of
+	Unsaid int    // how many others there were, unreported, since the last one that was reported
 }

@@ -19,10 +19,10 @@ type Console struct {
 // NewConsole returns a sink that writes to w.
 func NewConsole(w io.Writer) *Console { return &Console{w: w} }
 
-// Pass writes the lines of a pass. A console that is gone loses them.
+// Pass writes the lines of a pass. Errors are ignored, because a console that is gone is no reason to stop.
 func (c *Console) Pass(_ context.Context, r *record.Record) { c.write(Events(r)) }
 
-// Intake writes what instances have for people.
+// Intake writes the messages of instances for the operator.
 func (c *Console) Intake(_ context.Context, in *record.Intake) { c.write(Sayings(in)) }
 
 func (c *Console) write(events []Event) {

@@ -11,7 +11,7 @@ import (
 
 // SinkKind describes a report to the configuration.
 type SinkKind struct {
-	Name     string               // as the key report has it
+	Name     string               // its value of the key report
 	Help     string               // one line
 	Settings func() kind.Settings // its keys, with the defaults
 	Open     func(ctx context.Context, settings kind.Settings, world World) (Sink, error)

@@ -19,7 +19,7 @@ func NewLog(log *slog.Logger) Log { return Log{log: log} }
 // Pass logs the events of a pass.
 func (l Log) Pass(ctx context.Context, r *record.Record) { l.write(ctx, Events(r)) }
 
-// Intake logs what instances have for people.
+// Intake logs the messages of instances for the operator.
 func (l Log) Intake(ctx context.Context, in *record.Intake) { l.write(ctx, Sayings(in)) }
 
 func (l Log) write(ctx context.Context, events []Event) {
@@ -30,7 +30,8 @@ func (l Log) write(ctx context.Context, events []Event) {
 			attrs = append(attrs, slog.String("instance", string(e.Instance)))
 		}
 		if e.Ending.Cause != "" {
-			attrs = append(attrs, slog.String("cause", string(e.Ending.Cause)), slog.String("detail", e.Ending.Detail()))
+			attrs = append(attrs, slog.String("cause", string(e.Ending.Cause)),
+				slog.String("detail", e.Ending.Detail()))
 		}
 		if e.Text != "" {
 			attrs = append(attrs, slog.String("text", e.Text))
@@ -44,8 +45,8 @@ func (l Log) write(ctx context.Context, events []Event) {
 	}
 }
 
-// Diary is the controller's own log: decisions that changed something, and what went wrong, each once however
-// often it repeats.
+// Diary writes the controller's own log: decisions that changed something, and what went wrong. What stays
+// the same from pass to pass is logged once.
 type Diary struct {
 	log *slog.Logger
 
@@ -53,12 +54,12 @@ type Diary struct {
 	pools map[pool.Name]*written // guarded by mu
 }
 
-// written is what the diary said last of a pool.
+// written is what the diary has written last about a pool.
 type written struct {
 	words    string // the newest decision
 	err      string // the newest error
-	failures int    // passes in a row that had failed when the newest record came
-	waits    string // the launch that is waited for
+	failures int    // how many passes in a row had failed at the newest record
+	waits    string // token of the launch that is waited for
 	limits   pool.Limits
 	seen     bool // limits are those of the newest record
 }
@@ -84,20 +85,23 @@ func (d *Diary) of(name pool.Name) *written {
 	return w
 }
 
-// Pass logs what is new in a record. Records of one pool come one after the other.
+// Pass logs what is new in a record. The records of one pool come one after the other.
 func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 	log, w := d.log.With("pool", string(r.Pool)), d.of(r.Pool)
 	if len(r.Adopted) > 0 {
 		log.InfoContext(ctx, "adopted running instances", "instances", r.Adopted)
 	}
 	for i := range r.Gone {
-		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance), "cause", string(r.Gone[i].Cause))
+		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance), "cause",
+			string(r.Gone[i].Cause))
 	}
 	for i := range r.Outside {
-		log.InfoContext(ctx, "instance is ending, and not by this controller", "instance", string(r.Outside[i].Instance))
+		log.InfoContext(ctx, "instance is ending, and not by this controller", "instance",
+			string(r.Outside[i].Instance))
 	}
 	if r.Breaker.Changed {
-		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active", r.Breaker.Active)
+		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active",
+			r.Breaker.Active)
 	}
 	if r.Blind == "" {
 		d.limits(ctx, log, r, w)
@@ -116,14 +120,15 @@ func (d *Diary) limits(ctx context.Context, log *slog.Logger, r *record.Record, 
 
 // decision logs a decision that differs from the last one, and each ending with its cause.
 func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
-	if r.Words != w.words { // else it is nothing new, or what failed in the last pass
+	if r.Words != w.words { // the same decision again is nothing new, or failed in the last pass
 		w.words = r.Words
 		level := slog.LevelDebug
 		if !r.Decision.Empty() || len(r.Seen.Orders) > 0 { // who has ordered something wants to know what became of it
 			level = slog.LevelInfo
 		}
 		log.LogAttrs(ctx, level, "decision", slog.String("decision", r.Words), slog.Any("asked", r.Decision.Asked),
-			slog.Any("clamps", r.Decision.Clamps), slog.Any("backlog", r.Seen.Backlog), slog.Int("requests", r.Seen.Requests))
+			slog.Any("clamps", r.Decision.Clamps), slog.Any("backlog", r.Seen.Backlog),
+			slog.Int("requests", r.Seen.Requests))
 	}
 	for i := range r.Endings {
 		if e := &r.Endings[i]; e.Error == "" && !e.Spared {
@@ -136,18 +141,20 @@ func (d *Diary) decision(ctx context.Context, log *slog.Logger, r *record.Record
 		w.waits = ""
 	case r.Wait.Token != w.waits:
 		w.waits = r.Wait.Token
-		log.InfoContext(ctx, "launches wait: a controller before this one has launched lately, and lists may not show it yet",
+		log.InfoContext(ctx,
+			"launches wait: a controller before this one has launched lately, and lists may not show it yet",
 			"count", r.Wait.Count, "at", r.Wait.At, "until", r.Wait.Until)
 	}
 }
 
-// callIDs are what AWS calls one request, and the host that answered it.
+// callIDs finds the ids that AWS gives to one request, and to the host that answered it.
 var callIDs = regexp.MustCompile(`(Request|Host)ID: [^,]*`)
 
-// lasting is what an error says, without what is another at every repetition.
+// lasting returns the text of an error without the parts that differ each time although the error is the
+// same.
 func lasting(text string) string { return callIDs.ReplaceAllString(text, "") }
 
-// failure logs an error when it is new, and now and then while it lasts.
+// failure logs an error when it is new, and once in 100 passes while it lasts.
 func (d *Diary) failure(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
 	switch {
 	case r.Err == nil:
@@ -166,7 +173,7 @@ func (d *Diary) failure(ctx context.Context, log *slog.Logger, r *record.Record,
 	w.failures = r.Failures
 }
 
-// Intake logs what is wrong with a status queue or with what it holds.
+// Intake logs what is wrong with a status queue or with its messages.
 func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	log := d.log.With("pool", string(in.Pool))
 	if in.Orders {
@@ -181,17 +188,19 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	}
 	for i := range in.Garbage {
 		g := &in.Garbage[i]
-		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since", g.Unsaid)
+		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since",
+			g.Unsaid)
 	}
 	for _, id := range in.Future {
 		log.DebugContext(ctx, "status from the future; dropped", "instance", string(id))
 	}
 	if in.Undeleted != nil {
-		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages, "error", in.Undeleted)
+		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages,
+			"error", in.Undeleted)
 	}
 }
 
-// orders logs what is wrong with a queue of orders or with what it holds.
+// orders logs what is wrong with a queue of orders or with its messages.
 func (d *Diary) orders(ctx context.Context, log *slog.Logger, in *record.Intake) {
 	if in.Deaf {
 		log.ErrorContext(ctx, "queue of orders cannot be read; trying again", "error", in.Err)
@@ -203,6 +212,7 @@ func (d *Diary) orders(ctx context.Context, log *slog.Logger, in *record.Intake)
 		log.WarnContext(ctx, "order cannot be read; dropped", "error", in.Garbage[i].Err, "body", in.Garbage[i].Body)
 	}
 	if in.Undeleted != nil {
-		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice", "error", in.Undeleted)
+		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice", "error",
+			in.Undeleted)
 	}
 }

@@ -29,17 +29,20 @@ type Metrics struct {
 // NewMetrics registers the collectors.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "cloudmaster_" + name, Help: help}, append([]string{"pool"}, labels...))
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "cloudmaster_" + name, Help: help},
+			append([]string{"pool"}, labels...))
 		r.MustRegister(v)
 		return v
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "cloudmaster_" + name, Help: help}, append([]string{"pool"}, labels...))
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "cloudmaster_" + name, Help: help},
+			append([]string{"pool"}, labels...))
 		r.MustRegister(v)
 		return v
 	}
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "cloudmaster_pass_seconds", Help: "Duration of passes.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+		Name: "cloudmaster_pass_seconds", Help: "Duration of passes.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
 	}, []string{"pool"})
 	r.MustRegister(seconds)
 	return &Metrics{
@@ -59,7 +62,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 }
 
-// Pass counts what a pass did, and shows how the pool is.
+// Pass counts what a pass did, and sets the gauges to the state of the pool.
 func (m *Metrics) Pass(_ context.Context, r *record.Record) {
 	name, outcome := string(r.Pool), "ok"
 	if r.Err != nil {

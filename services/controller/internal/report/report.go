@@ -1,5 +1,5 @@
 // Package report shows records to people and machines: as lines on a console, as entries of a log, as
-// metrics. Every sink is a view: what it shows stands in the record, and nothing of it is computed here.
+// metrics. Whatever a sink shows is in the record; a sink computes nothing.
 package report
 
 import (
@@ -13,8 +13,8 @@ import (
 	"cloudmaster/services/controller/internal/record"
 )
 
-// Sink shows records to somebody. Its methods may be called concurrently for different pools. They must
-// not block for long: passes wait for them. A record must not be changed.
+// Sink shows records to somebody. Its methods may be called concurrently for different pools. They must not
+// block for long, because passes wait for them, and must not change the record.
 type Sink interface {
 	// Pass shows what a pass of a pool did.
 	Pass(ctx context.Context, r *record.Record)
@@ -39,7 +39,7 @@ func (a All) Intake(ctx context.Context, in *record.Intake) {
 	}
 }
 
-// What an event is about. The zero value is invalid.
+// What says what an event is about. The zero value is invalid.
 type What int
 
 // The sorts of event.
@@ -50,12 +50,14 @@ const (
 	ShutDown        // an instance is drained
 	Terminated      // an instance was told to end
 	Gone            // an instance is not listed any more
-	Said            // an instance has something for the operator
-	Summarized      // how the pool is
-	Noticed         // the controller has something for the operator
+	Said            // an instance has sent a message for the operator
+	Summarized      // a summary of the state of the pool
+	Noticed         // the controller has a message for the operator
 )
 
-var whatNames = [...]string{"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice"}
+var whatNames = [...]string{
+	"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice",
+}
 
 // String returns the name as it is written in logs.
 func (w What) String() string {
@@ -71,9 +73,9 @@ type Event struct {
 	Pool     pool.Name
 	What     What
 	Instance pool.InstanceID
-	Ending   pool.Ending // ShutDown, Terminated and Gone: why
-	Text     string      // Said and Noticed: what
-	Summary  Summary     // Summarized: how
+	Ending   pool.Ending // why, for ShutDown, Terminated and Gone
+	Text     string      // the message, for Said and Noticed
+	Summary  Summary     // for Summarized
 }
 
 // Summary is the state of a pool at one moment.
@@ -82,7 +84,7 @@ type Summary struct {
 	Instances []pool.Instance
 }
 
-// Lines renders the event for people.
+// Lines returns the event as lines for people.
 func (e *Event) Lines() []string {
 	switch e.What {
 	case Started:
@@ -106,7 +108,7 @@ func (e *Event) Lines() []string {
 	return nil
 }
 
-// why is the cause of an ending in brackets: " (hung: silent for 10m1s)".
+// why returns the cause of an ending in brackets: " (hung: silent for 10m1s)".
 func (e *Event) why() string {
 	if e.Ending.Cause == "" {
 		return ""
@@ -134,12 +136,13 @@ func (s *Summary) lines(now time.Time) []string {
 		if !in.ReportedAt.IsZero() {
 			since = fmt.Sprint(int(max(0, now.Sub(in.ReportedAt)).Seconds()))
 		}
-		lines = append(lines, fmt.Sprintf("  %s State: %s Load: %.2f Since Last Report: %s", in.ID, in.State, in.Load, since))
+		lines = append(lines,
+			fmt.Sprintf("  %s State: %s Load: %.2f Since Last Report: %s", in.ID, in.State, in.Load, since))
 	}
 	return append(lines, "----------------------")
 }
 
-// printable makes what an instance says safe for a terminal, on one line.
+// printable makes the text of an instance safe for a terminal, on one line.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -149,7 +152,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// Events lists what a record has for people, in the order in which it happened.
+// Events lists what a record has to tell people, in the order in which it happened.
 func Events(r *record.Record) []Event {
 	var out []Event
 	add := func(e Event) {
@@ -163,7 +166,8 @@ func Events(r *record.Record) []Event {
 		add(Event{What: Noticed, Text: r.Breaker.String()})
 	}
 	replaced := 0 // hung instances are ended before anything is launched
-	for ; replaced < len(r.Endings) && (r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()); replaced++ {
+	for ; replaced < len(r.Endings) &&
+		(r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()); replaced++ {
 		addEnding(add, &r.Endings[replaced])
 	}
 	for _, id := range r.Reactivated {
@@ -193,7 +197,7 @@ func addEnding(add func(Event), e *record.Ending) {
 	}
 }
 
-// Sayings lists what instances have for people.
+// Sayings lists the messages that instances have sent for the operator.
 func Sayings(in *record.Intake) []Event {
 	var out []Event
 	for _, s := range in.Said {

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var noon = time.Date(2026, 11, 22, 10, 0, 0, 0, time.Local)
 
-// shown is a record and a look at a status queue whose events are those of every sort.
+// shown returns a record and a look at a status queue that together have events of every sort.
 func shown() (*record.Record, *record.Intake) {
 	idle := pool.Ending{Instance: "i-0123", Cause: pool.IdleSurplus, For: 90 * time.Second}
 	pass := &record.Record{
@@ -32,15 +32,26 @@ func shown() (*record.Record, *record.Intake) {
 		Endings: []record.Ending{
 			{Ending: pool.Ending{Instance: "i-0bbb", Cause: pool.OverMaximum}, Act: record.StopAgain},
 			{Ending: pool.Ending{Instance: "i-0ccc", Cause: pool.OverMaximum}, Act: record.StopAgain, Error: "denied"},
-			{Ending: pool.Ending{Instance: "i-0ddd", Cause: pool.Hung, For: 10*time.Minute + time.Second}, Act: record.Stop},
+			{
+				Ending: pool.Ending{Instance: "i-0ddd", Cause: pool.Hung, For: 10*time.Minute + time.Second},
+				Act:    record.Stop,
+			},
 			{Ending: pool.Ending{Instance: "i-0eee", Cause: pool.LowLoad, Load: 0.2}, Act: record.ShutDown},
-			{Ending: pool.Ending{Instance: "i-0fff", Cause: pool.LowLoad}, Act: record.ShutDown, Unpublished: true, Error: "away"},
+			{
+				Ending: pool.Ending{Instance: "i-0fff", Cause: pool.LowLoad}, Act: record.ShutDown, Unpublished: true,
+				Error: "away",
+			},
 			{Ending: idle, Act: record.Stop, Spared: true},
-			{Ending: pool.Ending{Instance: "i-1000", Cause: pool.DrainDeadline, For: time.Hour, Load: 0.5}, Act: record.Stop},
+			{
+				Ending: pool.Ending{Instance: "i-1000", Cause: pool.DrainDeadline, For: time.Hour, Load: 0.5},
+				Act:    record.Stop,
+			},
 		},
 		Reactivated: []pool.InstanceID{"i-2000"},
-		Launches:    []record.Launch{{Token: "t", Asked: 2, Started: []pool.InstanceID{"i-3000"}, Reason: "capacity", Error: "no room"}},
-		Seen:        pool.Snapshot{Backlog: pool.Backlog{Known: true, Visible: 3, InFlight: 1}},
+		Launches: []record.Launch{
+			{Token: "t", Asked: 2, Started: []pool.InstanceID{"i-3000"}, Reason: "capacity", Error: "no room"},
+		},
+		Seen: pool.Snapshot{Backlog: pool.Backlog{Known: true, Visible: 3, InFlight: 1}},
 		Instances: []pool.Instance{
 			{ID: "i-0abc", State: pool.Active, Load: 1, ReportedAt: noon.Add(-29 * time.Second)},
 			{ID: "i-0def", State: pool.Startup},
@@ -63,7 +74,9 @@ func TestConsole(t *testing.T) {
 	pass, intake := shown()
 	c.Pass(t.Context(), pass)
 	c.Intake(t.Context(), intake)
-	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon, Tell: true, Seen: pool.Snapshot{Backlog: pool.Backlog{Known: true}}})
+	c.Pass(t.Context(), &record.Record{
+		Pool: "primes", At: noon, Tell: true, Seen: pool.Snapshot{Backlog: pool.Backlog{Known: true}},
+	})
 	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon, Tell: true})
 	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon})
 	golden := filepath.Join("testdata", "console.txt")
@@ -89,7 +102,8 @@ func TestLog(t *testing.T) {
 	pass, intake := shown()
 	l.Pass(t.Context(), pass)
 	l.Intake(t.Context(), intake)
-	if got, want := strings.Count(out.String(), "\n"), len(report.Events(pass))+len(report.Sayings(intake)); got != want {
+	want := len(report.Events(pass)) + len(report.Sayings(intake))
+	if got := strings.Count(out.String(), "\n"); got != want {
 		t.Fatalf("got %d lines, want one for each of %d events:\n%s", got, want, out.String())
 	}
 	for _, want := range []string{
@@ -105,7 +119,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestMetrics: what a record says is counted once, by act and cause, and forgotten with its pool.
+// TestMetrics checks that what a record says is counted once, by act and cause, and forgotten with its pool.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
@@ -130,7 +144,8 @@ cloudmaster_stops_total{act="stop",cause="drain_deadline",pool="fib"} 1
 cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
 `
 	names := []string{
-		"cloudmaster_launch_failures_total", "cloudmaster_launches_total", "cloudmaster_status_messages_total", "cloudmaster_stops_total",
+		"cloudmaster_launch_failures_total", "cloudmaster_launches_total", "cloudmaster_status_messages_total",
+		"cloudmaster_stops_total",
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
@@ -142,7 +157,8 @@ cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
 	}
 }
 
-// TestDiarySaysWhatLastsOnce: an error that repeats is logged once, whatever request id it has, and so is its end.
+// TestDiarySaysWhatLastsOnce checks that an error that repeats is logged once, although its request id
+// differs each time, and that its end is logged once.
 func TestDiarySaysWhatLastsOnce(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -18,11 +18,11 @@ func (s stamp) compare(t stamp) int {
 	return cmp.Or(s.at.Compare(t.at), cmp.Compare(s.seq, t.seq))
 }
 
-// stray is the newest status of an instance that is not listed (yet).
+// stray is the newest status of an instance that is not listed, or not listed yet.
 type stray struct {
 	status message.Status
-	since  time.Time // when we first heard of the instance
-	heard  time.Time // when we last did
+	since  time.Time // when the instance was first heard of
+	heard  time.Time // when it was last heard of
 }
 
 // Outcome is what became of a message. The zero value is invalid.
@@ -31,11 +31,13 @@ type Outcome int
 // The outcomes.
 const (
 	Invalid  Outcome = iota
-	Accepted         // it is newer than what we knew
+	Accepted         // it is newer than what was known
 	Outdated         // the instance has said something newer, or the same, before
-	Future           // its time is too far ahead of ours
-	Unknown          // no such instance; kept for a while, a list may explain it
-	Foreign          // no such instance: lists had time to explain it and did not, or there is no room to keep it
+	Future           // its time is too far ahead of this controller's clock
+	Unknown          // no such instance; it is kept for a while, because a list may show the instance
+	// Foreign: there is no such instance. Lists have had the time to show it and do not, or there is no room
+	// to keep more such statuses.
+	Foreign
 )
 
 var outcomeNames = [...]string{"invalid", "accepted", "outdated", "future", "unknown", "foreign"}
@@ -49,11 +51,12 @@ func (o Outcome) String() string {
 }
 
 const (
-	// tolerance is how far an instance's clock may be ahead of ours.
+	// tolerance is how far an instance's clock may be ahead of this controller's.
 	tolerance = time.Minute
-	// mostStrays bounds what strangers can make us keep.
+	// mostStrays bounds how many statuses of unknown instances are kept, so that strangers cannot fill the
+	// memory.
 	mostStrays = 10_000
-	// mostLogged is how many log messages per instance are remembered against duplicates.
+	// mostLogged is how many log messages of each instance are remembered, to recognise duplicates.
 	mostLogged = 64
 )
 
@@ -100,11 +103,13 @@ func (r *Roster) hearStray(s *message.Status, now time.Time) Outcome {
 
 func stampOf(s *message.Status) stamp { return stamp{at: s.Timestamp, seq: s.Sequence} }
 
-// accept enters a status, if it is news.
+// accept enters a status if it is newer than what is known.
 func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	if stampOf(s).compare(rec.stamp) <= 0 {
 		if s.Sequence > rec.stamp.seq {
-			rec.HeardAt = now // said later by an earlier clock, which was set back: it changes nothing, but it is a sign of life
+			// The instance sent it later, but its clock was set back in between. It changes nothing, but it
+			// is a sign of life.
+			rec.HeardAt = now
 		}
 		return Outdated
 	}
@@ -123,8 +128,8 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	return Accepted
 }
 
-// hearLog only finds out whether it was heard before: what an instance says is
-// for the operator, also when it is late or the instance is gone already.
+// hearLog only finds out whether the message was heard before. What an instance tells the operator is shown
+// also if it is late, or if the instance is gone.
 func (r *Roster) hearLog(l *message.Log, now time.Time) Outcome {
 	if l.Timestamp.After(now.Add(tolerance)) {
 		return Future
@@ -144,8 +149,8 @@ func (r *Roster) hearLog(l *message.Log, now time.Time) Outcome {
 	return Accepted
 }
 
-// dropStrays forgets the strays that have fallen silent. Those that go on talking
-// stay, so that it is known how long ago lists should have explained them.
+// dropStrays forgets the unknown instances that have fallen silent. Those that go on reporting are kept, so
+// that it is known since when lists should have shown them.
 func (r *Roster) dropStrays(now time.Time) {
 	for id, s := range r.strays {
 		if now.Sub(s.heard) > r.opts.ListLag {
@@ -154,8 +159,7 @@ func (r *Roster) dropStrays(now time.Time) {
 	}
 }
 
-// adoptStray gives a new record what the instance said before anything else told
-// of it.
+// adoptStray enters what an instance reported before a list or a launch told of it.
 func (r *Roster) adoptStray(rec *record) {
 	if s, ok := r.strays[rec.ID]; ok {
 		delete(r.strays, rec.ID)
@@ -163,16 +167,16 @@ func (r *Roster) adoptStray(rec *record) {
 	}
 }
 
-// Heard returns how many statuses have been accepted so far: a moment that, unlike a
-// time, no two statuses share.
+// Heard returns how many statuses have been accepted so far. Unlike a time, this number is never the same
+// before and after a status.
 func (r *Roster) Heard() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.heard
 }
 
-// Listening notes that statuses reach us and that what was waiting has been
-// heard. It reports whether that is news.
+// Listening notes that statuses reach this controller and that those that were waiting on the queue have been
+// heard. It reports whether that is new.
 func (r *Roster) Listening(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,15 +187,16 @@ func (r *Roster) Listening(now time.Time) bool {
 	return true
 }
 
-// Deafen notes that statuses do not reach us, as before the first Listening. While we are deaf
-// nobody's silence is held against them.
+// Deafen notes that statuses do not reach this controller, as before the first call of Listening. Until the
+// next one, no instance's silence is counted.
 func (r *Roster) Deafen() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.listening = time.Time{}
 }
 
-// Deaf reports whether statuses do not reach us: what instances said last may be long untrue.
+// Deaf reports whether statuses do not reach this controller, so that what the instances reported last may be
+// wrong by now.
 func (r *Roster) Deaf() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// one returns a roster that knows the active instance i-1 and hears at second 1.
+// one returns a roster with the active instance i-1, which listens from second 1 on.
 func one() *roster.Roster {
 	r := newRoster()
 	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(1), at(1))
@@ -56,7 +56,7 @@ func TestStatusOrder(t *testing.T) {
 				load, heard = 0.7, at(20)
 			}
 			if c.second.Sequence > first.Sequence && c.want == roster.Outdated {
-				heard = at(20) // its clock was set back, but it lives
+				heard = at(20) // its clock was set back, but the status is a sign of life
 			}
 			if in := only(t, r, at(20)); in.Load != load || in.HeardAt != heard {
 				t.Errorf("got load %v heard at %s, want %v at %s", in.Load, in.HeardAt, load, heard)
@@ -75,11 +75,11 @@ func TestBusyAndIdle(t *testing.T) {
 		idleSince float64 // 0: not idle
 	}{
 		{"", 0, false, 1},
-		{message.Idle, 0, false, 1}, // without a break
+		{message.Idle, 0, false, 1}, // still idle since then
 		{message.Busy, 0, true, 0},
 		{message.Idle, 0, false, 4},
 		{"", 0.1, true, 0},
-		{message.Idle, 0.1, false, 0}, // it says idle, but has load
+		{message.Idle, 0.1, false, 0}, // it says that it is idle, but its load is above 0
 		{message.Busy, 1, true, 0},
 		{"", 0, false, 8},
 	}
@@ -100,7 +100,10 @@ func TestBusyAndIdle(t *testing.T) {
 func TestReady(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
-	r.Observe([]cloud.Instance{listed("i-2", "startup"), listed("i-1", "startup"), listed("i-3", "active"), listed("i-4", "startup")}, at(1), at(1))
+	r.Observe([]cloud.Instance{
+		listed("i-2", "startup"), listed("i-1", "startup"), listed("i-3", "active"),
+		listed("i-4", "startup"),
+	}, at(1), at(1))
 	wantIDs(t, "before anybody has reported", r.Ready())
 	for _, id := range []pool.InstanceID{"i-3", "i-2", "i-1"} {
 		r.Hear(says(id, 0, 2), at(2))
@@ -183,7 +186,7 @@ func TestLogMessages(t *testing.T) {
 	hear("i-1", 2, 1, roster.Accepted)
 	hear("i-1", 2, 1, roster.Outdated)
 	hear("i-1", 2, 2, roster.Accepted)
-	hear("i-1", 1, 9, roster.Accepted) // late, but not heard before
+	hear("i-1", 1, 9, roster.Accepted) // it is late, but was not heard before
 	hear("i-1", 1, 9, roster.Outdated)
 	hear("i-1", 71, 1, roster.Future)
 	hear("i-2", 2, 1, roster.Unknown)
@@ -191,7 +194,7 @@ func TestLogMessages(t *testing.T) {
 		hear("i-1", 3, seq, roster.Accepted)
 	}
 	hear("i-1", 3, 0, roster.Outdated)
-	hear("i-1", 2, 1, roster.Accepted) // too long ago to be remembered
+	hear("i-1", 2, 1, roster.Accepted) // it was heard too long ago to be remembered
 	if in := only(t, r, at(10)); !in.ReportedAt.IsZero() {
 		t.Error("a log message counts as a status")
 	}
@@ -200,7 +203,7 @@ func TestLogMessages(t *testing.T) {
 	}
 }
 
-// TestSilence: silence counts only while we could have heard.
+// TestSilence checks that silence counts only while statuses could be received.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
@@ -218,7 +221,7 @@ func TestSilence(t *testing.T) {
 	if !r.Listening(at(500)) || r.Listening(at(505)) || r.Deaf() {
 		t.Error("Listening is news once, and ends being deaf")
 	}
-	silence(510, 10*time.Second) // from the take-over
+	silence(510, 10*time.Second) // counted from the take-over
 	r.Hear(says("i-1", 0, 520), at(520))
 	silence(530, 10*time.Second)
 	r.Deafen()
@@ -241,8 +244,8 @@ func TestOutcomeNames(t *testing.T) {
 	}
 }
 
-// BenchmarkIntake is what a status message costs: parse and enter, with 1,000
-// instances. The design asks for 20,000 a second.
+// BenchmarkIntake measures what a status message costs with 1,000 instances: to parse it and to enter it. The
+// design asks for 20,000 a second.
 func BenchmarkIntake(b *testing.B) {
 	const instances = 1000
 	r := newRoster()

@@ -1,11 +1,10 @@
-// Package roster holds what the controller knows of each instance of one pool:
-// what the cloud lists, and what the instance itself last said. From it comes the
-// snapshot that policies look at.
+// Package roster keeps what the controller knows of each instance of one pool: what the cloud lists, and what
+// the instance last reported. The snapshot that policies look at is made from it.
 //
-// Reality comes first. The roster remembers only what no list can tell: what was
-// launched and is not listed yet (expected, with a deadline), which instances we have told to end, and the
-// last status of each. Everything else is read from the cloud's list and the
-// instance's tags, so a controller that starts adopts what runs.
+// What the cloud lists comes first. The roster remembers only what no list can tell: instances that were
+// launched and are not listed yet (they are expected until a deadline), which instances this controller has
+// told to end, and the last status of each. Everything else is read from the list and from the tags of the
+// instances, so a controller that starts adopts the instances that run.
 package roster
 
 import (
@@ -23,41 +22,44 @@ import (
 
 // Options of a Roster; the zero value works.
 type Options struct {
-	ServicePort int           // joined to the cloud's address of an instance that reports none
+	ServicePort int           // added to the cloud's address of an instance that reports no address
 	ListLag     time.Duration // how long a launched instance may be missing from lists; 0 means DefaultListLag
 }
 
-// DefaultListLag is generous: EC2's lists are seconds behind as a rule, minutes at worst.
+// DefaultListLag is longer than needed as a rule: EC2's lists are usually seconds behind, and minutes at
+// worst.
 const DefaultListLag = 2 * time.Minute
 
-// Roster is one pool's. All methods may be called concurrently.
+// Roster knows the instances of one pool. All methods may be called concurrently.
 type Roster struct {
 	cloud pool.CloudName
 	opts  Options
 
 	mu        sync.Mutex
 	records   map[pool.InstanceID]*record // guarded by mu
-	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
+	strays    map[pool.InstanceID]stray   // guarded by mu; statuses of instances that are not listed
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
-	listening time.Time                   // guarded by mu; since when statuses can reach us; zero: they can't
+	listening time.Time                   // guarded by mu; since when statuses reach us; zero: they do not
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
 }
 
-// record is one instance.
+// record is what is known of one instance.
 type record struct {
 	pool.Instance
-	phase    cloud.Phase
-	host     string             // the cloud's address of it
-	said     string             // the address it reported
-	tagged   pool.State         // what its tags say
-	expected time.Time          // launched by us and not listed yet: lists asked for from then on must have it; zero: listed
-	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
-	forced   bool               // it was to end although it was at work
-	ended    time.Time          // when the cloud accepted to end it; zero: it has not
-	seed     activeset.Instance // what a predecessor published of it; zero: nothing
+	phase  cloud.Phase
+	host   string     // its address as the cloud lists it
+	said   string     // the address it reported
+	tagged pool.State // the state that its tags say
+	// expected is set for an instance that this controller launched and that is not listed yet. If a list
+	// that was asked for from then on does not have it, it is gone. Zero: it has been listed.
+	expected time.Time
+	ending   pool.Ending        // why it was told to end; the cause is empty if it was not told
+	forced   bool               // it was told to end although it was at work
+	ended    time.Time          // when the cloud accepted to end it; zero if it has not
+	seed     activeset.Instance // what a controller before this one published of it; zero: nothing
 	stamp    stamp              // of its newest status
-	heardNo  uint64             // which of all that were accepted that was
-	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
+	heardNo  uint64             // number of its newest status among all accepted statuses of the pool
+	logged   []stamp            // of its newest log messages, to recognise those that a queue delivers twice
 }
 
 // New returns an empty roster. It knows nothing until the first Observe.
@@ -69,11 +71,13 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	}
 }
 
-// Changes is what a list told that was not known. All lists are sorted by instance.
+// Changes is what is new in a list. Its lists are sorted by instance.
 type Changes struct {
-	Adopted []pool.InstanceID // on the first list only: they ran already
-	Outside []pool.Ending     // the cloud ends them, and this controller did not ask for it
-	Gone    []pool.Ending     // they are not listed any more; the cause is the one for which they were told to end, if they were
+	Adopted []pool.InstanceID // only in the first list: they ran before this controller did
+	Outside []pool.Ending     // the cloud is ending them although this controller did not ask for it
+	// Gone are instances that are not listed any more. If they were told to end, the cause is the one for
+	// which they were told.
+	Gone []pool.Ending
 }
 
 // Observe takes a list of the pool's instances that was asked for at the given time.
@@ -82,7 +86,7 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	defer r.mu.Unlock()
 	var c Changes
 	if !at.After(r.listed) {
-		return c // seen before
+		return c // this list, or a newer one, has been taken in before
 	}
 	first := r.listed.IsZero()
 	r.listed = at
@@ -113,7 +117,8 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	return c
 }
 
-// reason is why an instance ends: what it was told, or nothing that this controller knows of.
+// reason returns why an instance ends: the cause for which it was told to, or pool.Outside if this controller
+// did not tell it.
 func (rec *record) reason() pool.Ending {
 	if rec.ending.Cause == "" {
 		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
@@ -121,7 +126,8 @@ func (rec *record) reason() pool.Ending {
 	return rec.ending
 }
 
-// see brings one record up to date. It reports whether the instance is new, and whether it begins to end without our doing.
+// see brings one record up to date. It reports whether the instance is new, and whether it has begun to end
+// without this controller having asked for it.
 func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 	rec, known := r.records[in.ID]
 	if !known {
@@ -133,8 +139,8 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 	return !known, outside
 }
 
-// take brings a record up to what the cloud says, and reports whether the instance begins to end without our doing:
-// somebody else has ended it, or a controller before this one.
+// take enters what the cloud lists of an instance. It reports whether the instance has begun to end without
+// this controller having asked for it: then somebody else, or a controller before this one, has ended it.
 func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	rec.phase, rec.host = in.Phase, in.Address
 	rec.tagged = pool.ParseState(in.Tags[cloud.TagState])
@@ -145,7 +151,7 @@ func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	return true
 }
 
-// add makes the record of an instance that we did not know, from its tags.
+// add makes the record of an instance that was not known, from its tags.
 func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: in.Launched, HeardAt: now,
@@ -158,21 +164,21 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	case pool.Active:
 		rec.ActiveAt = rec.StateSince
 	case pool.ShutDown, pool.Startup:
-	case pool.Unknown, pool.Stopping: // no tag, or one that we never write
+	case pool.Unknown, pool.Stopping: // there is no such tag, or it has a value that a controller never writes
 		rec.State = pool.Startup
 	}
 	r.records[in.ID] = rec
 	return rec
 }
 
-// Launched takes what a launch returned. The instances are expected in lists from
-// now on and count from now on.
+// Launched enters the instances that a launch returned. They are part of the pool from now on, and lists are
+// expected to show them within Options.ListLag.
 func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
 		if r.records[list[i].ID] != nil {
-			continue // a list was faster, or the token was used before
+			continue // a list has shown it first, or an earlier answer to this launch has
 		}
 		rec := r.add(&list[i], now)
 		rec.expected = now.Add(r.opts.ListLag)
@@ -193,9 +199,9 @@ func (r *Roster) Mark(id pool.InstanceID, state pool.State, now time.Time) bool 
 	return true
 }
 
-// End marks an instance as stopping because of a snapshot for which so many statuses
-// had been heard. It does not if the instance has said something since:
-// what was decided about it may be wrong by now.
+// End marks an instance as stopping. heard is how many statuses had been accepted when the snapshot was made.
+// If the instance has reported since, End does nothing and returns false, because what was decided about it
+// may be wrong by now.
 func (r *Roster) End(e pool.Ending, heard uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -217,14 +223,14 @@ func (rec *record) become(state pool.State, now time.Time) {
 	}
 }
 
-// Ready lists the instances in startup that have reported: they can become active.
+// Ready lists the instances in startup that have reported, so that they can become active.
 func (r *Roster) Ready() []pool.InstanceID {
 	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
 }
 
-// Untold lists the instances that should have ended, that the cloud does not show
-// ending, and that it has not accepted to end lately: they must be told (again), for the cause for which they
-// were told first. One that was idle and has found work since may finish it first.
+// Untold lists the instances that should have ended, but which the cloud does not show as ending and has not
+// accepted to end lately. They must be told (again), with the cause for which they were told first. An
+// instance that was idle and has found work since may finish that work first.
 func (r *Roster) Untold(now time.Time) []pool.Ending {
 	ids := r.which(func(rec *record) bool {
 		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag &&
@@ -241,8 +247,7 @@ func (r *Roster) Untold(now time.Time) []pool.Ending {
 	return out
 }
 
-// Ended notes that the cloud has accepted to end these instances. Lists may take a
-// while to show it.
+// Ended notes that the cloud has accepted to end these instances. It may take a while until lists show that.
 func (r *Roster) Ended(now time.Time, ids ...pool.InstanceID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -267,8 +272,8 @@ func (t *Tagging) Tags() map[string]string {
 	}
 }
 
-// Mistagged lists the instances whose tags do not say their state, in as few
-// taggings as there are different tags. Those that are ending need none.
+// Mistagged lists the instances whose tags do not say their state, grouped by the tags that they should have,
+// so that few calls are needed. Instances that are ending need no tags.
 func (r *Roster) Mistagged() []Tagging {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -277,7 +282,8 @@ func (r *Roster) Mistagged() []Tagging {
 		if rec.tagged == rec.State || rec.State == pool.Stopping {
 			continue
 		}
-		i := slices.IndexFunc(out, func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
+		i := slices.IndexFunc(out,
+			func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
 		if i < 0 {
 			i = len(out)
 			out = append(out, Tagging{State: rec.State, Since: rec.StateSince})
@@ -302,8 +308,8 @@ func (r *Roster) Tagged(t Tagging) {
 	}
 }
 
-// Present returns how many instances there are, whatever their state, that the
-// cloud has not accepted to end.
+// Present returns how many instances there are, whatever their state, without those that the cloud has
+// accepted to end.
 func (r *Roster) Present() int {
 	return len(r.which(func(rec *record) bool { return rec.phase != cloud.Terminating && rec.ended.IsZero() }))
 }
@@ -321,10 +327,10 @@ func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	return ids
 }
 
-// Serving returns the members of the active set, sorted by id: those that are
-// active, have an address, and whose tags do not say that they are draining. Whoever
-// takes over goes by the tags. Until an instance has reported to us, what the set of our
-// predecessor said of it stays.
+// Serving returns the members of the active set, sorted by id: the instances that are active, have an
+// address, and whose tags do not say that they are draining. The tags matter because a controller that takes
+// over goes by them. Until an instance has reported to this controller, its load is the one that the
+// controller before this one published.
 func (r *Roster) Serving() []activeset.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -343,7 +349,7 @@ func (r *Roster) Serving() []activeset.Instance {
 	return out
 }
 
-// Instances returns all instances, sorted by id, as a snapshot wants them.
+// Instances returns all instances as a snapshot needs them, sorted by id.
 func (r *Roster) Instances(now time.Time) []pool.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -358,7 +364,8 @@ func (r *Roster) Instances(now time.Time) []pool.Instance {
 	return out
 }
 
-// heardAt counts silence only while we could have heard: from when statuses could reach us (again).
+// heardAt returns from when the silence of an instance counts: at the earliest from when statuses could reach
+// this controller (again), because before that nobody could be heard.
 func (r *Roster) heardAt(rec *record, now time.Time) time.Time {
 	if r.listening.IsZero() {
 		return now
@@ -369,7 +376,8 @@ func (r *Roster) heardAt(rec *record, now time.Time) time.Time {
 	return rec.HeardAt
 }
 
-// address is what the instance said, or the cloud's address with the pool's port.
+// address returns the address that the instance has reported, or else the cloud's address with the port of
+// the pool's service.
 func (r *Roster) address(rec *record) string {
 	if rec.said != "" {
 		return rec.said
@@ -380,10 +388,10 @@ func (r *Roster) address(rec *record) string {
 	return net.JoinHostPort(rec.host, strconv.Itoa(r.opts.ServicePort))
 }
 
-// Seed takes over loads and addresses from the active set that a controller
-// before us wrote, so that a restart does not empty the published set. What an instance
-// says itself is better; until it does, policies know no load of it: the set is older
-// than what the instance may have told our predecessor.
+// Seed takes loads and addresses from the active set that a controller before this one wrote, so that a
+// restart does not empty the published set. What an instance reports itself replaces them. Policies never see
+// these loads, because an instance may have reported others to the earlier controller after the set was
+// written.
 func (r *Roster) Seed(set activeset.Set, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// t0 is when tests begin; at is so many seconds later.
+// t0 is when tests begin; at returns the time so many seconds later.
 var t0 = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 func at(seconds float64) time.Time { return t0.Add(time.Duration(seconds * float64(time.Second))) }
@@ -26,11 +26,12 @@ func newRoster() *roster.Roster {
 	return roster.New("mem", roster.Options{ServicePort: 20808, ListLag: lag})
 }
 
-// listed is an instance as a cloud lists it: launched at t0, running, with the tags
-// of a state and a time.
+// listed returns an instance as a cloud lists it: launched at t0, running, with the tags of a state and a
+// time.
 func listed(id pool.InstanceID, tags ...string) cloud.Instance {
 	in := cloud.Instance{
-		ID: id, Phase: cloud.Running, Address: string(id) + ".example", Launched: t0, Tags: map[string]string{cloud.TagPool: "fib"},
+		ID: id, Phase: cloud.Running, Address: string(id) + ".example", Launched: t0,
+		Tags: map[string]string{cloud.TagPool: "fib"},
 	}
 	for i, key := range []string{cloud.TagState, cloud.TagStateSince} {
 		if i < len(tags) {
@@ -45,7 +46,7 @@ func ending(in cloud.Instance) cloud.Instance {
 	return in
 }
 
-// says is a status of load, written so many seconds after t0.
+// says returns a status with a load that was written so many seconds after t0.
 func says(id pool.InstanceID, load, seconds float64) message.Status {
 	return message.Status{InstanceID: id, Load: load, Timestamp: at(seconds)}
 }
@@ -86,7 +87,8 @@ func TestGone(t *testing.T) {
 	wantIDs(t, "gone by an older list", gone)
 	gone = goneOf(r.Observe(nil, at(3), at(3)))
 	wantIDs(t, "gone", gone, "i-2")
-	if r.Mark("i-1", pool.Active, at(4)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
+	if r.Mark("i-1", pool.Active, at(4)) ||
+		r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
 		t.Error("an instance that is gone changed its state")
 	}
 }
@@ -187,10 +189,11 @@ func TestStoppingIsNeverChosenTwice(t *testing.T) {
 	if !r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(2)) {
 		t.Fatal("an active instance cannot be ended")
 	}
-	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3)) || r.Mark("i-1", pool.Stopping, at(3)) || r.Mark("i-1", pool.Active, at(3)) {
+	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3)) ||
+		r.Mark("i-1", pool.Stopping, at(3)) || r.Mark("i-1", pool.Active, at(3)) {
 		t.Error("a stopping instance was chosen again")
 	}
-	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(4), at(4)) // a list that lags
+	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(4), at(4)) // a list that is behind
 	if got := only(t, r, at(4)); got.State != pool.Stopping || got.StateSince != at(2) {
 		t.Errorf("after a list that lags: got %s since %s, want stopping since %s", got.State, got.StateSince, at(2))
 	}
@@ -202,7 +205,7 @@ func TestEndLeavesThoseWhoHaveSpokenSince(t *testing.T) {
 	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(1), at(1))
 	r.Hear(says("i-1", 0, 2), at(2))
 	heard := r.Heard()
-	busy := says("i-1", 1, 2) // of the same moment
+	busy := says("i-1", 1, 2) // written at the same moment
 	busy.Sequence = 1
 	r.Hear(busy, at(2))
 	if r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, heard, at(4)) {
@@ -213,7 +216,7 @@ func TestEndLeavesThoseWhoHaveSpokenSince(t *testing.T) {
 	}
 }
 
-// goneOf returns the instances that a list shows to be gone.
+// goneOf returns the instances that are gone by a list.
 func goneOf(c roster.Changes) []pool.InstanceID { return pool.IDs(c.Gone) }
 
 func TestUntold(t *testing.T) {
@@ -233,7 +236,8 @@ func TestUntold(t *testing.T) {
 	wantIDs(t, "ending", pool.IDs(r.Untold(at(100))))
 }
 
-// TestUntoldMayFinishWhatTheyHaveFound: the cloud did not accept to end an idle one, which takes work now.
+// TestUntoldMayFinishWhatTheyHaveFound checks that an instance that was told to end while it was idle, which
+// the cloud has not accepted, may finish work that it has found since.
 func TestUntoldMayFinishWhatTheyHaveFound(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -242,7 +246,7 @@ func TestUntoldMayFinishWhatTheyHaveFound(t *testing.T) {
 	}{
 		"idle, still idle":      {0, 0, true},
 		"idle, then at work":    {0, 1, false},
-		"at work all the time":  {1, 1, true}, // hung, or its drain was over: it was to end all the same
+		"at work all the time":  {1, 1, true}, // it was hung or its drain was over, so it ends although it is at work
 		"at work, idle at last": {1, 0, true},
 	} {
 		r := newRoster()
@@ -260,7 +264,8 @@ func TestPresent(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{
-		listed("i-1", "active"), listed("i-2", "shut_down"), listed("i-3", "startup"), listed("i-4", "active"), ending(listed("i-5", "active")),
+		listed("i-1", "active"), listed("i-2", "shut_down"), listed("i-3", "startup"), listed("i-4", "active"),
+		ending(listed("i-5", "active")),
 	}, at(1), at(1))
 	for _, c := range []struct {
 		what string
@@ -268,7 +273,10 @@ func TestPresent(t *testing.T) {
 		want int
 	}{
 		{"after the list", func() {}, 4},
-		{"one marked, not told", func() { r.End(pool.Ending{Instance: "i-4", Cause: pool.IdleSurplus}, r.Heard(), at(2)) }, 4},
+		{
+			"one marked, not told",
+			func() { r.End(pool.Ending{Instance: "i-4", Cause: pool.IdleSurplus}, r.Heard(), at(2)) }, 4,
+		},
 		{"told", func() { r.Ended(at(3), "i-4") }, 3},
 		{"one launched", func() { r.Launched([]cloud.Instance{listed("i-6", "startup")}, at(4)) }, 4},
 	} {
@@ -279,7 +287,7 @@ func TestPresent(t *testing.T) {
 	}
 }
 
-// members returns the ids of those that the active set names.
+// members returns the ids of the instances in the active set.
 func members(r *roster.Roster) []pool.InstanceID {
 	var out []pool.InstanceID
 	for _, in := range r.Serving() {
@@ -293,7 +301,10 @@ func TestServing(t *testing.T) {
 	r := newRoster()
 	homeless := listed("i-4", "active")
 	homeless.Address = ""
-	r.Observe([]cloud.Instance{listed("i-3", "shut_down"), listed("i-2", "active"), listed("i-1", "active"), homeless, listed("i-5", "startup")}, at(1), at(1))
+	r.Observe([]cloud.Instance{
+		listed("i-3", "shut_down"), listed("i-2", "active"), listed("i-1", "active"), homeless,
+		listed("i-5", "startup"),
+	}, at(1), at(1))
 	wantIDs(t, "active", members(r), "i-1", "i-2")
 	r.Mark("i-5", pool.Active, at(2))
 	wantIDs(t, "started, tags not written", members(r), "i-1", "i-2", "i-5")
@@ -308,7 +319,10 @@ func TestServing(t *testing.T) {
 func TestMistagged(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
-	list := []cloud.Instance{listed("i-1", "startup"), listed("i-2", "startup"), listed("i-3", "active"), listed("i-4", "active"), listed("i-5", "active")}
+	list := []cloud.Instance{
+		listed("i-1", "startup"), listed("i-2", "startup"), listed("i-3", "active"), listed("i-4", "active"),
+		listed("i-5", "active"),
+	}
 	r.Observe(list, at(1), at(1))
 	for _, id := range []pool.InstanceID{"i-2", "i-1"} {
 		r.Mark(id, pool.Active, at(2))
@@ -331,7 +345,7 @@ func TestMistagged(t *testing.T) {
 	if diff := cmp.Diff(want[1:], r.Mistagged()); diff != "" {
 		t.Errorf("after tagging the first two (-want +got):\n%s", diff)
 	}
-	list[2].Tags[cloud.TagState] = "shut_down" // by the attempt whose answer was lost
+	list[2].Tags[cloud.TagState] = "shut_down" // by an earlier attempt, whose answer was lost
 	list[0].Tags[cloud.TagState], list[1].Tags[cloud.TagState] = "active", "active"
 	r.Observe(list, at(4), at(4))
 	if got := r.Mistagged(); len(got) != 0 {
@@ -363,7 +377,7 @@ func TestAddress(t *testing.T) {
 			s := says("i-1", 0, 1)
 			s.Address = c.said
 			r.Hear(s, at(1))
-			r.Hear(says("i-1", 0, 2), at(2)) // without an address: it keeps the one it has said
+			r.Hear(says("i-1", 0, 2), at(2)) // it has no address, so the one reported before stays
 			if got := only(t, r, at(2)).Address; got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -371,7 +385,7 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-// TestConcurrent is for the race detector.
+// TestConcurrent lets the race detector find unguarded accesses.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	r := newRoster()

@@ -24,15 +24,17 @@ func TestTakeOver(t *testing.T) {
 		active time.Time
 		retag  bool
 	}{
-		"active":                              {listed("i-1", "active", since), pool.Active, sinceTime, sinceTime, false},
-		"shut_down":                           {listed("i-1", "shut_down", since), pool.ShutDown, sinceTime, time.Time{}, false},
-		"startup":                             {listed("i-1", "startup", since), pool.Startup, sinceTime, time.Time{}, false},
-		"no since":                            {listed("i-1", "active"), pool.Active, t0, t0, false},
-		"since is noise":                      {listed("i-1", "shut_down", "noon"), pool.ShutDown, t0, time.Time{}, false},
-		"no tags":                             {listed("i-1"), pool.Startup, t0, time.Time{}, true},
-		"unknown state":                       {listed("i-1", "asleep", since), pool.Startup, sinceTime, time.Time{}, true},
-		"stopping, a tag that we never write": {listed("i-1", "stopping", since), pool.Startup, sinceTime, time.Time{}, true},
-		"ending":                              {ending(listed("i-1", "active", since)), pool.Stopping, now, sinceTime, false},
+		"active":         {listed("i-1", "active", since), pool.Active, sinceTime, sinceTime, false},
+		"shut_down":      {listed("i-1", "shut_down", since), pool.ShutDown, sinceTime, time.Time{}, false},
+		"startup":        {listed("i-1", "startup", since), pool.Startup, sinceTime, time.Time{}, false},
+		"no since":       {listed("i-1", "active"), pool.Active, t0, t0, false},
+		"since is noise": {listed("i-1", "shut_down", "noon"), pool.ShutDown, t0, time.Time{}, false},
+		"no tags":        {listed("i-1"), pool.Startup, t0, time.Time{}, true},
+		"unknown state":  {listed("i-1", "asleep", since), pool.Startup, sinceTime, time.Time{}, true},
+		"stopping, a tag that we never write": {
+			listed("i-1", "stopping", since), pool.Startup, sinceTime, time.Time{}, true,
+		},
+		"ending": {ending(listed("i-1", "active", since)), pool.Stopping, now, sinceTime, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +72,9 @@ func TestSeed(t *testing.T) {
 	t.Parallel()
 	now := at(100)
 	seed := func(in activeset.Instance) activeset.Set {
-		return activeset.Set{Pool: "fib", Instances: []activeset.Instance{{ID: "i-0", Address: "x:1", ReportedAt: now}, in}}
+		return activeset.Set{
+			Pool: "fib", Instances: []activeset.Instance{{ID: "i-0", Address: "x:1", ReportedAt: now}, in},
+		}
 	}
 	good := activeset.Instance{ID: "i-1", Address: "10.0.0.1:81", Load: 0.3, ReportedAt: at(50)}
 	take := func(r *roster.Roster) { r.Observe([]cloud.Instance{listed("i-1", "active")}, at(60), at(60)) }
@@ -111,7 +115,8 @@ func TestSeed(t *testing.T) {
 			set := good
 			set.ReportedAt = reported
 			r.Seed(seed(set), now)
-			if got := r.Serving(); len(got) != 1 || !got[0].ReportedAt.IsZero() || got[0].Address != "i-1.example:20808" {
+			if got := r.Serving(); len(got) != 1 || !got[0].ReportedAt.IsZero() ||
+				got[0].Address != "i-1.example:20808" {
 				t.Errorf("got %+v", got)
 			}
 		})

@@ -6,23 +6,24 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// poll spares calls to a work queue that cannot tell of arrivals: it is looked at every
-// interval, and what was read then serves the passes in between.
+// poll saves calls to a work queue that cannot tell of arrivals: it is read once in each interval, and what
+// was read serves the passes in between.
 type poll struct {
 	last  pool.Backlog
-	at    time.Time // of last; zero: there is none
-	told  time.Time // when a hint was last followed; zero: never
-	again time.Time // when to look once more after a hint; zero: not
+	at    time.Time // when last was read; zero: it must be read
+	told  time.Time // when the queue was last read because of a hint; zero: never
+	again time.Time // when to read it once more after a hint; zero: not at all
 }
 
 const (
-	// hintGap is the least time between two readings that hints ask for, however many send them.
+	// hintGap is the shortest time between two readings because of hints, however many hints are sent.
 	hintGap = 500 * time.Millisecond
-	// lookAgain is when the queue is read again after a hint: depths may lag behind it.
+	// lookAgain is how long after a hint the queue is read once more: what the queue tells of its depth may
+	// be older than the hint.
 	lookAgain = 1500 * time.Millisecond
 )
 
-// usable reports whether the last reading will do at the given time.
+// usable reports whether the last reading can be used at the given time.
 func (w *Workload) usable(now time.Time) bool {
 	if w.opts.Watched {
 		return false
@@ -35,7 +36,8 @@ func (w *Workload) usable(now time.Time) bool {
 	return !p.at.IsZero() && now.Sub(p.at) < w.opts.PollInterval
 }
 
-// follow has the queue looked at if a hint says so: now, or when the last such look is long enough ago.
+// follow has the queue read if there was a hint: at once, or when hintGap has passed since it was last read
+// because of one.
 func (w *Workload) follow(now time.Time) {
 	p := &w.poll
 	next := p.told.Add(hintGap)
@@ -53,12 +55,12 @@ func (w *Workload) follow(now time.Time) {
 // keep remembers a reading.
 func (p *poll) keep(b pool.Backlog, now time.Time) { p.last, p.at = b, now }
 
-// took corrects the reading by messages that were taken since.
+// took corrects the reading for messages that were taken from the queue since.
 func (p *poll) took(n int) {
 	n = min(n, p.last.Visible)
 	p.last.Visible -= n
 	p.last.InFlight += n
 }
 
-// ended corrects the reading by messages that were deleted since.
+// ended corrects the reading for messages that were deleted since.
 func (p *poll) ended(n int) { p.last.InFlight = max(0, p.last.InFlight-n) }

@@ -11,24 +11,24 @@ import (
 	"cloudmaster/internal/queue"
 )
 
-// requests are the pending requests for a server: received, and served by no decision
-// yet. They stay in flight until then: a controller that dies loses none,
-// and a launch that fails uses up none of their deliveries.
+// requests are the pending requests for a server: they were received, and no decision has served them yet.
+// Until then they stay in flight on the queue, so that no request is lost when a controller dies. They are
+// not given back after a launch that failed, because that would use up one of their deliveries.
 type requests struct {
-	pending  map[string]queue.Receipt // by message, so that one that is delivered again counts once
-	extendAt time.Time                // when they must be kept from becoming visible; zero: none is pending
+	pending  map[string]queue.Receipt // by the id of the message, so that one that is delivered again counts once
+	extendAt time.Time                // when their visibility timeout must be extended; zero: none is pending
 }
 
 const (
 	// requestBatch is how many requests one call takes.
 	requestBatch = 500
-	// mostPending bounds the memory; what is more waits on the queue.
+	// mostPending bounds the memory; further requests wait on the queue.
 	mostPending = 10_000
 )
 
 func (r *requests) count() int { return len(r.pending) }
 
-// take keeps those that are pending, and receives what is there.
+// take keeps the pending requests invisible on the queue, and receives new ones.
 func (r *requests) take(ctx context.Context, q Queue, some bool, now time.Time) error {
 	if err := r.keep(ctx, q, now); err != nil {
 		return err
@@ -58,7 +58,8 @@ func (r *requests) add(batch []queue.Message, extendAt time.Time) {
 	}
 }
 
-// receipts lists the receipts in the order of their messages' ids, so that equal states make equal calls.
+// receipts lists the receipts of pending requests in the order of their ids, so that a run can be repeated
+// exactly.
 func (r *requests) receipts() []queue.Receipt {
 	out := make([]queue.Receipt, 0, len(r.pending))
 	for _, id := range slices.Sorted(maps.Keys(r.pending)) {
@@ -67,7 +68,8 @@ func (r *requests) receipts() []queue.Receipt {
 	return out
 }
 
-// keep prolongs the time for which nobody else gets those that are pending, before it is over.
+// keep extends the visibility timeout of pending requests before it ends, so that the queue does not deliver
+// them again.
 func (r *requests) keep(ctx context.Context, q Queue, now time.Time) error {
 	if len(r.pending) == 0 || now.Before(r.extendAt) {
 		return nil
@@ -79,7 +81,7 @@ func (r *requests) keep(ctx context.Context, q Queue, now time.Time) error {
 	return nil
 }
 
-// release hands back those that are pending.
+// release gives pending requests back to the queue.
 func (r *requests) release(ctx context.Context, q Queue) error {
 	if len(r.pending) == 0 {
 		return nil
@@ -91,9 +93,9 @@ func (r *requests) release(ctx context.Context, q Queue) error {
 	return nil
 }
 
-// settle ends the requests if a decision has served them: all that the policy
-// asked for has happened, or it asked for nothing because there is a server, or one on
-// its way. What limits or failures have held back is asked for again.
+// settle deletes the pending requests if a decision has served them: either everything that the policy asked
+// for has happened, or it asked for nothing because there is a server, or one that is starting. Otherwise
+// they stay pending, and the policy asks again in the next pass.
 func (r *requests) settle(ctx context.Context, q Queue, d *pool.Decision, acted bool) error {
 	wanted, grown := d.Asked.Launch+d.Asked.Reactivate, d.Launch+len(d.Reactivate)
 	if len(r.pending) == 0 || !acted || grown < wanted {
@@ -102,7 +104,8 @@ func (r *requests) settle(ctx context.Context, q Queue, d *pool.Decision, acted 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	receipts := r.receipts()
-	r.pending, r.extendAt = nil, time.Time{} // also if they cannot be deleted: then they come again
+	// They are forgotten also if they cannot be deleted, because then the queue delivers them again.
+	r.pending, r.extendAt = nil, time.Time{}
 	if err := q.Delete(ctx, receipts...); err != nil {
 		return fmt.Errorf("delete %d requests: %w", len(receipts), err)
 	}

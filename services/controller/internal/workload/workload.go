@@ -1,5 +1,5 @@
-// Package workload is what a pool's work queue holds: how many messages wait, and, for pools of servers,
-// the requests that the controller takes from it.
+// Package workload reads a pool's work queue: how many messages wait, and, for pools of servers, the requests
+// that the controller takes from it.
 package workload
 
 import (
@@ -22,18 +22,19 @@ type Queue interface {
 	Backlog(ctx context.Context) (pool.Backlog, error)
 }
 
-// callTimeout bounds what a pass waits for one answer of the broker.
+// callTimeout bounds how long a pass waits for one answer of the queue.
 const callTimeout = 5 * time.Second
 
 // Options of a Workload.
 type Options struct {
 	TakesRequests bool // the queue carries requests for servers, which are taken here
-	// Watched: the queue tells of arrivals, so each pass reads it. Otherwise it is read every PollInterval.
+	// Watched says that the queue tells of arrivals, so that each pass reads it. Otherwise it is read every
+	// PollInterval.
 	Watched      bool
 	PollInterval time.Duration
 }
 
-// Workload is used by one goroutine, except Hint.
+// Workload is used by one goroutine, except for Hint.
 type Workload struct {
 	queue    Queue
 	opts     Options
@@ -45,23 +46,24 @@ type Workload struct {
 // New returns the workload of a queue.
 func New(q Queue, opts Options) *Workload { return &Workload{queue: q, opts: opts} }
 
-// Change makes the workload go by other options from the next reading on. Requests that
-// are pending stay pending.
+// Change sets other options, which apply from the next reading on. Pending requests stay pending.
 func (w *Workload) Change(opts Options) { w.opts = opts }
 
-// Hint tells that work was put on a queue that cannot tell of it by itself. It may be called from any goroutine.
+// Hint says that work was put on the queue, which cannot tell of it by itself. It may be called from any
+// goroutine.
 func (w *Workload) Hint() { w.hinted.Store(true) }
 
 // Reading is what the queue held.
 type Reading struct {
 	Backlog  pool.Backlog
 	At       time.Time // when it was read; zero if it is unknown
-	Requests int       // pending: taken, and not served yet
-	Fresh    bool      // it was read for this call, not before
+	Requests int       // pending requests: taken, and not served yet
+	Fresh    bool      // it was read for this call and not earlier
 }
 
-// Read finds the depth of the work queue and takes what requests there are. An error makes the
-// backlog unknown. A reading less than a poll interval old may do where nothing tells of arrivals, unless it must be fresh.
+// Read finds the depth of the work queue, and takes the requests that are there. If it fails, the backlog is
+// unknown. If the queue cannot tell of arrivals, a reading that is less than a poll interval old is returned
+// again, unless fresh is true.
 func (w *Workload) Read(ctx context.Context, now time.Time, fresh bool) (Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -80,7 +82,8 @@ func (w *Workload) Read(ctx context.Context, now time.Time, fresh bool) (Reading
 	before := w.requests.count()
 	if w.opts.TakesRequests {
 		if err := w.requests.take(ctx, w.queue, b.Visible > 0, now); err != nil {
-			return Reading{Requests: w.requests.count(), Fresh: true}, err // there may be more than is known of
+			// There may be more requests than those that were taken, so the backlog stays unknown.
+			return Reading{Requests: w.requests.count(), Fresh: true}, err
 		}
 	}
 	if !w.opts.Watched {
@@ -90,9 +93,9 @@ func (w *Workload) Read(ctx context.Context, now time.Time, fresh bool) (Reading
 	return Reading{Backlog: b, At: now, Requests: w.requests.count(), Fresh: true}, nil
 }
 
-// Settle ends the requests that are pending if a decision has served them: all that the policy
-// asked for has happened, or it asked for nothing because there is a server, or one on
-// its way. What limits or failures have held back is asked for again.
+// Settle deletes the pending requests if a decision has served them: either everything that the policy asked
+// for has happened, or it asked for nothing because there is a server, or one that is starting. Otherwise
+// they stay pending, and the policy asks again in the next pass.
 func (w *Workload) Settle(ctx context.Context, d *pool.Decision, acted bool) error {
 	before := w.requests.count()
 	err := w.requests.settle(ctx, w.queue, d, acted)
@@ -103,10 +106,11 @@ func (w *Workload) Settle(ctx context.Context, d *pool.Decision, acted bool) err
 // Pending returns how many requests were taken and have not been served.
 func (w *Workload) Pending() int { return w.requests.count() }
 
-// HandBack returns the requests that are pending to the queue, for the next controller.
+// HandBack gives the pending requests back to the queue, so that the next controller gets them at once.
 func (w *Workload) HandBack(ctx context.Context) error { return w.requests.release(ctx, w.queue) }
 
-// Next lists when the queue must be looked at although nothing happens. Zero times mean nothing.
+// Next lists when the queue must be looked at if nothing happens before. A zero time means that there is no
+// need to.
 func (w *Workload) Next() []time.Time {
 	due := []time.Time{w.poll.again, w.requests.extendAt}
 	if !w.opts.Watched && !w.poll.at.IsZero() {

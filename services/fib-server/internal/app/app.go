@@ -71,9 +71,12 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 		log = log.With("pool", string(me.Pool), "instance_id", string(me.InstanceID))
 		status := newStatusQueue(p.Openers, me, log, daemon.NewAPICalls(registry))
 		defer status.close(ctx)
-		tell = agent.New(status, me.InstanceID, agent.Options{Interval: set.statusInterval, Address: advertised, Log: log})
+		tell = agent.New(status, me.InstanceID, agent.Options{
+			Interval: set.statusInterval, Address: advertised, Log: log,
+		})
 	} else {
-		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller", "reason", unknown)
+		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller", "reason",
+			unknown)
 	}
 	ctx, done := agent.UntilInterrupted(ctx, p.Metadata, log)
 	defer done()

@@ -73,7 +73,8 @@ func TestAStopSignalDrains(t *testing.T) {
 	c.ask(t, "1")
 	s.stop()
 	s.wantLog(t, "serving the connected clients, taking no more")
-	if code, body := get(t, ops, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "draining") {
+	if code, body := get(t, ops, "/readyz"); code != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "draining") {
 		t.Errorf("ready while draining: got %d %q, want 503", code, body)
 	}
 	if conn, err := net.Dial("tcp", s.address); err == nil {

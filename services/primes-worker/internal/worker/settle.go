@@ -81,7 +81,8 @@ func (w *Worker) insist(ctx context.Context, act string, do func() error) {
 		case err == nil:
 			return
 		case hopeless(err), !backoff.Wait(ctx, backoff.Delay(failures, leastBackoff, mostBackoff)):
-			w.opts.Log.ErrorContext(ctx, "gave up settling a message; it will be delivered again", "act", act, "error", err)
+			w.opts.Log.ErrorContext(ctx, "gave up settling a message; it will be delivered again", "act", act, "error",
+				err)
 			return
 		case failures == 1:
 			w.opts.Log.WarnContext(ctx, "cannot settle a message; trying again", "act", act, "error", err)
@@ -115,7 +116,8 @@ type finishedMessage struct {
 type memory []finishedMessage
 
 func (f memory) has(m queue.Message) bool {
-	return slices.ContainsFunc(f, func(old finishedMessage) bool { return old.id == m.ID && old.sentAt.Equal(m.SentAt) })
+	return slices.ContainsFunc(f,
+		func(old finishedMessage) bool { return old.id == m.ID && old.sentAt.Equal(m.SentAt) })
 }
 
 func (f *memory) add(m queue.Message) {

@@ -120,7 +120,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.reporter.Report(0, message.Idle)
 	idle, failures := true, 0
 	for ctx.Err() == nil {
-		var wait time.Duration // 0 after a job: if no other is there, the worker reports that it is idle before it waits
+		// 0 after a job: if no other is there, the worker reports that it is idle before it waits
+		var wait time.Duration
 		if idle {
 			wait = w.opts.Poll
 		}

@@ -172,7 +172,8 @@ func TestNewRefuses(t *testing.T) {
 		"poll is -1s, less than 0": {Poll: -time.Second},
 	} {
 		b := newBench()
-		if _, err := worker.New(b.queue, b.voice, b.sieve.nth, opts); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := worker.New(b.queue, b.voice, b.sieve.nth, opts); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -202,8 +203,10 @@ func TestStop(t *testing.T) {
 		left    []string
 		said    string // last
 	}{
-		"job ends in time":    {"1|25", 20 * time.Second, 15 * time.Second, nil, "Processed: 1 25 primes (1025) in 25"},
-		"job is too long":     {"1|40", 20 * time.Second, 20 * time.Second, []string{"1|40", "2|1"}, "Handed back: 1 40"},
+		"job ends in time": {"1|25", 20 * time.Second, 15 * time.Second, nil, "Processed: 1 25 primes (1025) in 25"},
+		"job is too long": {
+			"1|40", 20 * time.Second, 20 * time.Second, []string{"1|40", "2|1"}, "Handed back: 1 40",
+		},
 		"default":             {"1|40", 0, worker.DefaultStopTimeout, []string{"1|40", "2|1"}, "Handed back: 1 40"},
 		"no time is given":    {"1|40", -1, 0, []string{"1|40", "2|1"}, "Handed back: 1 40"},
 		"the next is not for": {"1|11", 20 * time.Second, time.Second, nil, "Processed: 1 11 primes (1011) in 11"},
