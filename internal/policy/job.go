@@ -26,7 +26,8 @@ func (j *JobSettings) Validate() error {
 // JobKind describes the job policy.
 func JobKind() Kind {
 	return Kind{
-		Name: "job", Help: "for workers that take jobs from the work queue: grows with the jobs that wait, stops what is idle",
+		Name:     "job",
+		Help:     "for workers that take jobs from the work queue: grows with the jobs that wait, stops what is idle",
 		Settings: func() kind.Settings { return &JobSettings{StartThreshold: 2, IdleThreshold: 1} },
 		New: func(s kind.Settings, _ Policy) (Policy, error) {
 			set, ok := s.(*JobSettings)

@@ -124,7 +124,8 @@ func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
 		}
 	}
 	// Those on their way out count, or the breaker would close by what it lets go.
-	v.Breaker = s.Counted()+s.Count(pool.Stopping) >= breakerLeast && float64(v.Silent) > w.BreakerRatio*float64(v.Active)
+	v.Breaker = s.Counted()+s.Count(pool.Stopping) >= breakerLeast &&
+		float64(v.Silent) > w.BreakerRatio*float64(v.Active)
 	switch {
 	case s.Stale: // what we cannot see is no proof
 		v.Hung = nil

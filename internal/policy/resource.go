@@ -23,10 +23,12 @@ type ResourceSettings struct {
 // Validate returns all that is wrong with the settings.
 func (r *ResourceSettings) Validate() error {
 	errs := []error{positive(
-		setting{"target_upper_load", r.UpperLoad}, setting{"target_lower_load", r.LowerLoad}, setting{"queue_load_factor", r.QueueLoadFactor},
+		setting{"target_upper_load", r.UpperLoad}, setting{"target_lower_load", r.LowerLoad},
+		setting{"queue_load_factor", r.QueueLoadFactor},
 	)}
 	if r.LowerLoad >= r.UpperLoad && r.UpperLoad > 0 {
-		errs = append(errs, fmt.Errorf("target_lower_load is %v, not below target_upper_load, %v", r.LowerLoad, r.UpperLoad))
+		errs = append(errs, fmt.Errorf("target_lower_load is %v, not below target_upper_load, %v",
+			r.LowerLoad, r.UpperLoad))
 	}
 	if !pool.ValidLoad(r.ShutDownThreshold) {
 		errs = append(errs, fmt.Errorf("shut_down_threshold is %v, not a number from 0 up", r.ShutDownThreshold))
@@ -41,10 +43,12 @@ func (r *ResourceSettings) Validate() error {
 // ResourceKind describes the resource policy.
 func ResourceKind() Kind {
 	return Kind{
-		Name: "resource", Help: "for servers with connected clients: keeps their load between two targets, drains what is too many",
+		Name: "resource",
+		Help: "for servers with connected clients: keeps their load between two targets, drains what is too many",
 		Settings: func() kind.Settings {
 			return &ResourceSettings{
-				UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
+				UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour,
+				ShutDownGrace: 10 * time.Second,
 			}
 		},
 		Traits: Traits{TakesRequests: true, Drains: true},

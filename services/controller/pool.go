@@ -30,8 +30,8 @@ func scaleCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scale -c FILE NAME N",
 		Short: "Order a number of instances",
-		Long: `Order N instances for the pool NAME, whose policy must take orders. The order goes through a queue: the controller
-that runs the pool carries it out, within the pool's limits, and says so in its reports.`,
+		Long: `Order N instances for the pool NAME, whose policy must take orders. The order goes through a queue. The
+controller that runs the pool carries it out, within the pool's limits, and says so in its log.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return daemon.Usagef("name a pool and a number of instances: controller pool scale -c FILE NAME N")

@@ -21,7 +21,8 @@ func window(text string) schedule.Window {
 	words := strings.Fields(text)
 	from, to, _ := strings.Cut(words[1], "-")
 	return schedule.Window{
-		Days: strings.Split(words[0], ","), From: from, To: to, Timezone: words[2], Minimum: number(4), Maximum: number(10),
+		Days: strings.Split(words[0], ","), From: from, To: to, Timezone: words[2],
+		Minimum: number(4), Maximum: number(10),
 	}
 }
 
@@ -103,7 +104,8 @@ func TestWindows(t *testing.T) {
 			"thu 12:00-24:00 Africa/Cairo", "2026-04-22T22:00:00Z", "2026-04-23T10:00:00Z", "2026-04-23T22:00:00Z",
 		},
 		"half an hour": { // Lord Howe Island sets its clocks by half an hour, on 2026-04-05 back
-			"sun 01:45-03:00 Australia/Lord_Howe", "2026-04-04T00:00:00Z", "2026-04-04T14:45:00Z", "2026-04-04T16:30:00Z",
+			"sun 01:45-03:00 Australia/Lord_Howe", "2026-04-04T00:00:00Z",
+			"2026-04-04T14:45:00Z", "2026-04-04T16:30:00Z",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +122,8 @@ func TestWindows(t *testing.T) {
 				}
 				before, from := j.LimitsAt(next.Add(-time.Nanosecond)).Minimum, j.LimitsAt(next).Minimum
 				if before == from || from != step.want {
-					t.Errorf("at %s the minimum goes from %d to %d, want it to become %d", next.UTC(), before, from, step.want)
+					t.Errorf("at %s the minimum goes from %d to %d, want it to become %d",
+						next.UTC(), before, from, step.want)
 				}
 				now = next
 			}
@@ -131,8 +134,14 @@ func TestWindows(t *testing.T) {
 // TestNothingBetween: between two changes that the policy announces, its limits stay, in every zone and season.
 func TestNothingBetween(t *testing.T) {
 	t.Parallel()
-	for _, zone := range []string{"UTC", "Europe/Zurich", "America/Santiago", "Africa/Cairo", "Australia/Lord_Howe", "Asia/Tehran"} {
-		for _, text := range []string{"mon-fri 10:00-18:00 ", "sat,sun 23:30-01:30 ", "fri-mon 00:00-24:00 ", "sun 02:15-02:45 "} {
+	for _, zone := range []string{
+		"UTC", "Europe/Zurich", "America/Santiago", "Africa/Cairo",
+		"Australia/Lord_Howe", "Asia/Tehran",
+	} {
+		for _, text := range []string{
+			"mon-fri 10:00-18:00 ", "sat,sun 23:30-01:30 ",
+			"fri-mon 00:00-24:00 ", "sun 02:15-02:45 ",
+		} {
 			j := judge(t, window(text+zone))
 			now := at(t, "2026-01-01T00:00:00Z")
 			next := j.Next(&pool.Snapshot{Now: now})
@@ -236,7 +245,8 @@ func TestComplaints(t *testing.T) {
 			t.Errorf("got %v, want it to say %s", err, want)
 		}
 	}
-	if err := new(schedule.Settings).Validate(); err == nil || !strings.Contains(err.Error(), "windows: there are none") {
+	err := new(schedule.Settings).Validate()
+	if err == nil || !strings.Contains(err.Error(), "windows: there are none") {
 		t.Errorf("got %v, want windows demanded", err)
 	}
 	for want, w := range map[string]schedule.Window{
@@ -255,7 +265,8 @@ func TestComplaints(t *testing.T) {
 
 func ExampleKind() {
 	office := schedule.Window{
-		Days: []string{"mon-fri"}, From: "10:00", To: "18:00", Timezone: "Europe/Zurich", Minimum: number(4), Maximum: number(10),
+		Days: []string{"mon-fri"}, From: "10:00", To: "18:00", Timezone: "Europe/Zurich",
+		Minimum: number(4), Maximum: number(10),
 	}
 	p, err := schedule.Kind().New(&schedule.Settings{Windows: []schedule.Window{office}}, policy.Fixed{})
 	if err != nil {

@@ -41,8 +41,8 @@ func Scale(ctx context.Context, cfg *config.Config, name pool.Name, n int, log *
 	q, err := back.Queue(ctx, to)
 	switch {
 	case errors.Is(err, queue.ErrNotFound):
-		return fmt.Errorf("pool %s: there is no queue %s at %s: run the controller with this configuration, which makes it "+
-			"(on AWS: controller setup): %w", name, to, backend.Redacted(address), err)
+		return fmt.Errorf("pool %s: there is no queue %s at %s: run the controller with this configuration, "+
+			"which makes it (on AWS: controller setup): %w", name, to, backend.Redacted(address), err)
 	case err != nil:
 		return fmt.Errorf("pool %s: open the queue of orders: %w", name, err)
 	}
@@ -56,7 +56,8 @@ func Scale(ctx context.Context, cfg *config.Config, name pool.Name, n int, log *
 func takesOrders(cfg *config.Config, name pool.Name) (string, error) {
 	p, known := cfg.Pools[name]
 	if !known {
-		return "", fmt.Errorf("there is no pool %q in %s: there are %v", name, cfg.File, slices.Sorted(maps.Keys(cfg.Pools)))
+		return "", fmt.Errorf("there is no pool %q in %s: there are %v",
+			name, cfg.File, slices.Sorted(maps.Keys(cfg.Pools)))
 	}
 	q, takes := p.Queue(config.Orders)
 	if takes {

@@ -16,7 +16,8 @@ import (
 func manualPool(t *testing.T) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
-	cfg, err := config.Parse("test.yaml", []byte(`broker: {listen: "`+freeAddress(t)+`", store_dir: `+filepath.Join(dir, "js")+`}
+	cfg, err := config.Parse("test.yaml", []byte(`
+broker: {listen: "`+freeAddress(t)+`", store_dir: `+filepath.Join(dir, "js")+`}
 clouds: {local: {bin_dir: /bin, state_dir: `+dir+`/instances, audit_instance_interval: 1s}}
 pools: {primes: {policy: manual, image: ls, cloud: local, maximum_number_of_instances: 0}}
 `), app.Kinds())

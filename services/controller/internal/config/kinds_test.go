@@ -245,7 +245,8 @@ func TestComplaintsOfKinds(t *testing.T) {
 		},
 		"a word": {"image: [a]", "", "pools.primes.image: [a] is not a word"},
 		"queue name": {
-			"policy: switchboard, switchboard_queue_name: [a]", "", "pools.primes.switchboard_queue_name: [a] is not a word",
+			"policy: switchboard, switchboard_queue_name: [a]", "",
+			"pools.primes.switchboard_queue_name: [a] is not a word",
 		},
 		"policy under defaults": {
 			"", "defaults: {policy: psychic}", `pools.primes.policy: there is no policy "psychic"`,

@@ -83,7 +83,8 @@ func setItem(target any, number int, item any) (wrong itemErrors) {
 	for _, key := range slices.Sorted(mapKeys(keys)) {
 		field := kind.Field(target, key)
 		if !field.IsValid() {
-			wrong = append(wrong, fmt.Errorf("number %d: %s: unknown key%s", number, key, suggestion(key, kind.Names(target))))
+			wrong = append(wrong, fmt.Errorf("number %d: %s: unknown key%s",
+				number, key, suggestion(key, kind.Names(target))))
 		} else if err := set(field, keys[key]); err != nil {
 			wrong = append(wrong, fmt.Errorf("number %d: %s: %v is %w", number, key, keys[key], err))
 		}

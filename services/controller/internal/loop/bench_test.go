@@ -46,8 +46,9 @@ func stand(b *testing.B, n int, r *roster.Roster, now time.Time) *standing {
 	list := make([]cloud.Instance, n)
 	for i := range list {
 		list[i] = cloud.Instance{
-			ID: pool.InstanceID(fmt.Sprintf("i-%06d", i)), Phase: cloud.Running, Launched: now.Add(-time.Hour), Address: "10.0.0.1",
-			Tags: map[string]string{cloud.TagPool: "p", cloud.TagState: pool.Active.String()},
+			ID: pool.InstanceID(fmt.Sprintf("i-%06d", i)), Phase: cloud.Running, Launched: now.Add(-time.Hour),
+			Address: "10.0.0.1",
+			Tags:    map[string]string{cloud.TagPool: "p", cloud.TagState: pool.Active.String()},
 		}
 	}
 	r.Observe(list, now, now)

@@ -52,10 +52,12 @@ type poolConfig struct {
 // base has the defaults of the configuration, with limits that do not bite.
 func base() poolConfig {
 	return poolConfig{
-		Name: "test", Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute, PollInterval: 5 * time.Second,
+		Name: "test", Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute,
+		PollInterval:     5 * time.Second,
 		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
 		StartThreshold: 2, IdleThreshold: 1,
-		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour, ShutDownGrace: 10 * time.Second,
+		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour,
+		ShutDownGrace:  10 * time.Second,
 		StatusInterval: 30 * time.Second, ReportInterval: time.Minute, ActiveSetInterval: time.Minute,
 	}
 }
@@ -77,7 +79,8 @@ func (c *poolConfig) desired(t *testing.T) desired.Pool {
 	case "resource":
 		decider, err = policy.NewResource(policy.ResourceSettings{
 			UpperLoad: c.UpperLoad, LowerLoad: c.LowerLoad, QueueLoadFactor: c.QueueLoadFactor,
-			ShutDownThreshold: c.ShutDownThreshold, ShutDownInterval: c.ShutDownInterval, ShutDownGrace: c.ShutDownGrace,
+			ShutDownThreshold: c.ShutDownThreshold, ShutDownInterval: c.ShutDownInterval,
+			ShutDownGrace: c.ShutDownGrace,
 		})
 	}
 	if err != nil {
@@ -163,12 +166,16 @@ func bubble(t *testing.T, cfg poolConfig, f func(b *bench), tweaks ...func(*memc
 func newBench(t *testing.T, cfg poolConfig, tweaks ...func(*memcloud.Options)) *bench {
 	t.Helper()
 	b := &bench{
-		t: t, cfg: cfg, start: time.Now(), audit: 10 * time.Second, store: memblob.New(), events: &events{}, log: &lockedBuffer{},
+		t: t, cfg: cfg, start: time.Now(), audit: 10 * time.Second, store: memblob.New(), events: &events{},
+		log:    &lockedBuffer{},
 		work:   memqueue.New("work", queue.Limits{Visibility: time.Minute}),
 		status: memqueue.New("status", queue.Limits{Deliveries: 100}),
 	}
 	b.tap = &tap{b: b}
-	b.workers = fleet{b: b, jobs: cfg.Policy == "job", jobTime: 10 * time.Second, all: make(map[pool.InstanceID]*worker)}
+	b.workers = fleet{
+		b: b, jobs: cfg.Policy == "job", jobTime: 10 * time.Second,
+		all: make(map[pool.InstanceID]*worker),
+	}
 	opts := memcloud.Options{OnRunning: b.workers.boot, OnTerminate: b.workers.end, TerminateDelay: 3 * time.Second}
 	for _, tweak := range tweaks {
 		tweak(&opts)
@@ -206,7 +213,9 @@ func (b *bench) parts(start func(driver.Task) (stop func())) desired.Parts {
 	return desired.Parts{
 		Start: start,
 		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
-			return desired.Machines{Cloud: tapCloud{b.tap, b.account.Cloud("test")}, ListLag: b.listLag, Audit: b.audit}, nil
+			return desired.Machines{
+				Cloud: tapCloud{b.tap, b.account.Cloud("test")}, ListLag: b.listLag, Audit: b.audit,
+			}, nil
 		},
 		OpenQueue: b.openQueue, Store: tapStore{b.tap, b.store}, Lead: b.lead,
 		Sink: report.All{report.NewMetrics(b.metrics), report.NewDiary(b.logger()), b.events},
@@ -288,7 +297,8 @@ func (b *bench) send(n int) {
 
 // present returns the instances that have not begun to end, by launch.
 func (b *bench) present() []cloud.Instance {
-	return slices.DeleteFunc(b.account.Instances(), func(in cloud.Instance) bool { return in.Phase == cloud.Terminating })
+	return slices.DeleteFunc(b.account.Instances(),
+		func(in cloud.Instance) bool { return in.Phase == cloud.Terminating })
 }
 
 // states tells the instances that have not begun to end, by their tags: "i-000001:active i-000002:startup".
@@ -421,7 +431,8 @@ func (l *lockedBuffer) count(text string) int { return strings.Count(l.tail(1<<3
 func (b *bench) launchByHand(deployment, name string, n int) {
 	b.t.Helper()
 	_, err := b.account.Cloud(deployment).Launch(b.t.Context(), cloud.Spec{
-		Token: "by-hand-" + deployment + "-" + name, Count: n, Image: "image", Tags: map[string]string{cloud.TagPool: name},
+		Token: "by-hand-" + deployment + "-" + name, Count: n, Image: "image",
+		Tags: map[string]string{cloud.TagPool: name},
 	})
 	if err != nil {
 		b.t.Fatal(err)

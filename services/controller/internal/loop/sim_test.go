@@ -225,7 +225,8 @@ func (s *sim) makeTrouble() {
 		"status", "status.delete", "work.backlog", "work.receive", "work",
 	}
 	if s.rng.IntN(3) > 0 {
-		s.tap.breakDown(ops[s.rng.IntN(len(ops))], []error{errAway, cloud.ErrThrottled, cloud.ErrNotFound}[s.rng.IntN(3)])
+		failures := []error{errAway, cloud.ErrThrottled, cloud.ErrNotFound}
+		s.tap.breakDown(ops[s.rng.IntN(len(ops))], failures[s.rng.IntN(3)])
 		return
 	}
 	percent, rng := 1+s.rng.IntN(30), rand.New(rand.NewPCG(s.rng.Uint64(), 3))

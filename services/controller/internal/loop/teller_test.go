@@ -85,8 +85,9 @@ func (t *teller) thoughts(r *record.Record) []string {
 		lines = append(lines, "limits: "+clamps(&r.Decision))
 	}
 	if w := r.Wait; w != nil {
-		lines = append(lines, fmt.Sprintf("waits: launch %s, of %d, was asked for at %s; lists show it at %s at the latest",
-			w.Token, w.Count, t.at(w.At), t.at(w.Until)))
+		lines = append(lines,
+			fmt.Sprintf("waits: launch %s, of %d, was asked for at %s; lists show it at %s at the latest",
+				w.Token, w.Count, t.at(w.At), t.at(w.Until)))
 	}
 	if r.Breaker.Changed {
 		lines = append(lines, r.Breaker.String())
@@ -163,7 +164,8 @@ func happened(r *record.Record) (lines []string) {
 // deeds are what a pass did.
 func deeds(r *record.Record) (lines []string) {
 	replaced := 0 // hung instances are ended before anything is launched
-	for replaced < len(r.Endings) && (r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()) {
+	for replaced < len(r.Endings) &&
+		(r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()) {
 		lines = append(lines, ending(&r.Endings[replaced]))
 		replaced++
 	}

@@ -187,7 +187,8 @@ func TestDiarySaysLimitsAndOrders(t *testing.T) {
 			Limits: pool.Limits{Minimum: least, Maximum: 9},
 		}})
 	}
-	if got := strings.Count(out.String(), "other limits are in force"); got != 1 || strings.Contains(out.String(), "decision") {
+	got := strings.Count(out.String(), "other limits are in force")
+	if got != 1 || strings.Contains(out.String(), "decision") {
 		t.Errorf("got %s, want one change of limits and no decision", out.String())
 	}
 	d.Pass(t.Context(), &record.Record{Pool: "p", Words: "nothing: ordered 4", Seen: pool.Snapshot{

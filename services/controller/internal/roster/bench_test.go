@@ -20,9 +20,13 @@ func BenchmarkMemory(b *testing.B) {
 	statuses := make([]message.Status, n)
 	for i := range list {
 		id := pool.InstanceID(fmt.Sprintf("i-%017x", i))
-		list[i] = cloud.Instance{ID: id, Phase: cloud.Running, Launched: now, Address: "10.0.0.1", Tags: map[string]string{}}
+		list[i] = cloud.Instance{
+			ID: id, Phase: cloud.Running, Launched: now, Address: "10.0.0.1",
+			Tags: map[string]string{},
+		}
 		statuses[i] = message.Status{
-			InstanceID: id, State: "active", Activity: message.Busy, Load: 1, Address: "10.0.0.1:20808", Timestamp: now, Sequence: 1,
+			InstanceID: id, State: "active", Activity: message.Busy, Load: 1, Address: "10.0.0.1:20808", Timestamp: now,
+			Sequence: 1,
 		}
 	}
 	bytes := 0.0
