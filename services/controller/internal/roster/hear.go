@@ -77,9 +77,9 @@ func (r *Roster) hearStatus(s *message.Status, now time.Time) Outcome {
 	if s.Timestamp.After(now.Add(tolerance)) {
 		return Future
 	}
-	ent := r.entries[s.InstanceID]
-	if ent != nil {
-		return r.accept(ent, s, now)
+	rec := r.records[s.InstanceID]
+	if rec != nil {
+		return r.accept(rec, s, now)
 	}
 	return r.hearStray(s, now)
 }
@@ -104,26 +104,26 @@ func (r *Roster) hearStray(s *message.Status, now time.Time) Outcome {
 func stampOf(s *message.Status) stamp { return stamp{at: s.Timestamp, seq: s.Sequence} }
 
 // accept enters a status if it is newer than what is known.
-func (r *Roster) accept(ent *entry, s *message.Status, now time.Time) Outcome {
-	if stampOf(s).compare(ent.stamp) <= 0 {
-		if s.Sequence > ent.stamp.seq {
+func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
+	if stampOf(s).compare(rec.stamp) <= 0 {
+		if s.Sequence > rec.stamp.seq {
 			// The instance sent it later, but its clock was set back in between. It changes nothing, but it
 			// is a sign of life.
-			ent.HeardAt = now
+			rec.HeardAt = now
 		}
 		return Outdated
 	}
 	r.heard++
-	ent.stamp, ent.heardNo = stampOf(s), r.heard
-	ent.HeardAt, ent.ReportedAt, ent.Load, ent.Busy = now, s.Timestamp, s.Load, s.Busy()
+	rec.stamp, rec.heardNo = stampOf(s), r.heard
+	rec.HeardAt, rec.ReportedAt, rec.Load, rec.Busy = now, s.Timestamp, s.Load, s.Busy()
 	switch {
-	case ent.Busy || ent.Load > 0:
-		ent.IdleSince = time.Time{}
-	case ent.IdleSince.IsZero():
-		ent.IdleSince = s.Timestamp
+	case rec.Busy || rec.Load > 0:
+		rec.IdleSince = time.Time{}
+	case rec.IdleSince.IsZero():
+		rec.IdleSince = s.Timestamp
 	}
 	if s.Address != "" {
-		ent.said = s.Address
+		rec.said = s.Address
 	}
 	return Accepted
 }
@@ -134,18 +134,18 @@ func (r *Roster) hearLog(l *message.Log, now time.Time) Outcome {
 	if l.Timestamp.After(now.Add(tolerance)) {
 		return Future
 	}
-	ent := r.entries[l.InstanceID]
-	if ent == nil {
+	rec := r.records[l.InstanceID]
+	if rec == nil {
 		return Unknown
 	}
 	this := stamp{at: l.Timestamp, seq: l.Sequence}
-	if slices.Contains(ent.logged, this) {
+	if slices.Contains(rec.logged, this) {
 		return Outdated
 	}
-	if len(ent.logged) == mostLogged {
-		ent.logged = append(ent.logged[:0], ent.logged[1:]...)
+	if len(rec.logged) == mostLogged {
+		rec.logged = append(rec.logged[:0], rec.logged[1:]...)
 	}
-	ent.logged = append(ent.logged, this)
+	rec.logged = append(rec.logged, this)
 	return Accepted
 }
 
@@ -160,10 +160,10 @@ func (r *Roster) dropStrays(now time.Time) {
 }
 
 // adoptStray enters what an instance reported before a list or a launch told of it.
-func (r *Roster) adoptStray(ent *entry) {
-	if s, ok := r.strays[ent.ID]; ok {
-		delete(r.strays, ent.ID)
-		r.accept(ent, &s.status, s.heard)
+func (r *Roster) adoptStray(rec *record) {
+	if s, ok := r.strays[rec.ID]; ok {
+		delete(r.strays, rec.ID)
+		r.accept(rec, &s.status, s.heard)
 	}
 }
 

@@ -36,15 +36,15 @@ type Roster struct {
 	opts  Options
 
 	mu        sync.Mutex
-	entries   map[pool.InstanceID]*entry // guarded by mu
-	strays    map[pool.InstanceID]stray  // guarded by mu; statuses of instances that are not listed
-	heard     uint64                     // guarded by mu; how many statuses of known instances were accepted
-	listening time.Time                  // guarded by mu; since when statuses reach us; zero: they do not
-	listed    time.Time                  // guarded by mu; when the newest list was asked for; zero: none yet
+	records   map[pool.InstanceID]*record // guarded by mu
+	strays    map[pool.InstanceID]stray   // guarded by mu; statuses of instances that are not listed
+	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
+	listening time.Time                   // guarded by mu; since when statuses reach us; zero: they do not
+	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
 }
 
-// entry is what is known of one instance.
-type entry struct {
+// record is what is known of one instance.
+type record struct {
 	pool.Instance
 	phase  cloud.Phase
 	host   string     // its address as the cloud lists it
@@ -67,7 +67,7 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	opts.ListLag = cmp.Or(opts.ListLag, DefaultListLag)
 	return &Roster{
 		cloud: cloudName, opts: opts,
-		entries: make(map[pool.InstanceID]*entry), strays: make(map[pool.InstanceID]stray),
+		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray),
 	}
 }
 
@@ -99,15 +99,15 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 			c.Adopted = append(c.Adopted, id)
 		}
 		if outside {
-			c.Outside = append(c.Outside, pool.Ending{Instance: id, Cause: pool.Outside, Load: r.entries[id].Load})
+			c.Outside = append(c.Outside, pool.Ending{Instance: id, Cause: pool.Outside, Load: r.records[id].Load})
 		}
 	}
-	for id, ent := range r.entries {
-		if listed[id] || at.Before(ent.expected) {
+	for id, rec := range r.records {
+		if listed[id] || at.Before(rec.expected) {
 			continue
 		}
-		delete(r.entries, id)
-		c.Gone = append(c.Gone, ent.reason())
+		delete(r.records, id)
+		c.Gone = append(c.Gone, rec.reason())
 	}
 	r.dropStrays(now)
 	slices.Sort(c.Adopted)
@@ -119,56 +119,56 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 
 // reason returns why an instance ends: the cause for which it was told to, or pool.Outside if this controller
 // did not tell it.
-func (ent *entry) reason() pool.Ending {
-	if ent.ending.Cause == "" {
-		return pool.Ending{Instance: ent.ID, Cause: pool.Outside, Load: ent.Load}
+func (rec *record) reason() pool.Ending {
+	if rec.ending.Cause == "" {
+		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
 	}
-	return ent.ending
+	return rec.ending
 }
 
-// see brings one entry up to date. It reports whether the instance is new, and whether it has begun to end
+// see brings one record up to date. It reports whether the instance is new, and whether it has begun to end
 // without this controller having asked for it.
 func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
-	ent, known := r.entries[in.ID]
+	rec, known := r.records[in.ID]
 	if !known {
-		ent = r.add(in, now)
+		rec = r.add(in, now)
 	}
-	ent.expected = time.Time{}
-	outside = ent.take(in, now)
-	r.adoptStray(ent)
+	rec.expected = time.Time{}
+	outside = rec.take(in, now)
+	r.adoptStray(rec)
 	return !known, outside
 }
 
 // take enters what the cloud lists of an instance. It reports whether the instance has begun to end without
 // this controller having asked for it: then somebody else, or a controller before this one, has ended it.
-func (ent *entry) take(in *cloud.Instance, now time.Time) (outside bool) {
-	ent.phase, ent.host = in.Phase, in.Address
-	ent.tagged = pool.ParseState(in.Tags[cloud.TagState])
-	if in.Phase != cloud.Terminating || ent.State == pool.Stopping {
+func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
+	rec.phase, rec.host = in.Phase, in.Address
+	rec.tagged = pool.ParseState(in.Tags[cloud.TagState])
+	if in.Phase != cloud.Terminating || rec.State == pool.Stopping {
 		return false
 	}
-	ent.become(pool.Stopping, now)
+	rec.become(pool.Stopping, now)
 	return true
 }
 
-// add makes the entry of an instance that was not known, from its tags.
-func (r *Roster) add(in *cloud.Instance, now time.Time) *entry {
-	ent := &entry{Instance: pool.Instance{
+// add makes the record of an instance that was not known, from its tags.
+func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
+	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: in.Launched, HeardAt: now,
 		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: in.Launched,
 	}}
 	if since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince]); err == nil {
-		ent.StateSince = since
+		rec.StateSince = since
 	}
-	switch ent.State {
+	switch rec.State {
 	case pool.Active:
-		ent.ActiveAt = ent.StateSince
+		rec.ActiveAt = rec.StateSince
 	case pool.ShutDown, pool.Startup:
 	case pool.Unknown, pool.Stopping: // there is no such tag, or it has a value that a controller never writes
-		ent.State = pool.Startup
+		rec.State = pool.Startup
 	}
-	r.entries[in.ID] = ent
-	return ent
+	r.records[in.ID] = rec
+	return rec
 }
 
 // Launched enters the instances that a launch returned. They are part of the pool from now on, and lists are
@@ -177,13 +177,13 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
-		if r.entries[list[i].ID] != nil {
+		if r.records[list[i].ID] != nil {
 			continue // a list has shown it first, or an earlier answer to this launch has
 		}
-		ent := r.add(&list[i], now)
-		ent.expected = now.Add(r.opts.ListLag)
-		ent.take(&list[i], now)
-		r.adoptStray(ent)
+		rec := r.add(&list[i], now)
+		rec.expected = now.Add(r.opts.ListLag)
+		rec.take(&list[i], now)
+		r.adoptStray(rec)
 	}
 }
 
@@ -191,11 +191,11 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 func (r *Roster) Mark(id pool.InstanceID, state pool.State, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ent := r.entries[id]
-	if ent == nil || !ent.State.CanBecome(state) {
+	rec := r.records[id]
+	if rec == nil || !rec.State.CanBecome(state) {
 		return false
 	}
-	ent.become(state, now)
+	rec.become(state, now)
 	return true
 }
 
@@ -205,43 +205,43 @@ func (r *Roster) Mark(id pool.InstanceID, state pool.State, now time.Time) bool 
 func (r *Roster) End(e pool.Ending, heard uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ent := r.entries[e.Instance]
-	if ent == nil || !ent.State.CanBecome(pool.Stopping) || ent.heardNo > heard {
+	rec := r.records[e.Instance]
+	if rec == nil || !rec.State.CanBecome(pool.Stopping) || rec.heardNo > heard {
 		return false
 	}
-	ent.become(pool.Stopping, now)
-	ent.ending, ent.forced = e, ent.atWork()
+	rec.become(pool.Stopping, now)
+	rec.ending, rec.forced = e, rec.atWork()
 	return true
 }
 
-func (ent *entry) atWork() bool { return ent.Busy || ent.Load > 0 }
+func (rec *record) atWork() bool { return rec.Busy || rec.Load > 0 }
 
-func (ent *entry) become(state pool.State, now time.Time) {
-	ent.State, ent.StateSince = state, now
+func (rec *record) become(state pool.State, now time.Time) {
+	rec.State, rec.StateSince = state, now
 	if state == pool.Active {
-		ent.ActiveAt = now
+		rec.ActiveAt = now
 	}
 }
 
 // Ready lists the instances in startup that have reported, so that they can become active.
 func (r *Roster) Ready() []pool.InstanceID {
-	return r.which(func(ent *entry) bool { return ent.State == pool.Startup && !ent.ReportedAt.IsZero() })
+	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
 }
 
 // Untold lists the instances that should have ended, but which the cloud does not show as ending and has not
 // accepted to end lately. They must be told (again), with the cause for which they were told first. An
 // instance that was idle and has found work since may finish that work first.
 func (r *Roster) Untold(now time.Time) []pool.Ending {
-	ids := r.which(func(ent *entry) bool {
-		return ent.State == pool.Stopping && ent.phase != cloud.Terminating && now.Sub(ent.ended) > r.opts.ListLag &&
-			(ent.forced || !ent.atWork())
+	ids := r.which(func(rec *record) bool {
+		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag &&
+			(rec.forced || !rec.atWork())
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []pool.Ending
 	for _, id := range ids {
-		if ent := r.entries[id]; ent != nil {
-			out = append(out, ent.reason())
+		if rec := r.records[id]; rec != nil {
+			out = append(out, rec.reason())
 		}
 	}
 	return out
@@ -252,8 +252,8 @@ func (r *Roster) Ended(now time.Time, ids ...pool.InstanceID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range ids {
-		if ent := r.entries[id]; ent != nil {
-			ent.ended = now
+		if rec := r.records[id]; rec != nil {
+			rec.ended = now
 		}
 	}
 }
@@ -278,15 +278,15 @@ func (r *Roster) Mistagged() []Tagging {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []Tagging
-	for id, ent := range r.entries {
-		if ent.tagged == ent.State || ent.State == pool.Stopping {
+	for id, rec := range r.records {
+		if rec.tagged == rec.State || rec.State == pool.Stopping {
 			continue
 		}
 		i := slices.IndexFunc(out,
-			func(t Tagging) bool { return t.State == ent.State && t.Since.Equal(ent.StateSince) })
+			func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
 		if i < 0 {
 			i = len(out)
-			out = append(out, Tagging{State: ent.State, Since: ent.StateSince})
+			out = append(out, Tagging{State: rec.State, Since: rec.StateSince})
 		}
 		out[i].IDs = append(out[i].IDs, id)
 	}
@@ -302,8 +302,8 @@ func (r *Roster) Tagged(t Tagging) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range t.IDs {
-		if ent := r.entries[id]; ent != nil {
-			ent.tagged = t.State
+		if rec := r.records[id]; rec != nil {
+			rec.tagged = t.State
 		}
 	}
 }
@@ -311,15 +311,15 @@ func (r *Roster) Tagged(t Tagging) {
 // Present returns how many instances there are, whatever their state, without those that the cloud has
 // accepted to end.
 func (r *Roster) Present() int {
-	return len(r.which(func(ent *entry) bool { return ent.phase != cloud.Terminating && ent.ended.IsZero() }))
+	return len(r.which(func(rec *record) bool { return rec.phase != cloud.Terminating && rec.ended.IsZero() }))
 }
 
-func (r *Roster) which(is func(*entry) bool) []pool.InstanceID {
+func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var ids []pool.InstanceID
-	for id, ent := range r.entries {
-		if is(ent) {
+	for id, rec := range r.records {
+		if is(rec) {
 			ids = append(ids, id)
 		}
 	}
@@ -335,13 +335,13 @@ func (r *Roster) Serving() []activeset.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := []activeset.Instance{}
-	for id, ent := range r.entries {
-		if ent.State != pool.Active || ent.tagged == pool.ShutDown || r.address(ent) == "" {
+	for id, rec := range r.records {
+		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" {
 			continue
 		}
-		member := activeset.Instance{ID: id, Address: r.address(ent), Load: ent.Load, ReportedAt: ent.ReportedAt}
-		if ent.ReportedAt.IsZero() {
-			member.Load, member.ReportedAt = ent.seed.Load, ent.seed.ReportedAt
+		member := activeset.Instance{ID: id, Address: r.address(rec), Load: rec.Load, ReportedAt: rec.ReportedAt}
+		if rec.ReportedAt.IsZero() {
+			member.Load, member.ReportedAt = rec.seed.Load, rec.seed.ReportedAt
 		}
 		out = append(out, member)
 	}
@@ -353,11 +353,11 @@ func (r *Roster) Serving() []activeset.Instance {
 func (r *Roster) Instances(now time.Time) []pool.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make([]pool.Instance, 0, len(r.entries))
-	for _, ent := range r.entries {
-		in := ent.Instance
-		in.Address = r.address(ent)
-		in.HeardAt = r.heardAt(ent, now)
+	out := make([]pool.Instance, 0, len(r.records))
+	for _, rec := range r.records {
+		in := rec.Instance
+		in.Address = r.address(rec)
+		in.HeardAt = r.heardAt(rec, now)
 		out = append(out, in)
 	}
 	pool.SortInstances(out)
@@ -366,26 +366,26 @@ func (r *Roster) Instances(now time.Time) []pool.Instance {
 
 // heardAt returns from when the silence of an instance counts: at the earliest from when statuses could reach
 // this controller (again), because before that nobody could be heard.
-func (r *Roster) heardAt(ent *entry, now time.Time) time.Time {
+func (r *Roster) heardAt(rec *record, now time.Time) time.Time {
 	if r.listening.IsZero() {
 		return now
 	}
-	if ent.HeardAt.Before(r.listening) {
+	if rec.HeardAt.Before(r.listening) {
 		return r.listening
 	}
-	return ent.HeardAt
+	return rec.HeardAt
 }
 
 // address returns the address that the instance has reported, or else the cloud's address with the port of
 // the pool's service.
-func (r *Roster) address(ent *entry) string {
-	if ent.said != "" {
-		return ent.said
+func (r *Roster) address(rec *record) string {
+	if rec.said != "" {
+		return rec.said
 	}
-	if ent.host == "" || r.opts.ServicePort == 0 {
+	if rec.host == "" || r.opts.ServicePort == 0 {
 		return ""
 	}
-	return net.JoinHostPort(ent.host, strconv.Itoa(r.opts.ServicePort))
+	return net.JoinHostPort(rec.host, strconv.Itoa(r.opts.ServicePort))
 }
 
 // Seed takes loads and addresses from the active set that a controller before this one wrote, so that a
@@ -397,11 +397,11 @@ func (r *Roster) Seed(set activeset.Set, now time.Time) {
 	defer r.mu.Unlock()
 	for i := range set.Instances {
 		in := &set.Instances[i]
-		ent := r.entries[in.ID]
-		if ent == nil || !ent.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
+		rec := r.records[in.ID]
+		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
 			continue
 		}
-		ent.said, ent.seed = in.Address, *in
-		ent.stamp = stamp{at: in.ReportedAt}
+		rec.said, rec.seed = in.Address, *in
+		rec.stamp = stamp{at: in.ReportedAt}
 	}
 }
