@@ -29,8 +29,7 @@ func TestMain(m *testing.M) {
 				Openers: backend.Openers{"nats": natsbackend.Open, "mem": openFile},
 				Stdin:   os.Stdin,
 				Terminal: func(w io.Writer) bool {
-					return strings.Contains(os.Getenv("TERMINAL"),
-						w.(*os.File).Name())
+					return strings.Contains(os.Getenv("TERMINAL"), w.(*os.File).Name())
 				},
 			}
 			os.Exit(daemon.Main(app.Name, program.Run))

@@ -235,7 +235,7 @@ func (d *director) doneOnce(ctx context.Context, old *program.Process) error {
 				once++
 			}
 		}
-		return fmt.Sprintf("%d jobs, %d with one result", len(results), once), once == len(results) &&
-			once == len(jobs)+2
+		return fmt.Sprintf("%d jobs, %d with one result", len(results), once),
+			once == len(results) && once == len(jobs)+2
 	})
 }

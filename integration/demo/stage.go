@@ -128,7 +128,7 @@ func (s *stage) startController(ctx context.Context) error {
 	s.controller = p
 	return s.ready(ctx, "controller", p, func() bool {
 		_, err := program.Get(ctx, "http://"+s.ops+"/readyz")
-		// it must have printed a line itself: another controller may answer at this address
+		// It must have printed a line itself, because another controller may answer at this address.
 		return err == nil && p.Mark() > 0
 	})
 }

@@ -115,8 +115,9 @@ func engine(ctx context.Context) (docker *testcontainers.DockerProvider, err err
 
 // images is the part of a Docker client that choose needs.
 type images interface {
-	ImageInspect(ctx context.Context, image string, opts ...client.ImageInspectOption) (client.ImageInspectResult,
-		error)
+	ImageInspect(
+		ctx context.Context, image string, opts ...client.ImageInspectOption,
+	) (client.ImageInspectResult, error)
 	ImagePull(ctx context.Context, image string, opts client.ImagePullOptions) (client.ImagePullResponse, error)
 }
 

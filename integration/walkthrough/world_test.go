@@ -184,10 +184,9 @@ func (w *world) configureAsShipped() {
 	w.t.Helper()
 	doc, err := os.ReadFile("../../deploy/aws/cloudmaster.yaml")
 	w.must(err)
-	text := strings.NewReplacer("deployment: sample", "deployment: "+deployment, "cloudmaster-primes-*",
-		"walk-primes-*",
-		"cloudmaster-fib-*", "walk-fib-*", "127.0.0.1:20810", w.ops, "report: log",
-		"report: console").Replace(string(doc))
+	text := strings.NewReplacer("deployment: sample", "deployment: "+deployment,
+		"cloudmaster-primes-*", "walk-primes-*", "cloudmaster-fib-*", "walk-fib-*",
+		"127.0.0.1:20810", w.ops, "report: log", "report: console").Replace(string(doc))
 	w.must(os.WriteFile(w.config, []byte(text), 0o600))
 	w.setup()
 }

@@ -126,8 +126,8 @@ func (w *Wire) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if err != nil {
-		w.log.WarnContext(in.Context(), "call not passed on", "service", call.Service, "action", call.Action, "error",
-			err)
+		w.log.WarnContext(in.Context(), "call not passed on", "service", call.Service, "action", call.Action,
+			"error", err)
 		http.Error(out, err.Error(), http.StatusBadGateway)
 		return
 	}

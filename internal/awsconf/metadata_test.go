@@ -136,8 +136,8 @@ func TestMetadataInterruption(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := metadata(t, &instance{items: map[string]string{"meta-data/spot/instance-action": c.doc}})
 			got, err := m.Interruption(t.Context())
-			if got != c.want || (err == nil) != (c.wantErr == "") || err != nil &&
-				!strings.Contains(err.Error(), c.wantErr) {
+			if got != c.want || (err == nil) != (c.wantErr == "") ||
+				err != nil && !strings.Contains(err.Error(), c.wantErr) {
 				t.Errorf("got %q, %v, want %q and an error with %q", got, err, c.want, c.wantErr)
 			}
 		})

@@ -110,8 +110,8 @@ func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {
-			log.WarnContext(ctx, "connections cut off", "address", l.Addr().String(), "error",
-				errors.Join(err, srv.Close()))
+			log.WarnContext(ctx, "connections cut off", "address", l.Addr().String(),
+				"error", errors.Join(err, srv.Close()))
 		}
 		return nil
 	})

@@ -84,7 +84,7 @@ func (l Limits) Apply(s *Snapshot, d Decision, left Budget) Decision {
 	c.out.Asked, c.out.Clamps, c.out.Spent = d.ask(), slices.Clone(keep), Budget{}
 	c.sanitize()
 	if s.Stale {
-		c.hold()
+		c.endNothing()
 	} else {
 		c.shrinkage(left.Stops)
 		c.surplus()
@@ -131,9 +131,9 @@ func (c *clamping) sanitize() {
 	})
 }
 
-// hold drops all endings from a decision about a stale snapshot: instances that look superfluous may be the
-// only ones that still work.
-func (c *clamping) hold() {
+// endNothing drops all endings from a decision about a stale snapshot: instances that look superfluous may be
+// the only ones that still work.
+func (c *clamping) endNothing() {
 	n := len(c.out.ShutDown) + len(c.out.Stop)
 	if n == 0 {
 		return

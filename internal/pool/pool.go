@@ -1,7 +1,7 @@
-// Package pool holds the words of CloudMaster as values: instances and their states, the snapshot that a
-// policy looks at, the decision that it returns, and the limits that the controller puts on a decision. It
-// knows no clock, no logger and no cloud, and imports only the standard library, so everything else in the
-// tree may import it.
+// Package pool has the words of CloudMaster as values: instances and their states, the snapshot that a policy
+// looks at, the decision that it returns, and the limits that the controller puts on a decision. It knows no
+// clock, no logger and no cloud, and imports only the standard library, so everything else in the tree may
+// import it.
 //
 // # States
 //
@@ -107,7 +107,7 @@ func (i *Instance) Idle() bool {
 	return i.State == Active && !i.ReportedAt.IsZero() && !i.Busy && i.Load == 0
 }
 
-// Backlog is what a work queue holds. It can be unknown, which is not the same as empty. The zero value is
+// Backlog is what is on a work queue. It can be unknown, which is not the same as empty. The zero value is
 // unknown.
 type Backlog struct {
 	Known    bool `json:"known"`

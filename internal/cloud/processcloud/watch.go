@@ -105,8 +105,8 @@ func (c *Cloud) follow(ctx context.Context, w *watcher) {
 			c.log.WarnContext(ctx, "instance did not end in time, killing it",
 				"instance", w.rec.ID, "pid", w.rec.PID, "grace", c.opts.Grace)
 			if err := w.process.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				c.log.ErrorContext(ctx, "an instance cannot be killed", "instance", w.rec.ID, "pid", w.rec.PID, "error",
-					err)
+				c.log.ErrorContext(ctx, "an instance cannot be killed", "instance", w.rec.ID, "pid", w.rec.PID,
+					"error", err)
 			}
 		default: // stop was called
 			return

@@ -78,8 +78,8 @@ func TestHints(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := queues[1].Bodies()
-				if len(got) != c.want || len(got) > 0 &&
-					!strings.Contains(got[0], `"type":"hint","queue":"`+c.queues[0]+`"`) {
+				if len(got) != c.want ||
+					len(got) > 0 && !strings.Contains(got[0], `"type":"hint","queue":"`+c.queues[0]+`"`) {
 					t.Errorf("got hints %q, want %d", got, c.want)
 				}
 				if stderr.Len() != 0 || strings.Count(stdout.String(), "sent ") != len(queues[0].Bodies()) {

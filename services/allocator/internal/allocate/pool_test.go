@@ -208,7 +208,7 @@ func TestAnOlderReportChangesOnlyTheAddress(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, allocate.Options{})
 	p.Update(set(1, instance("a", 0.8)), noon)
-	// a controller that has not heard from it yet
+	// A set of a controller that has not heard from it yet.
 	p.Update(set(2, activeset.Instance{ID: "a", Address: "moved:1"}), noon)
 	got, err := p.Allocate(noon)
 	if err != nil {

@@ -66,9 +66,8 @@ func Lead(ctx context.Context, parts Parts, pools, renewals Starter) (*Controlle
 	renewals.Start(held.Task())
 	return &Controller{lease: held, Pools: desired.New(desired.Parts{
 		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store,
-		Lead: held.Check,
-		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause,
-		Wait: parts.Wait, Log: parts.Log,
+		Lead: held.Check, Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token,
+		Pause: parts.Pause, Wait: parts.Wait, Log: parts.Log,
 	})}, nil
 }
 
@@ -156,8 +155,8 @@ func (c *Controller) reload(ctx context.Context, log *slog.Logger, source Source
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			log.ErrorContext(ctx, "configuration was read again and is refused; what ran goes on unchanged", "error",
-				err)
+			log.ErrorContext(ctx, "configuration was read again and is refused; what ran goes on unchanged",
+				"error", err)
 		default:
 			log.LogAttrs(ctx, slog.LevelInfo, "configuration was read again", said(&changes)...)
 		}

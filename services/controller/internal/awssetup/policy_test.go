@@ -67,9 +67,8 @@ func TestPolicyFiles(t *testing.T) {
 			}
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not what policy.go builds (%v): go test ./services/controller/internal/awssetup -run "+
-				"PolicyFiles "+
-				"-update", file, err)
+			t.Errorf("%s is not what policy.go builds (%v): "+
+				"go test ./services/controller/internal/awssetup -run PolicyFiles -update", file, err)
 		}
 	}
 }

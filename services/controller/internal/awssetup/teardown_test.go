@@ -48,9 +48,8 @@ func TestTeardownRefusesWhileTheDeploymentLives(t *testing.T) {
 		TagSpecifications: []ec2types.TagSpecification{{
 			ResourceType: ec2types.ResourceTypeInstance,
 			Tags: []ec2types.Tag{
-				{
-					Key: aws.String("cloudmaster:deployment"), Value: aws.String("d"),
-				}, {Key: aws.String("cloudmaster:pool"), Value: aws.String("gone")},
+				{Key: aws.String("cloudmaster:deployment"), Value: aws.String("d")},
+				{Key: aws.String("cloudmaster:pool"), Value: aws.String("gone")},
 			},
 		}},
 	})

@@ -305,8 +305,7 @@ func TestComplaints(t *testing.T) {
 		},
 		"every kind at once": {
 			pool: "policy: psychic, polcy: x, policy_interval: 5, minimum_number_of_instances: 9, image: ghost, " +
-				"start_limit: " +
-				"many",
+				"start_limit: many",
 			rest: "bakend: x",
 			want: []string{
 				"did you mean policy?", "did you mean backend?", "5 is not a duration", "many is not a whole number",

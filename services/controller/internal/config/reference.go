@@ -22,10 +22,8 @@ func Reference(kinds Kinds) string {
 	out.WriteString("# All keys of the controller's configuration\n\n")
 	out.WriteString("This page is made from what policies, clouds, backends and reports say of themselves:\n" +
 		"`go test ./services/controller/internal/config -run Reference -update` writes it anew. " +
-		"`controller help keys`\n" +
-		"prints the same. [formats.md](formats.md) explains the file, and [policies.md](policies.md) " +
-		"what policies do\n" +
-		"with their keys.\n")
+		"`controller help keys`\nprints the same. [formats.md](formats.md) explains the file, " +
+		"and [policies.md](policies.md) what policies do\nwith their keys.\n")
 	for _, c := range kinds.chapters() {
 		fmt.Fprintf(&out, "\n%s %s\n%s\n", strings.Repeat("#", c.level+1), c.title, wrap(c.text, 110))
 		if len(c.keys) == 0 {

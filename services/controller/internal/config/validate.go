@@ -195,8 +195,8 @@ func (r *reader) validateTimes(p *Pool) {
 	}
 	if silence := p.Watchdog.Interval; silence > 0 && silence < 2*p.Times.StatusInterval {
 		r.complain([]string{keyPools, string(p.Name), "watchdog_interval"},
-			"%s is less than twice status_interval, %s: healthy instances would count as hung", silence,
-			p.Times.StatusInterval)
+			"%s is less than twice status_interval, %s: healthy instances would count as hung",
+			silence, p.Times.StatusInterval)
 	}
 }
 

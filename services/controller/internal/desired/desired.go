@@ -162,8 +162,8 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	}
 	for _, u := range plan.drains {
 		u.retire()
-		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained", "pool",
-			string(u.want.Name))
+		p.parts.Log.InfoContext(ctx, "pool was removed from the configuration: its instances are drained",
+			"pool", string(u.want.Name))
 	}
 	p.enter(plan.fresh)
 	for _, u := range plan.fresh {

@@ -41,7 +41,7 @@ type entry struct {
 	At    time.Time `json:"at"` // when the cloud was last asked
 }
 
-// journalDoc is what the store holds.
+// journalDoc is the content of the journal in the store.
 type journalDoc struct {
 	Launches []entry `json:"launches"`
 }

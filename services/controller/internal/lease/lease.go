@@ -155,8 +155,8 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		return nil // it was given back
 	}
 	if now.Sub(h.RenewedAt) > h.ttl() {
-		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host, "pid",
-			h.PID, "renewed_at", h.RenewedAt)
+		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host,
+			"pid", h.PID, "renewed_at", h.RenewedAt)
 		return nil
 	}
 	if l.dead(h) {

@@ -89,8 +89,8 @@ func TestBreakerFindsOut(t *testing.T) {
 				b.workers.setStuck(c.stuck)
 				b.pass(6 * time.Hour)
 				kept := strings.Count(b.states(), ":active")
-				if c.stuck && kept != 3 || !c.stuck &&
-					b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
+				if c.stuck && kept != 3 ||
+					!c.stuck && b.states() != "i-000005:active i-000006:active i-000007:active i-000008:active" {
 					t.Errorf("got %s, want %d replaced", b.states(), c.replaced)
 				}
 			})

@@ -114,7 +114,7 @@ func (p *pass) takeOver(ctx context.Context) {
 	}
 }
 
-// read finds out what the work queue holds.
+// read finds out what is on the work queue.
 func (p *pass) read(ctx context.Context, fresh bool) {
 	var err error
 	p.reading, err = p.work.Read(ctx, p.now, fresh)

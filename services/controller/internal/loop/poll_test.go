@@ -154,7 +154,7 @@ func TestNothingShrinksOnAnOldReading(t *testing.T) {
 				b.pass(time.Minute)
 				if arrived {
 					b.workers.hold(true)
-					b.pass(cfg.StatusInterval) // nobody waits for a job any more
+					b.pass(cfg.StatusInterval) // until no worker waits for a job any more
 					b.send(1)
 				}
 				b.pass(5 * time.Minute)

@@ -217,7 +217,7 @@ func TestRequestsAreKept(t *testing.T) {
 			kept(b, 0)
 		})
 	})
-	t.Run("the start limit holds them back", func(t *testing.T) {
+	t.Run("the start limit lets them wait", func(t *testing.T) {
 		t.Parallel()
 		cfg := fibPool()
 		cfg.StartLimit = 1

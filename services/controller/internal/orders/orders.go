@@ -48,7 +48,7 @@ const (
 // Key returns the key of what a pool's policy remembers.
 func Key(name pool.Name) string { return "controller/policy/" + string(name) }
 
-// doc is what the store holds.
+// doc is the content of the object in the store.
 type doc struct {
 	Memory  json.RawMessage `json:"memory"`
 	Applied []string        `json:"applied"` // ids of the messages of orders, oldest first

@@ -32,7 +32,7 @@ type Publisher struct {
 	known   bool          // the set in the store has been looked for
 	written activeset.Set // the newest that was written or read
 	version blob.Version  // of the set in the store; "" if there is none
-	certain bool          // written is what the store holds
+	certain bool          // whether the store has what written says
 	wroteAt time.Time     // when this publisher wrote it; zero if another did
 	due     time.Time     // when changed loads may be written; zero: none have changed
 }

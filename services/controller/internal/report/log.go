@@ -92,16 +92,16 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 		log.InfoContext(ctx, "adopted running instances", "instances", r.Adopted)
 	}
 	for i := range r.Gone {
-		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance), "cause",
-			string(r.Gone[i].Cause))
+		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance),
+			"cause", string(r.Gone[i].Cause))
 	}
 	for i := range r.Outside {
-		log.InfoContext(ctx, "instance is ending, and not by this controller", "instance",
-			string(r.Outside[i].Instance))
+		log.InfoContext(ctx, "instance is ending, and not by this controller",
+			"instance", string(r.Outside[i].Instance))
 	}
 	if r.Breaker.Changed {
-		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent, "active",
-			r.Breaker.Active)
+		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent,
+			"active", r.Breaker.Active)
 	}
 	if r.Blind == "" {
 		d.limits(ctx, log, r, w)
@@ -188,8 +188,8 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	}
 	for i := range in.Garbage {
 		g := &in.Garbage[i]
-		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since",
-			g.Unsaid)
+		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body,
+			"others_since", g.Unsaid)
 	}
 	for _, id := range in.Future {
 		log.DebugContext(ctx, "status from the future; dropped", "instance", string(id))
@@ -212,7 +212,7 @@ func (d *Diary) orders(ctx context.Context, log *slog.Logger, in *record.Intake)
 		log.WarnContext(ctx, "order cannot be read; dropped", "error", in.Garbage[i].Err, "body", in.Garbage[i].Body)
 	}
 	if in.Undeleted != nil {
-		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice", "error",
-			in.Undeleted)
+		log.WarnContext(ctx, "orders could not be deleted; they will come again and not count twice",
+			"error", in.Undeleted)
 	}
 }

@@ -53,7 +53,7 @@ func (w *Workload) Change(opts Options) { w.opts = opts }
 // goroutine.
 func (w *Workload) Hint() { w.hinted.Store(true) }
 
-// Reading is what the queue held.
+// Reading is what was on the queue.
 type Reading struct {
 	Backlog  pool.Backlog
 	At       time.Time // when it was read; zero if it is unknown

@@ -75,8 +75,8 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 			Interval: set.statusInterval, Address: advertised, Log: log,
 		})
 	} else {
-		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller", "reason",
-			unknown)
+		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller",
+			"reason", unknown)
 	}
 	ctx, done := agent.UntilInterrupted(ctx, p.Metadata, log)
 	defer done()

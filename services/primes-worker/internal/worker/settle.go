@@ -81,8 +81,8 @@ func (w *Worker) insist(ctx context.Context, act string, do func() error) {
 		case err == nil:
 			return
 		case hopeless(err), !backoff.Wait(ctx, backoff.Delay(failures, leastBackoff, mostBackoff)):
-			w.opts.Log.ErrorContext(ctx, "gave up settling a message; it will be delivered again", "act", act, "error",
-				err)
+			w.opts.Log.ErrorContext(ctx, "gave up settling a message; it will be delivered again", "act", act,
+				"error", err)
 			return
 		case failures == 1:
 			w.opts.Log.WarnContext(ctx, "cannot settle a message; trying again", "act", act, "error", err)
