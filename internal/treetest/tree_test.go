@@ -127,9 +127,6 @@ func TestNoFileIsTooLong(t *testing.T) {
 	}
 }
 
-// unwrapped are pages whose prose has not been wrapped yet.
-var unwrapped = []string{"docs/policies.md"}
-
 // longProse returns the numbers of the lines of Markdown that are too long, without those that cannot be broken:
 // code blocks, rows of tables, headings, and lines with nothing but a link.
 func longProse(text string) (numbers []int) {
@@ -158,7 +155,7 @@ func TestProseIsWrapped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if long := longProse(string(text)); len(long) > 0 && !slices.Contains(unwrapped, path) {
+		if long := longProse(string(text)); len(long) > 0 {
 			t.Errorf("%s: lines %d have more than %d columns; wrap their sentences", path, long, mostColumns)
 		}
 	}
