@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// TestOneThatFindsWorkIsNotToldToEndAgain: the cloud has refused to end an idle instance. Before it is told again the active
-// set is written, and while that takes its time the instance reports that it has found work. Then it may do it first.
+// TestOneThatFindsWorkIsNotToldToEndAgain: the cloud has refused to end an idle instance. Before it is told again the
+// active set is written, and while that takes its time the instance reports that it has found work. Then it may do it
+// first.
 func TestOneThatFindsWorkIsNotToldToEndAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

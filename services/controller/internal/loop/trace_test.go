@@ -55,7 +55,8 @@ func wantText(t *testing.T, file, got, want string) {
 	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 	for i := range max(len(g), len(w)) {
 		if i >= len(g) || i >= len(w) || g[i] != w[i] {
-			t.Fatalf("%s:%d: got\n%s\nwant\n%s\nif it should be so: go test -run TestTraces -update", file, i+1, some(g, i), some(w, i))
+			t.Fatalf("%s:%d: got\n%s\nwant\n%s\nif it should be so: go test -run TestTraces -update",
+				file, i+1, some(g, i), some(w, i))
 		}
 	}
 }
