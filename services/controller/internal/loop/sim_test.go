@@ -143,9 +143,9 @@ func randomPool(rng *rand.Rand, policy string) poolConfig {
 }
 
 // excused are those that may be ended although they last said that they are busy: hung
-// ones, and those whose drain is over.
+// ones, those who said it to the controller before, and those whose drain is over.
 func (s *sim) excused(id pool.InstanceID) bool {
-	if s.workers.isMute(id) {
+	if s.workers.isMute(id) || s.tap.misled(id) {
 		return true
 	}
 	for _, in := range s.account.Instances() {

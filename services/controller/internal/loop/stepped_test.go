@@ -48,12 +48,10 @@ type life struct {
 // newStepped makes a bench without a controller.
 func newStepped(t *testing.T, cfg poolConfig, order *rand.Rand, tweaks ...func(*memcloud.Options)) *stepped {
 	t.Helper()
-	s := &stepped{order: order, running: make(map[string]bool), workers: &crew{
-		all:  make(map[pool.InstanceID]*hand),
-		done: make(map[string]int),
-	}}
-	s.bench = newBench(t, cfg, append(tweaks, s.workers.attach)...)
-	s.workers.b = s.bench
+	workers := &crew{all: make(map[pool.InstanceID]*hand), done: make(map[string]int)}
+	s := &stepped{order: order, workers: workers, running: make(map[string]bool)}
+	s.bench = newBench(t, cfg, append(tweaks, workers.attach)...)
+	workers.b = s.bench
 	if order != nil {
 		s.tap.meanwhile = s.meanwhile
 	}

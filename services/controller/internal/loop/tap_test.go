@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"cloudmaster/internal/activeset"
-	"cloudmaster/internal/blob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
@@ -41,8 +40,10 @@ type tap struct {
 	dead   bool
 	told   map[pool.InstanceID]time.Time // when controllers have ended instances
 	since  time.Time                     // when the present controller began
-	heard  map[pool.InstanceID]heard     // what controllers have received from the status queue
-	mayEnd func(id pool.InstanceID) bool // which busy instances may be ended nevertheless
+	heard  map[pool.InstanceID]heard     // what controllers took from the status queue
+	again  map[pool.InstanceID]time.Time // when controllers last took a status that was not news
+	listed time.Time                     // when the newest list that a controller got was asked for
+	mayEnd func(id pool.InstanceID) bool // busy ones that may be ended all the same
 
 	meanwhile func() // lets other things happen between the effect of a call and its answer; nil: nothing does
 }
@@ -268,38 +269,62 @@ func (t *tap) ended(ids []pool.InstanceID) {
 	}
 }
 
-// listen remembers which statuses a controller has received.
+func (t *tap) gotList(asked time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.listed = asked
+}
+
+func (t *tap) newestList() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.listed
+}
+
+// listen remembers what a controller has been told.
 func (t *tap) listen(batch []queue.Message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.heard == nil {
-		t.heard = make(map[pool.InstanceID]heard)
+		t.heard, t.again = make(map[pool.InstanceID]heard), make(map[pool.InstanceID]time.Time)
 	}
 	for i := range batch {
 		m, err := message.ParseStd(batch[i].Body)
-		if s, ok := m.(message.Status); err == nil && ok && newer(s, t.heard[s.InstanceID].Status) {
+		s, ok := m.(message.Status)
+		switch {
+		case err != nil || !ok:
+		case newer(s, t.heard[s.InstanceID].Status):
 			t.heard[s.InstanceID] = heard{s, time.Now()}
+		default:
+			t.again[s.InstanceID] = time.Now()
 		}
 	}
+}
+
+// misled reports whether the present controller may know less of an instance than the one before: that has taken its newest
+// status, and left an older one on the queue. It is asked while mu is held.
+func (t *tap) misled(id pool.InstanceID) bool {
+	return t.heard[id].at.Before(t.since) && !t.again[id].Before(t.since)
 }
 
 func newer(a, b message.Status) bool {
 	return a.Timestamp.After(b.Timestamp) || a.Timestamp.Equal(b.Timestamp) && a.Sequence > b.Sequence
 }
 
-// clean checks that a set that is written names no instance that is draining or was ended, as far as the
-// controller can know: lists that lag show a new controller instances that the one before has ended.
+// clean: a set that is written names none that is draining or was ended, by all that the
+// controller can know: late lists, and those that fail, show a new one what its predecessor has ended.
 func (t *tap) clean(data []byte) {
 	set, err := activeset.Decode(data)
 	if err != nil {
 		t.b.t.Errorf("a set is written that cannot be read: %v", err)
 	}
-	states := t.b.states()
+	states, listed := t.b.states(), t.newestList()
 	for i := range set.Instances {
 		id := set.Instances[i].ID
 		told := t.told[id]
-		ended := !told.IsZero() &&
-			(told.After(t.since) || time.Since(told) > t.b.late+t.b.audit+time.Second || t.b.late == 0)
+		shown := listed.After(told.Add(t.b.late)) &&
+			(time.Since(told) > t.b.late+t.b.audit+time.Second || t.b.late == 0)
+		ended := !told.IsZero() && (told.After(t.since) || shown)
 		if ended || strings.Contains(states, string(id)+":shut_down") {
 			t.b.t.Errorf("at %s: a set is written that names %s, ended: %v, states %s", time.Since(t.b.start), id, told,
 				states)
@@ -328,10 +353,14 @@ func (c tapCloud) Launch(ctx context.Context, spec cloud.Spec) (out []cloud.Inst
 
 // List implements cloud.Cloud.
 func (c tapCloud) List(ctx context.Context) (out []cloud.Instance, err error) {
+	asked := time.Now()
 	err = c.tap.do("cloud.list", "", func() (err error) {
 		out, err = c.cloud.List(ctx)
 		return err
 	})
+	if err == nil {
+		c.tap.gotList(asked)
+	}
 	return out, err
 }
 
@@ -413,42 +442,4 @@ func (q tapQueue) Backlog(ctx context.Context) (out pool.Backlog, err error) {
 		return pool.Backlog{}, err
 	}
 	return out, nil
-}
-
-// tapStore passes calls to a store on and shows them to the tap.
-type tapStore struct {
-	tap   *tap
-	store blob.Store
-}
-
-// Get implements the loop's store.
-func (s tapStore) Get(ctx context.Context, key string, have blob.Version) (out blob.Object, err error) {
-	err = s.tap.do("store.get", "", func() (err error) {
-		out, err = s.store.Get(ctx, key, have)
-		return err
-	})
-	return out, err
-}
-
-// Put implements the loop's store.
-func (s tapStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (v blob.Version, err error) {
-	if key != activeset.Key(s.tap.b.cfg.Name) {
-		err = s.tap.do("store.journal", key, func() (err error) {
-			v, err = s.store.Put(ctx, key, data, last)
-			return err
-		})
-		return v, err
-	}
-	set, _ := activeset.Decode(data)
-	ids := []pool.InstanceID{}
-	for i := range set.Instances {
-		ids = append(ids, set.Instances[i].ID)
-	}
-	err = s.tap.do("store.put", fmt.Sprint(ids), func() (err error) {
-		s.tap.clean(data)
-		v, err = s.store.Put(ctx, key, data, last)
-		s.tap.linger("store.put")
-		return err
-	})
-	return v, err
 }
