@@ -301,8 +301,8 @@ func (t *tap) listen(batch []queue.Message) {
 	}
 }
 
-// misled reports whether the present controller may know less of an instance than the one before: that has taken its newest
-// status, and left an older one on the queue. It is asked while mu is held.
+// misled reports whether the present controller may know less of an instance than the one before, which has taken its
+// newest status and left an older one on the queue. It is asked while mu is held.
 func (t *tap) misled(id pool.InstanceID) bool {
 	return t.heard[id].at.Before(t.since) && !t.again[id].Before(t.since)
 }
