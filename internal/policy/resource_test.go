@@ -286,3 +286,14 @@ func TestResourceUnknownRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestShutDownTakesThoseFirstWhoseLifetimesAreOver: then the least loaded.
+func TestShutDownTakesThoseFirstWhoseLifetimesAreOver(t *testing.T) {
+	t.Parallel()
+	limits := lifetimes
+	limits.MinimumLifetime, limits.MinimumActiveTime, limits.Maximum, limits.Drain = 5*time.Minute, 0, 9, true
+	s := pool.Snapshot{Now: pooltest.Now, Backlog: visible(0), Instances: pooltest.Fleet(t, "0.1 0/young")}
+	if got := ask(t, newResource(t, resourceDefaults), limits, &s); acts(got) != "shut down [i-1]" {
+		t.Errorf("got %s, want shut down [i-1]", &got)
+	}
+}
