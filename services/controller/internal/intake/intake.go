@@ -43,11 +43,12 @@ const (
 type Options struct {
 	Pool    pool.Name
 	Parse   message.ParseFunc
-	Changed func()                    // called when a pass should look at what was heard
-	Hinted  func()                    // called for a hint that there is work; Changed is called too
-	Lead    func(now time.Time) error // says why this controller may not take messages now; nil: it always may
-	Wait    time.Duration             // how long a look waits for messages; 0 means LongWait
-	Now     func() time.Time          // the clock
+	Changed func() // called when a pass should look at what was heard
+	Hinted  func() // called for a hint that there is work; Changed is called too
+	// Lead says until when this controller may take messages, or why it may not; nil: it always may.
+	Lead func(now time.Time) (until time.Time, err error)
+	Wait time.Duration    // how long a look waits for messages; 0 means LongWait
+	Now  func() time.Time // the clock
 	// Pause returns how long to wait after so many looks in a row that failed; nil means backoff.Delay from 100 ms to 5 s.
 	Pause func(failures int) time.Duration
 }
@@ -82,7 +83,7 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 	if i.catchUp.IsZero() {
 		i.catchUp = now
 	}
-	if i.opts.Lead != nil && i.opts.Lead(now) != nil {
+	if !i.leads(now) {
 		i.failures = deafAfter // the messages belong to whoever leads now
 		i.roster.Deafen()
 		return said, mostPause
@@ -106,6 +107,14 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 		}
 	}
 	return said, 0
+}
+
+func (i *Intake) leads(now time.Time) bool {
+	if i.opts.Lead == nil {
+		return true
+	}
+	_, err := i.opts.Lead(now)
+	return err == nil
 }
 
 // failed counts a look that failed and returns the pause after it.

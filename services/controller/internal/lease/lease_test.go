@@ -363,3 +363,21 @@ func TestLeaseFromTheFutureHoldsNoLonger(t *testing.T) {
 		t.Errorf("got no lease within %s, want it when that of the dead one has run out", time.Since(start))
 	})
 }
+
+// TestLeaseFromTheFutureIsHonouredWhileItIsRenewed: its holder lives, whatever its clock shows.
+func TestLeaseFromTheFutureIsHonouredWhileItIsRenewed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ahead := lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: time.Now().Add(time.Hour)}
+		store := held(t, ahead)
+		time.AfterFunc(renewal, func() {
+			ahead.RenewedAt = ahead.RenewedAt.Add(renewal)
+			if doc, err := json.Marshal(ahead); err == nil {
+				_, _ = store.Put(t.Context(), lease.Key, doc, blob.Any)
+			}
+		})
+		if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); !errors.Is(err, lease.ErrHeld) {
+			t.Errorf("got %v, want %v", err, lease.ErrHeld)
+		}
+	})
+}

@@ -77,11 +77,11 @@ func (q early) Receive(ctx context.Context, most int, wait time.Duration) ([]que
 type permit struct{ over atomic.Bool }
 
 // lead is desired.Parts.Lead.
-func (p *permit) lead(time.Time) error {
+func (p *permit) lead(now time.Time) (time.Time, error) {
 	if p.over.Load() {
-		return errors.New("the lease has run out")
+		return time.Time{}, errors.New("the lease has run out")
 	}
-	return nil
+	return now.Add(time.Minute), nil
 }
 
 // say sends a status by hand, for an instance whose worker is stuck or held.

@@ -131,14 +131,14 @@ type bench struct {
 	store   *memblob.Store
 	workers fleet
 
-	audit      time.Duration         // of the inventory
-	late       time.Duration         // how far lists are behind
-	listLag    time.Duration         // that controllers reckon with; 0 means roster.DefaultListLag
-	mute       bool                  // the work queue cannot tell of messages, as SQS
-	lead       func(time.Time) error // nil: controllers always lead
-	detour     *detour               // nil: nothing is between controllers and the tapped cloud
-	sentEarly  time.Duration         // how far the broker's clock is behind, as statuses show it
-	sinks      []report.Sink         // besides those that are always there
+	audit      time.Duration                      // of the inventory
+	late       time.Duration                      // how far lists are behind
+	listLag    time.Duration                      // that controllers reckon with; 0 means roster.DefaultListLag
+	mute       bool                               // the work queue cannot tell of messages, as SQS
+	lead       func(time.Time) (time.Time, error) // nil: controllers always lead
+	detour     *detour                            // nil: nothing is between controllers and the tapped cloud
+	sentEarly  time.Duration                      // how far the broker's clock is behind, as statuses show it
+	sinks      []report.Sink                      // besides those that are always there
 	metrics    *prometheus.Registry
 	controller *controller // the one that runs; nil if none does
 	events     *events

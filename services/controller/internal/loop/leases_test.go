@@ -37,6 +37,32 @@ func TestNoActFollowsOneInWhichTheLeaseRanOut(t *testing.T) {
 	})
 }
 
+// TestNoActOutlastsTheLease: a call is given up before another controller can lead.
+func TestNoActOutlastsTheLease(t *testing.T) {
+	t.Parallel()
+	cfg := fixedPool(2, 2)
+	cfg.WatchdogInterval = 2 * time.Minute
+	unstarted(t, cfg, func(b *bench) {
+		const certain = 8 * time.Second
+		b.lead = func(now time.Time) (time.Time, error) { return now.Add(certain), nil }
+		var took time.Duration
+		b.detour = &detour{terminate: func(ctx context.Context, _ cloud.Cloud, _ []pool.InstanceID) error {
+			began := time.Now()
+			<-ctx.Done()
+			took = time.Since(began)
+			return ctx.Err()
+		}}
+		b.startController()
+		b.pass(time.Minute)
+		b.workers.hang(first)
+		b.pass(5 * time.Minute)
+		b.stopController()
+		if took == 0 || took > certain {
+			t.Errorf("got a call of %s, want one that is given up after %s", took, certain)
+		}
+	})
+}
+
 // TestTwoControllersOneAfterTheOtherKeepTheMaximum: the first stood still in the middle of an act, the second has
 // finished what it was about.
 func TestTwoControllersOneAfterTheOtherKeepTheMaximum(t *testing.T) {

@@ -76,8 +76,8 @@ type Ports struct {
 	Publishes bool          // the active set is written
 	Orders    *orders.Book  // nil: the policy takes none
 	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag
-	// Lead says why this controller may not act at a time: another one may lead. Nil: it always may.
-	Lead  func(now time.Time) error
+	// Lead says until when this controller may act, or why it may not: another one may lead. Nil: it always may.
+	Lead  func(now time.Time) (until time.Time, err error)
 	Now   func() time.Time // the clock, for what takes its time within a pass
 	Token func() string    // random text, different each time
 }
@@ -107,7 +107,7 @@ type memory struct {
 // New returns the loop of a pool.
 func New(opts Options, ports Ports) *Loop {
 	ports.ListLag = cmp.Or(ports.ListLag, roster.DefaultListLag)
-	c := &calls{now: ports.Now}
+	c := &calls{now: ports.Now, lead: ports.Lead}
 	set := publisher.Store(nil)
 	if ports.Publishes {
 		set = callStore{c, ports.Store}

@@ -28,7 +28,7 @@ type pass struct {
 }
 
 func (p *pass) run(ctx context.Context) {
-	if err := p.lead(p.now); err != nil {
+	if err := p.leads(p.now); err != nil {
 		p.blind(err)
 		return
 	}
@@ -40,7 +40,7 @@ func (p *pass) run(ctx context.Context) {
 		p.rec.Fail(ctx.Err())
 		return
 	}
-	if err := p.lead(p.ports.Now()); err != nil { // to observe may have taken its time
+	if err := p.leads(p.ports.Now()); err != nil { // to observe may have taken its time
 		p.blind(err)
 		return
 	}
@@ -53,12 +53,10 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.publish(ctx, nil))
 }
 
-// lead returns nil as long as no other controller can have taken this one's place.
-func (p *pass) lead(now time.Time) error {
-	if p.ports.Lead == nil {
-		return nil
-	}
-	return p.ports.Lead(now)
+// leads returns nil as long as no other controller can have taken this one's place.
+func (p *pass) leads(now time.Time) error {
+	_, err := p.calls.until(now)
+	return err
 }
 
 // blind ends a pass in which nothing may be done.
