@@ -38,6 +38,7 @@ type Roster struct {
 	mu        sync.Mutex
 	records   map[pool.InstanceID]*record // guarded by mu
 	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
+	graves    map[pool.InstanceID]grave   // guarded by mu; those that were to end and are gone, while a late list may show them
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
 	listening time.Time                   // guarded by mu; since when statuses can reach us; zero: they can't
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
@@ -50,7 +51,8 @@ type record struct {
 	host     string             // the cloud's address of it
 	said     string             // the address it reported
 	tagged   pool.State         // what its tags say
-	expected time.Time          // launched by us and not listed yet: lists asked for from then on must have it; zero: listed
+	expected time.Time          // lists that were asked for before this may lack it, because they are behind
+	listed   bool               // a list has shown it
 	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
 	forced   bool               // it was to end although it was at work
 	ended    time.Time          // when the cloud accepted to end it; zero: it has not
@@ -60,12 +62,18 @@ type record struct {
 	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
 }
 
+// grave is an instance that was to end and that lists do not show any more.
+type grave struct {
+	record *record
+	dug    time.Time // when the first list was asked for that lacked it
+}
+
 // New returns an empty roster. It knows nothing until the first Observe.
 func New(cloudName pool.CloudName, opts Options) *Roster {
 	opts.ListLag = cmp.Or(opts.ListLag, DefaultListLag)
 	return &Roster{
 		cloud: cloudName, opts: opts,
-		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray),
+		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray), graves: make(map[pool.InstanceID]grave),
 	}
 }
 
@@ -99,11 +107,19 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 		}
 	}
 	for id, rec := range r.records {
-		if listed[id] || at.Before(rec.expected) {
+		if listed[id] || rec.maybeLate(at) {
 			continue
 		}
 		delete(r.records, id)
 		c.Gone = append(c.Gone, rec.reason())
+		if rec.State == pool.Stopping {
+			r.graves[id] = grave{record: rec, dug: at}
+		}
+	}
+	for id, g := range r.graves {
+		if at.Sub(g.dug) > r.opts.ListLag {
+			delete(r.graves, id)
+		}
 	}
 	r.dropStrays(now)
 	slices.Sort(c.Adopted)
@@ -111,6 +127,12 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	slices.SortFunc(c.Outside, byInstance)
 	slices.SortFunc(c.Gone, byInstance)
 	return c
+}
+
+// maybeLate reports whether a list that was asked for at the given time may lack the instance although it is there.
+// One that is to end, and was listed, is nothing to anybody: if a later list has it after all it comes back from its grave.
+func (rec *record) maybeLate(at time.Time) bool {
+	return at.Before(rec.expected) && !(rec.listed && rec.State == pool.Stopping)
 }
 
 // reason is why an instance ends: what it was told, or nothing that this controller knows of.
@@ -127,7 +149,7 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 	if !known {
 		rec = r.add(in, now)
 	}
-	rec.expected = time.Time{}
+	rec.listed = true
 	outside = rec.take(in, now)
 	r.adoptStray(rec)
 	return !known, outside
@@ -145,8 +167,13 @@ func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	return true
 }
 
-// add makes the record of an instance that we did not know, from its tags.
+// add makes the record of an instance that we did not know, from its tags. What was told to end stays so, whatever
+// a list shows of it that is late.
 func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
+	if g, found := r.graves[in.ID]; found {
+		r.records[in.ID] = g.record
+		return g.record
+	}
 	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: in.Launched, HeardAt: now,
 		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: in.Launched,
@@ -161,6 +188,7 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	case pool.Unknown, pool.Stopping: // no tag, or one that we never write
 		rec.State = pool.Startup
 	}
+	rec.expected = in.Launched.Add(r.opts.ListLag)
 	r.records[in.ID] = rec
 	return rec
 }

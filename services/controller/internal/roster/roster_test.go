@@ -78,15 +78,15 @@ func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{listed("i-1", "active"), listed("i-2", "active")}, at(1), at(1))
-	gone := goneOf(r.Observe([]cloud.Instance{listed("i-2", "active")}, at(2), at(2)))
+	gone := goneOf(r.Observe([]cloud.Instance{listed("i-2", "active")}, at(32), at(32)))
 	wantIDs(t, "gone", gone, "i-1")
-	gone = goneOf(r.Observe(nil, at(2), at(3)))
+	gone = goneOf(r.Observe(nil, at(32), at(33)))
 	wantIDs(t, "gone by a list seen before", gone)
-	gone = goneOf(r.Observe(nil, at(1.5), at(3)))
+	gone = goneOf(r.Observe(nil, at(31.5), at(33)))
 	wantIDs(t, "gone by an older list", gone)
-	gone = goneOf(r.Observe(nil, at(3), at(3)))
+	gone = goneOf(r.Observe(nil, at(33), at(33)))
 	wantIDs(t, "gone", gone, "i-2")
-	if r.Mark("i-1", pool.Active, at(4)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
+	if r.Mark("i-1", pool.Active, at(34)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(34)) {
 		t.Error("an instance that is gone changed its state")
 	}
 }
@@ -118,13 +118,32 @@ func TestExpected(t *testing.T) {
 	}
 }
 
-func TestExpectedEndsWithTheFirstListThatHasIt(t *testing.T) {
+// TestOneListThatHasItDoesNotMakeTheNextOneCurrent: it may come from another replica, which is behind.
+func TestOneListThatHasItDoesNotMakeTheNextOneCurrent(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Launched([]cloud.Instance{listed("i-1", "startup")}, at(10))
 	r.Observe([]cloud.Instance{listed("i-1", "startup")}, at(11), at(11))
-	gone := goneOf(r.Observe(nil, at(12), at(12)))
-	wantIDs(t, "gone", gone, "i-1")
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(12), at(12))))
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(40), at(40))), "i-1")
+}
+
+// TestWhatWasToEndStaysSoWhateverAListShows: also when a list that lacked it came in between.
+func TestWhatWasToEndStaysSoWhateverAListShows(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	all := []cloud.Instance{listed("i-1", "active")}
+	r.Observe(all, at(40), at(40))
+	r.End(pool.Ending{Instance: "i-1", Cause: pool.Hung}, r.Heard(), at(41))
+	r.Ended(at(41), "i-1")
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(42), at(42))), "i-1")
+	r.Observe(all, at(43), at(43))
+	if got := only(t, r, at(43)).State; got != pool.Stopping || len(r.Serving()) > 0 || r.Present() > 0 {
+		t.Errorf("got it %s, serving %v, %d present, want it on its way out", got, r.Serving(), r.Present())
+	}
+	if got := r.Untold(at(45)); len(got) > 0 {
+		t.Errorf("got %v to be told again at once, want none before lists must show it", got)
+	}
 }
 
 func TestLaunched(t *testing.T) {
