@@ -18,6 +18,8 @@ import (
 type Queue interface {
 	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
 	Delete(ctx context.Context, receipts ...queue.Receipt) error
+	Backlog(ctx context.Context) (pool.Backlog, error)
+	Visibility() time.Duration
 }
 
 const (
@@ -35,8 +37,11 @@ const (
 	// deafAfter is how many looks in a row must fail before the controller counts as deaf: one that is
 	// repeated at once has missed nothing.
 	deafAfter = 2
-	// deleteTimeout bounds a deletion of what was taken in.
-	deleteTimeout = 5 * time.Second
+	// callTimeout bounds a deletion of what was taken in, and a look at how much is in flight.
+	callTimeout = 5 * time.Second
+	// patience is how long messages may be taken for ones that waited because of the broker's time of them. Nothing
+	// that can be taken waits so long beside looks that take all there is: the broker's clock is behind.
+	patience = time.Minute
 )
 
 // Options of an Intake. Pool, Parse, Changed and Hinted are required.
@@ -101,12 +106,27 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 	}
 	i.failures = 0
 	i.takeIn(ctx, messages, &said)
-	if !slices.ContainsFunc(messages, func(m queue.Message) bool { return !m.SentAt.After(i.catchUp) }) {
-		if i.roster.Listening(i.opts.Now()) {
-			i.opts.Changed()
-		}
+	if i.roster.Deaf() && i.caughtUp(ctx, messages) && i.roster.Listening(i.opts.Now()) {
+		i.opts.Changed()
 	}
 	return said, 0
+}
+
+// caughtUp reports whether all has been taken in that was said before the queue could be read: what waited on it, and
+// what a controller before this one had taken and may have died over.
+func (i *Intake) caughtUp(ctx context.Context, newest []queue.Message) bool {
+	since := i.opts.Now().Sub(i.catchUp)
+	waited := func(m queue.Message) bool { return !m.SentAt.After(i.catchUp) }
+	if slices.ContainsFunc(newest, waited) && (len(newest) == batch || since < patience) {
+		return false
+	}
+	if since > i.queue.Visibility() { // what was in flight has come back
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	b, err := i.queue.Backlog(ctx)
+	return err == nil && b.InFlight == 0
 }
 
 func (i *Intake) leads(now time.Time) bool {
@@ -155,7 +175,7 @@ func (i *Intake) takeIn(ctx context.Context, messages []queue.Message, said *rec
 	if changed {
 		i.opts.Changed()
 	}
-	bounded, cancel := context.WithTimeout(ctx, deleteTimeout)
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := i.queue.Delete(bounded, receipts...); err != nil && ctx.Err() == nil {
 		said.Undeleted = err
@@ -188,7 +208,7 @@ func (i *Intake) hear(body []byte, said *record.Intake) bool {
 	if outcome == roster.Future {
 		said.Future = append(said.Future, m.From())
 	}
-	return outcome == roster.Accepted // what is unknown changes nothing before a list explains it
+	return outcome == roster.Accepted || outcome == roster.Future // what is unknown changes nothing before a list explains it
 }
 
 // quota spares the log: what comes by the thousand is told of a few times a minute, and counted.

@@ -165,7 +165,7 @@ type Intake struct {
 	Outcomes  map[string]int    // messages by what became of them, as metrics name it
 	Said      []Said            // what instances have for the operator
 	Garbage   []Garbage         // messages that could not be read: the first of each minute
-	Future    []pool.InstanceID // whose statuses were dropped because their clocks are too far ahead
+	Future    []pool.InstanceID // whose clocks are too far ahead of ours
 	Deaf      bool              // since this look the queue counts as unreadable
 	Hears     bool              // it could not be read, and now it can
 	Failures  int               // looks in a row that failed

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"regexp"
 	"sync"
+	"time"
 
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/record"
@@ -59,10 +60,26 @@ type written struct {
 	err      string // the newest error
 	failures int    // passes in a row that had failed when the newest record came
 	waits    string // the launch that is waited for
+
+	clocks time.Time // when people were last told that clocks differ; guarded by Diary.mu
 }
 
 // NewDiary returns a sink that writes to log.
 func NewDiary(log *slog.Logger) *Diary { return &Diary{log: log, pools: make(map[pool.Name]*written)} }
+
+// clocksGap is the least time between two warnings about the clocks of a pool.
+const clocksGap = time.Hour
+
+func (d *Diary) mayTellOfClocks(name pool.Name, now time.Time) bool {
+	w := d.of(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !w.clocks.IsZero() && now.Sub(w.clocks) < clocksGap {
+		return false
+	}
+	w.clocks = now
+	return true
+}
 
 // Forget drops what is remembered of a pool that does not run any more.
 func (d *Diary) Forget(name pool.Name) {
@@ -172,8 +189,9 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 		g := &in.Garbage[i]
 		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since", g.Unsaid)
 	}
-	for _, id := range in.Future {
-		log.DebugContext(ctx, "status from the future; dropped", "instance", string(id))
+	if len(in.Future) > 0 && d.mayTellOfClocks(in.Pool, in.At) {
+		log.WarnContext(ctx, "statuses are from the future: an instance's clock is ahead, or this controller's clock is behind",
+			"instances", in.Future)
 	}
 	if in.Undeleted != nil {
 		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages, "error", in.Undeleted)

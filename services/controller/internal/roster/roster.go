@@ -57,7 +57,8 @@ type record struct {
 	forced   bool               // it was to end although it was at work
 	ended    time.Time          // when the cloud accepted to end it; zero: it has not
 	seed     activeset.Instance // what a predecessor published of it; zero: nothing
-	stamp    stamp              // of its newest status
+	stamp    stamp              // of its newest status, by its own clock
+	ahead    time.Duration      // by how much that clock is ahead of ours, as far as we know; never less than 0
 	heardNo  uint64             // which of all that were accepted that was
 	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
 }
@@ -174,12 +175,13 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 		r.records[in.ID] = g.record
 		return g.record
 	}
+	launched := earlier(in.Launched, now) // what we see is no later than now, whatever other clocks say
 	rec := &record{Instance: pool.Instance{
-		ID: in.ID, Cloud: r.cloud, Launched: in.Launched, HeardAt: now,
-		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: in.Launched,
+		ID: in.ID, Cloud: r.cloud, Launched: launched, HeardAt: now,
+		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: launched,
 	}}
 	if since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince]); err == nil {
-		rec.StateSince = since
+		rec.StateSince = earlier(since, now)
 	}
 	switch rec.State {
 	case pool.Active:
@@ -188,9 +190,16 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	case pool.Unknown, pool.Stopping: // no tag, or one that we never write
 		rec.State = pool.Startup
 	}
-	rec.expected = in.Launched.Add(r.opts.ListLag)
+	rec.expected = launched.Add(r.opts.ListLag)
 	r.records[in.ID] = rec
 	return rec
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // Launched takes what a launch returned. The instances are expected in lists from
