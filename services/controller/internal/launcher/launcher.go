@@ -59,7 +59,8 @@ type intent struct {
 	token   string
 	machine machine
 	at      time.Time // when it was first asked for; part of what the token stands for
-	asked   time.Time // when it was last asked for; zero: not yet
+	first   time.Time // when the cloud was first asked; zero: not yet
+	certain time.Time // lists that were asked for later show what came of it, however late the last call took effect
 	count   int
 	started []pool.InstanceID // what the cloud has told of so far
 
@@ -90,11 +91,22 @@ func (l *Launcher) Change(image string, userData func(pool.InstanceID) ([]byte, 
 func (l *Launcher) Load(ctx context.Context, now time.Time) error { return l.journal.load(ctx, now) }
 
 // Observe forgets the launches that a list of the pool's instances shows, or would show. The
-// list was asked for at the given time.
+// list was asked for at the given time, and what is decided from now on is decided knowing it.
 func (l *Launcher) Observe(list []cloud.Instance, at time.Time) {
 	if l.journal.on {
 		l.journal.expire(list, at)
 	}
+	if l.Open() != "" && at.After(l.open.certain) {
+		l.open.token = ""
+	}
+}
+
+// Open returns the token of a launch of which it is not known whether it took effect; empty if there is none.
+func (l *Launcher) Open() string {
+	if l.open.first.IsZero() {
+		return ""
+	}
+	return l.open.token
 }
 
 // Wait returns why launches must wait; nil if they need not.
@@ -103,7 +115,7 @@ func (l *Launcher) Wait() *record.Wait {
 	if !l.journal.on || !found {
 		return nil
 	}
-	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: e.At.Add(l.journal.lag)}
+	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: l.journal.certain(e)}
 }
 
 // Next returns when a launch that failed may be tried again; zero if none failed.
@@ -111,10 +123,9 @@ func (l *Launcher) Next() time.Time { return l.open.notBefore }
 
 // Request is what a pass wants launched.
 type Request struct {
-	Count    int
-	Present  int       // instances that there are, whatever their state, and that the cloud has not accepted to end
-	Maximum  int       // of the pool
-	ListedAt time.Time // when the newest list was asked for
+	Count   int
+	Present int // instances that there are, whatever their state, and that the cloud has not accepted to end
+	Maximum int // of the pool
 }
 
 // Launch asks the cloud for instances and returns them, and what to say of the attempt. The attempt is
@@ -130,7 +141,7 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	if err := l.journal.write(ctx, entry{Token: l.open.token, Count: l.open.count, At: now.UTC()}); err != nil {
 		return nil, nil, l.unwritten(err)
 	}
-	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.asked.IsZero()}
+	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.first.IsZero()}
 	launched, err := l.call(ctx)
 	told := l.open.started // when the launch was cut short before
 	for i := range launched {
@@ -141,7 +152,7 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	}
 	err = l.settle(err, l.opts.Now())
 	if err != nil {
-		said.Error, said.Reason = err.Error(), Reason(err)
+		said.Error, said.Reason, said.Open = err.Error(), Reason(err), l.Open() != ""
 	}
 	return launched, said, err
 }
@@ -150,8 +161,9 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 // Neither may be more than is wanted now, nor lead past the maximum.
 func (l *Launcher) intend(want Request, now time.Time) error {
 	open := l.open.token != ""
-	if open && want.ListedAt.After(l.open.asked.Add(l.opts.ListLag)) {
-		open = false // lists show by now what it started, if anything, and the request was made knowing that
+	if open && l.open.exhausted(now, l.opts.ListLag) {
+		return fmt.Errorf("launch %d instances: lists must show first whether a launch of %d took effect: %w",
+			want.Count, l.open.count, l.open.err)
 	}
 	count := want.Count
 	if open {
@@ -175,14 +187,26 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 // for yet is forgotten, so that it is not taken for one without an answer.
 func (l *Launcher) unwritten(err error) error {
 	err = fmt.Errorf("launch %d instances: %w", l.open.count, err)
-	if l.open.asked.IsZero() {
+	if l.open.first.IsZero() {
 		l.open.token = ""
 	}
 	return err
 }
 
+// exhausted reports whether a launch was asked for often enough: what the cloud has not answered by now it may never
+// answer, so the token is left alone until lists show what came of it.
+func (i *intent) exhausted(now time.Time, lag time.Duration) bool {
+	return !i.first.IsZero() && now.Sub(i.first) > launchTimeout+lag
+}
+
 func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
-	l.open.asked = l.opts.Now()
+	asked := l.opts.Now()
+	if l.open.first.IsZero() {
+		l.open.first = asked
+	}
+	defer func() { // it may take effect as long as it might have lasted, and as long as it has
+		l.open.certain = latest(asked.Add(launchTimeout), l.opts.Now()).Add(l.opts.ListLag)
+	}()
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
 	return l.cloud.Launch(ctx, cloud.Spec{
@@ -192,6 +216,13 @@ func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
 			cloud.TagStateSince: l.open.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.open.token,
 		},
 	})
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // settle forgets the intent when the cloud has answered. An error outside the

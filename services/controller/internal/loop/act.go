@@ -86,16 +86,18 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 		return nil
 	}
 	launched, said, err := p.launcher.Launch(ctx, launcher.Request{
-		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum, ListedAt: p.listing.At,
+		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum,
 	})
 	if said == nil {
 		return err
 	}
 	now := p.ports.Now()
 	p.ports.Roster.Launched(launched, now)
-	for range len(said.Started) - (n - paid) { // those that the minimum demands are free
-		p.budget.started(now)
+	some := len(launched)
+	if said.Open {
+		some = said.Asked
 	}
+	p.budget.started(now, said.Token, some-(n-paid)) // those that the minimum demands are free
 	p.rec.Launches = append(p.rec.Launches, *said)
 	return err
 }

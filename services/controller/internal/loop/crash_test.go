@@ -39,7 +39,7 @@ func scenarios() map[string]scenario {
 				b.live(90 * time.Second) // those that a dead controller held come again
 				b.workers.load(first, 0.9)
 				b.workers.load(second, 0.9) // a third is needed
-				b.live(20 * time.Second)
+				b.live(50 * time.Second)    // a successor waits for what its predecessor may have launched
 				b.workers.load(second, 0.05)
 				b.workers.load(first, 0.05)
 				b.live(3 * time.Minute) // they can go but one

@@ -81,7 +81,7 @@ func TestSuccessorKnowsOfAllLaunches(t *testing.T) {
 }
 
 // TestHeldLaunchesComeWhenTheyMust: a launch that came to nothing delays its
-// repetition by how late lists may be, and no more. Requests wait for it.
+// repetition by how long its call may have lasted and how late lists may be, and no more. Requests wait for it.
 func TestHeldLaunchesComeWhenTheyMust(t *testing.T) {
 	t.Parallel()
 	for name, doc := range map[string]string{
@@ -98,7 +98,7 @@ func TestHeldLaunchesComeWhenTheyMust(t *testing.T) {
 				b.writeJournal(doc)
 				b.startController()
 				b.send(8)
-				b.pass(39 * time.Second)
+				b.pass(69 * time.Second)
 				b.wantLaunched(0)
 				b.pass(3 * time.Second)
 				b.wantLaunched(2)

@@ -140,7 +140,7 @@ func (p *pass) look() {
 // decide asks the judge. A decision that ends something must not rest on an old reading of the work queue:
 // then the queue is read, and the judge asked again.
 func (p *pass) decide(ctx context.Context) {
-	p.left = p.budget.left(p.now, p.limits, p.opts.PolicyInterval)
+	p.left = p.budget.left(p.now, p.limits, p.opts.PolicyInterval, p.launcher.Open())
 	p.judge()
 	if d := &p.rec.Decision; len(d.ShutDown)+len(d.Stop) > 0 && !p.reading.Fresh {
 		p.read(ctx, true)
