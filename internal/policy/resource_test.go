@@ -94,8 +94,8 @@ func TestResourceNoRoom(t *testing.T) {
 		"requests add nothing":                 {fleet: "0.8 0.8", requests: 40, want: "launch 1"},
 		"reactivate, highest load first":       {fleet: "0.8 0.8 draining:0.1 draining:0.4", want: "reactivate [i-4]"},
 		"exactly as many as needed, then new":  {fleet: "1.5 1.5 1.5 draining:0.1 draining:0.2", want: "launch 1, reactivate [i-5 i-4]"},
-		"a drained one is taken back":          {fleet: "0.8 draining", want: "reactivate [i-2]"},
-		"only one of two drained is":           {fleet: "0.8 draining draining", want: "reactivate [i-2], stop [i-3]"},
+		"a drained one is taken back":          {fleet: "0.8 draining", want: "reactivate [i-2], stop [i-2]"}, // if there is no room for it
+		"only one of two drained is":           {fleet: "0.8 draining draining", want: "reactivate [i-2], stop [i-2 i-3]"},
 		"one that never reported may be empty": {fleet: "0.9 0.9 mute", want: "nothing"},
 		"three times 0.1 over 0.3 is one": {
 			fleet: "0.4 0.4 0.4", change: func(r *policy.ResourceSettings) { r.UpperLoad = 0.3 }, want: "launch 1",
@@ -277,7 +277,7 @@ func TestResourceUnknownRequests(t *testing.T) {
 	for fleet, want := range map[string]string{
 		"0 0":          "nothing",
 		"0.9 0.9":      "launch 1",
-		"0.9 draining": "reactivate [i-2]",
+		"0.9 draining": "reactivate [i-2], stop [i-2]", // if there is no room for it
 		"0.3 draining": "stop [i-2]",
 	} {
 		s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, fleet)}

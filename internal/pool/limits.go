@@ -123,6 +123,10 @@ func (c *clamping) sanitize() {
 	c.out.ShutDown = slices.DeleteFunc(slices.Clone(c.out.ShutDown), func(e Ending) bool {
 		return refused(e.Instance, "shut down", func(i *Instance) bool { return i.State == Active })
 	})
+	clear(seen) // one that is to be reactivated is stopped if there is no room for it
+	for _, e := range c.out.ShutDown {
+		seen[e.Instance] = true
+	}
 	c.out.Stop = slices.DeleteFunc(slices.Clone(c.out.Stop), func(e Ending) bool {
 		return refused(e.Instance, "stopped", func(i *Instance) bool {
 			// One that is at work, or that is not known to be idle, is never stopped.
@@ -133,6 +137,7 @@ func (c *clamping) sanitize() {
 
 // hold ends nothing: what looks superfluous may be all there is.
 func (c *clamping) hold() {
+	c.spareReactivated()
 	n := len(c.out.ShutDown) + len(c.out.Stop)
 	if n == 0 {
 		return
@@ -235,6 +240,7 @@ func (c *clamping) growth(left int) {
 		c.out.Clamp(ByMaximum, n-room, "maximum %d allows %d of %d reactivations", c.Maximum, room, n)
 		c.out.Reactivate = c.out.Reactivate[:room]
 	}
+	c.spareReactivated()
 	missing := max(0, c.Minimum-counted-len(c.out.Reactivate))
 	if missing > c.out.Launch {
 		c.out.Clamp(ByMinimum, missing-c.out.Launch, "minimum %d adds %d", c.Minimum, missing-c.out.Launch)
@@ -251,6 +257,12 @@ func (c *clamping) growth(left int) {
 	// something to launch, all that drained before are reactivated.
 	c.boundLaunches(c.Maximum - counted - len(c.out.Reactivate) - len(c.out.ShutDown))
 	c.out.Spent.Starts = max(0, c.out.Launch-owed)
+}
+
+// spareReactivated stops none that is reactivated.
+func (c *clamping) spareReactivated() {
+	back := setOf(c.out.Reactivate)
+	c.out.Stop = slices.DeleteFunc(c.out.Stop, func(e Ending) bool { return back[e.Instance] })
 }
 
 func (c *clamping) boundLaunches(room int) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/launcher"
 	"cloudmaster/services/controller/internal/record"
@@ -22,7 +23,8 @@ func (p *pass) mend(ctx context.Context) {
 
 // stopAgain tells instances to end that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
-	list := p.ports.Roster.Untold(p.now)
+	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
+	list := p.ports.Roster.Untold(p.now, func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) })
 	if len(list) == 0 {
 		return nil
 	}
@@ -31,8 +33,8 @@ func (p *pass) stopAgain(ctx context.Context) error {
 		p.untouched(list, record.StopAgain, err)
 		return err
 	}
-	err := p.terminate(ctx, pool.IDs(list))
-	p.note(list, record.StopAgain, err)
+	refused, err := p.terminate(ctx, pool.IDs(list))
+	p.note(list, record.StopAgain, refused)
 	return err
 }
 
@@ -148,16 +150,16 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 			p.budget.stopped(now, charge)
 		}
 	}
-	err := p.terminate(ctx, pool.IDs(ended))
-	p.note(ended, record.Stop, err)
+	refused, err := p.terminate(ctx, pool.IDs(ended))
+	p.note(ended, record.Stop, refused)
 	return err
 }
 
-// note enters what was done to instances.
-func (p *pass) note(list []pool.Ending, act record.Act, err error) {
+// note enters what was done to instances, and what became of it where that failed.
+func (p *pass) note(list []pool.Ending, act record.Act, failed map[pool.InstanceID]error) {
 	for _, e := range list {
 		said := record.Ending{Ending: e, Act: act}
-		if err != nil {
+		if err := failed[e.Instance]; err != nil {
 			said.Error = err.Error()
 		}
 		p.rec.Endings = append(p.rec.Endings, said)
@@ -171,20 +173,46 @@ func (p *pass) untouched(list []pool.Ending, act record.Act, err error) {
 	}
 }
 
-func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) error {
+// terminate ends instances, and returns why it could not for those where it could not.
+func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) (failed map[pool.InstanceID]error, err error) {
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
-	ids = slices.SortedFunc(slices.Values(ids), cmp.Compare)
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	p.acted = true
-	if err := p.cloud.Terminate(ctx, ids...); err != nil {
-		return fmt.Errorf("terminate %v: %w", ids, err)
-	}
-	p.ports.Roster.Ended(p.ports.Now(), ids...)
+	failed = make(map[pool.InstanceID]error)
+	err = p.part(ctx, slices.SortedFunc(slices.Values(ids), cmp.Compare), failed)
 	p.ports.Inventory.Refresh()
-	return nil
+	return failed, err
+}
+
+// part ends some of the instances. A cloud may refuse a whole request for the sake of one that it does not end, so the
+// halves of what it refuses are tried alone.
+func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.InstanceID]error) error {
+	err := p.cloud.Terminate(ctx, ids...)
+	switch half := len(ids) / 2; {
+	case err == nil:
+		p.ports.Roster.Ended(p.ports.Now(), ids...)
+		return nil
+	case half > 0 && refused(err):
+		return errors.Join(p.part(ctx, ids[:half], failed), p.part(ctx, ids[half:], failed))
+	}
+	err = fmt.Errorf("terminate %v: %w", ids, err)
+	for _, id := range ids {
+		failed[id] = err
+	}
+	return err
+}
+
+// refused reports whether a cloud has said what is wrong with a request, rather than failed.
+func refused(err error) bool {
+	for _, known := range []error{cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // retag writes the state on every instance whose tags do not say it: those that

@@ -17,6 +17,7 @@ func TestWhatFallsSilentWhileItIsToEndIsEnded(t *testing.T) {
 	cfg := jobPool()
 	cfg.Maximum = 1
 	bubble(t, cfg, func(b *bench) {
+		b.tap.mayEnd = b.workers.isMute
 		b.workers.hold(true)
 		b.send(1)
 		b.grow(1)

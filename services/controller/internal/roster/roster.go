@@ -261,11 +261,16 @@ func (r *Roster) Ready() []pool.InstanceID {
 
 // Untold lists the instances that should have ended, that the cloud does not show
 // ending, and that it has not accepted to end lately: they must be told (again), for the cause for which they
-// were told first. One that was idle and has found work since may finish it first.
-func (r *Roster) Untold(now time.Time) []pool.Ending {
+// were told first. One that was idle and has found work since may finish it first, unless its end is due or it is lost.
+func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.Ending {
+	mayWork := func(rec *record) bool {
+		in := rec.Instance
+		in.HeardAt = r.heardAt(rec, now)
+		due := rec.ending.Due
+		return !rec.forced && rec.atWork() && (due.IsZero() || now.Before(due)) && !lost(&in)
+	}
 	ids := r.which(func(rec *record) bool {
-		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag &&
-			(rec.forced || !rec.atWork())
+		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag && !mayWork(rec)
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -141,7 +141,7 @@ func TestWhatWasToEndStaysSoWhateverAListShows(t *testing.T) {
 	if got := only(t, r, at(43)).State; got != pool.Stopping || len(r.Serving()) > 0 || r.Present() > 0 {
 		t.Errorf("got it %s, serving %v, %d present, want it on its way out", got, r.Serving(), r.Present())
 	}
-	if got := r.Untold(at(45)); len(got) > 0 {
+	if got := r.Untold(at(45), nobody); len(got) > 0 {
 		t.Errorf("got %v to be told again at once, want none before lists must show it", got)
 	}
 }
@@ -240,16 +240,16 @@ func TestUntold(t *testing.T) {
 	r := newRoster()
 	in := listed("i-1", "active")
 	r.Observe([]cloud.Instance{in, listed("i-2", "active")}, at(1), at(1))
-	wantIDs(t, "nobody is to end", pool.IDs(r.Untold(at(1))))
+	wantIDs(t, "nobody is to end", pool.IDs(r.Untold(at(1), nobody)))
 	r.Mark("i-1", pool.Stopping, at(2))
-	wantIDs(t, "not told", pool.IDs(r.Untold(at(2))), "i-1")
+	wantIDs(t, "not told", pool.IDs(r.Untold(at(2), nobody)), "i-1")
 	r.Ended(at(3), "i-1", "i-9")
-	wantIDs(t, "told", pool.IDs(r.Untold(at(3))))
+	wantIDs(t, "told", pool.IDs(r.Untold(at(3), nobody)))
 	r.Observe([]cloud.Instance{in, listed("i-2", "active")}, at(4), at(4))
-	wantIDs(t, "told, lists lag", pool.IDs(r.Untold(at(32))))
-	wantIDs(t, "told, still running after the lag", pool.IDs(r.Untold(at(34))), "i-1")
+	wantIDs(t, "told, lists lag", pool.IDs(r.Untold(at(32), nobody)))
+	wantIDs(t, "told, still running after the lag", pool.IDs(r.Untold(at(34), nobody)), "i-1")
 	r.Observe([]cloud.Instance{ending(in), listed("i-2", "active")}, at(35), at(35))
-	wantIDs(t, "ending", pool.IDs(r.Untold(at(100))))
+	wantIDs(t, "ending", pool.IDs(r.Untold(at(100), nobody)))
 }
 
 // TestUntoldMayFinishWhatTheyHaveFound: the cloud did not accept to end an idle one, which takes work now.
@@ -269,7 +269,7 @@ func TestUntoldMayFinishWhatTheyHaveFound(t *testing.T) {
 		r.Hear(says("i-1", c.before, 2), at(2))
 		r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3))
 		r.Hear(says("i-1", c.since, 4), at(4))
-		if got := len(r.Untold(at(5))) == 1; got != c.untold {
+		if got := len(r.Untold(at(5), nobody)) == 1; got != c.untold {
 			t.Errorf("%s: got untold %v, want %v", name, got, c.untold)
 		}
 	}
@@ -419,7 +419,7 @@ func TestConcurrent(t *testing.T) {
 			}
 		}
 		r.Ready()
-		r.Untold(at(float64(n)))
+		r.Untold(at(float64(n)), nobody)
 	})
 	work(func(n int) {
 		r.Mark(list[n%50].ID, pool.ShutDown, at(float64(n)))
@@ -433,3 +433,6 @@ func TestConcurrent(t *testing.T) {
 		<-done
 	}
 }
+
+// nobody is lost.
+func nobody(*pool.Instance) bool { return false }
