@@ -66,6 +66,20 @@ func (l Limits) Mature(now time.Time, i *Instance) bool {
 	return i.State != Active || now.Sub(i.ActiveAt) >= l.MinimumActiveTime
 }
 
+// ByVictim orders candidates for a shut-down or a stop: those whose lifetimes are over first, then lowest load, then
+// idle longest, then oldest launch, then id.
+func (l Limits) ByVictim(now time.Time) func(a, b *Instance) int {
+	return func(a, b *Instance) int {
+		if old := l.Mature(now, a); old != l.Mature(now, b) {
+			if old {
+				return -1
+			}
+			return 1
+		}
+		return ByVictim(a, b)
+	}
+}
+
 // Settled reports whether an active instance has been active for the minimum
 // active time, so that it may be shut down. It may be stopped when it is Mature.
 func (l Limits) Settled(now time.Time, i *Instance) bool {
@@ -223,7 +237,7 @@ func (c *clamping) surplus() {
 	c.out.Clamp(ByMaximum, drained+stopped, "maximum %d: %d over, %d shut down, %d stopped", c.Maximum, over, drained, stopped)
 }
 
-// superfluous returns those that may go when there are too many, best first.
+// superfluous returns those that may go when there are too many, best first, whatever their age.
 func (c *clamping) superfluous() []InstanceID {
 	leaving := setOf(IDs(c.out.Stop), IDs(c.out.ShutDown))
 	return c.snapshot.Pick(math.MaxInt, func(i *Instance) bool {

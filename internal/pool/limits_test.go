@@ -415,14 +415,3 @@ func TestApplyChangesNeitherSnapshotNorDecision(t *testing.T) {
 		t.Errorf("got reason %q, clamps %+v, want the policy's own, and then the limits'", got.Reason, got.Clamps)
 	}
 }
-
-// TestSurplusTakesThoseFirstWhoseLifetimesAreOver: then the least loaded.
-func TestSurplusTakesThoseFirstWhoseLifetimesAreOver(t *testing.T) {
-	t.Parallel()
-	s := pool.Snapshot{Now: pooltest.Now, Instances: pooltest.Fleet(t, "0.1 0/young 0.2")}
-	limits := pool.Limits{Maximum: 2, StopLimit: 9, MinimumLifetime: 5 * time.Minute, Drain: true}
-	got := limits.Apply(&s, pool.Decision{}, plenty)
-	if !slices.Equal(pool.IDs(got.ShutDown), ids("i-1")) {
-		t.Errorf("got %s, want i-1 shut down", &got)
-	}
-}

@@ -179,10 +179,10 @@ func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Insta
 	return out
 }
 
-// End returns the endings of the first n victims (see ByVictim) that may go.
+// End returns the endings of the first n victims (see Limits.ByVictim) that may go.
 func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
 	var out []Ending
-	for _, id := range s.Pick(n, may, ByVictim) {
+	for _, id := range s.Pick(n, may, s.Limits.ByVictim(s.Now)) {
 		out = append(out, s.Find(id).EndIdle(s.Now, cause))
 	}
 	return out
@@ -194,7 +194,7 @@ func SortInstances(list []Instance) {
 }
 
 // ByVictim orders candidates for a stop: lowest load, then idle longest, then
-// oldest launch, then id. "Lifetimes over first" is the caller's filter.
+// oldest launch, then id. Where lifetimes count, Limits.ByVictim puts those first whose are over.
 func ByVictim(a, b *Instance) int {
 	return cmp.Or(
 		cmp.Compare(a.Load, b.Load),
