@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
@@ -14,14 +15,8 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// mend repairs what earlier passes, or a controller before this one, have left undone: instances
-// that were told to end and run on are told again, and tags are brought to what is decided.
-func (p *pass) mend(ctx context.Context) {
-	p.rec.Fail(p.stopAgain(ctx))
-	p.rec.Fail(p.retag(ctx))
-}
-
-// stopAgain tells instances to end that should have ended.
+// stopAgain repairs what earlier passes, or a controller before this one, have left undone: it tells instances to end that
+// should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
 	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
 	list := p.ports.Roster.Untold(p.now, func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) })
@@ -44,6 +39,7 @@ func (p *pass) stopAgain(ctx context.Context) error {
 func (p *pass) act(ctx context.Context) error {
 	d := &p.rec.Decision
 	if d.Empty() {
+		p.memory.unreturned = time.Time{}
 		return nil
 	}
 	p.acted = true
@@ -52,28 +48,43 @@ func (p *pass) act(ctx context.Context) error {
 	for failed < len(d.Stop) && d.Stop[failed].Cause.Failed() {
 		failed++
 	}
+	stopped := p.stop(ctx, d.Stop[:failed], nil)
+	more, reactivated := p.reactivate(ctx, d.Reactivate)
 	return errors.Join(
-		p.stop(ctx, d.Stop[:failed], nil),
-		p.reactivate(ctx, d.Reactivate),
-		p.launch(ctx, d.Launch, d.Spent.Starts),
+		stopped, reactivated,
+		p.launch(ctx, d.Launch+more, d.Spent.Starts+more),
 		p.shutDown(ctx, d.ShutDown, &charge),
 		p.stop(ctx, d.Stop[failed:], &charge),
 	)
 }
 
-// reactivate makes draining instances active again. They join the published set
-// at the end of the pass.
-func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) error {
+// reactivate makes draining instances active again, when their tags say so: whoever takes over goes by those. They join
+// the published set at the end of the pass. Where that fails for long it returns how many new ones may take their place.
+func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) (instead int, err error) {
+	now, since := p.ports.Now(), p.memory.unreturned
+	p.memory.unreturned = time.Time{}
 	if len(ids) == 0 {
-		return nil
+		return 0, nil
 	}
-	now := p.ports.Now()
+	t := roster.Tagging{State: pool.Active, Since: now, IDs: slices.SortedFunc(slices.Values(ids), cmp.Compare)}
+	if err := p.tag(ctx, &t, tagTimeout); err != nil {
+		if since.IsZero() {
+			since = now
+		}
+		if p.memory.unreturned = since; now.Sub(since) < returnTimeout {
+			return 0, err
+		}
+		d := &p.rec.Decision
+		room := p.limits.Maximum - p.ports.Roster.Present() - d.Launch
+		return max(0, min(len(ids), room, p.left.Starts-d.Spent.Starts)), err
+	}
 	for _, id := range ids {
 		if p.ports.Roster.Mark(id, pool.Active, now) {
 			p.rec.Reactivated = append(p.rec.Reactivated, id)
 		}
 	}
-	return p.retag(ctx)
+	p.ports.Roster.Tagged(t)
+	return 0, nil
 }
 
 // launch starts n instances, of which the start limit pays for some.
@@ -123,9 +134,16 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 			drained = append(drained, e)
 		}
 	}
-	err := p.retag(ctx)
-	p.note(drained, record.ShutDown, nil) // it drains whether or not its tags could be written
-	return err
+	p.note(drained, record.ShutDown, nil) // it drains whether or not its tags can be written
+	if len(drained) == 0 {
+		return nil
+	}
+	t := roster.Tagging{State: pool.ShutDown, Since: now, IDs: slices.SortedFunc(slices.Values(pool.IDs(drained)), cmp.Compare)}
+	if err := p.tag(ctx, &t, tagTimeout); err != nil {
+		return err
+	}
+	p.ports.Roster.Tagged(t)
+	return nil
 }
 
 // stop ends instances, out of the published set first. One that has said something
@@ -215,23 +233,42 @@ func refused(err error) bool {
 	return false
 }
 
-// retag writes the state on every instance whose tags do not say it: those that
-// this pass changed, and those where an earlier attempt failed.
+// retag writes the state on the instances whose tags do not say it: those that have reported for the first time, and
+// those where an earlier attempt failed. Nothing but a successor waits for that, so a pass takes little time for it.
 func (p *pass) retag(ctx context.Context) error {
+	m, list := &p.memory, p.ports.Roster.Mistagged()
+	if len(list) == 0 || p.now.Before(m.retag) {
+		return nil
+	}
 	var errs []error
-	for _, t := range p.ports.Roster.Mistagged() {
-		if err := p.tag(ctx, &t); err != nil {
-			errs = append(errs, fmt.Errorf("tag %v as %s: %w", t.IDs, t.State, err))
-			p.ports.Inventory.Refresh() // one of them may be gone
+	end := p.ports.Now().Add(tagTimeout)
+	for _, t := range list {
+		left := end.Sub(p.ports.Now())
+		if left <= 0 {
+			break
+		}
+		if err := p.tag(ctx, &t, left); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		p.ports.Roster.Tagged(t)
 	}
+	if len(errs) == 0 {
+		m.untagged, m.retag = 0, time.Time{}
+		return nil
+	}
+	m.untagged++
+	m.retag = p.ports.Now().Add(min(leastGap<<min(m.untagged, 12), mostBackoff))
 	return errors.Join(errs...)
 }
 
-func (p *pass) tag(ctx context.Context, t *roster.Tagging) error {
-	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+func (p *pass) tag(ctx context.Context, t *roster.Tagging, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return p.cloud.Tag(ctx, t.Tags(), t.IDs...)
+	err := p.cloud.Tag(ctx, t.Tags(), t.IDs...)
+	if err != nil {
+		p.ports.Inventory.Refresh() // one of them may be gone
+		return fmt.Errorf("tag %v as %s: %w", t.IDs, t.State, err)
+	}
+	return nil
 }

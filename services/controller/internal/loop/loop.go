@@ -102,6 +102,11 @@ type memory struct {
 	failures int  // passes in a row that ended in an error
 	breaker  bool // it was open in the last pass that decided
 	told     told
+
+	unreturned time.Time // since when draining instances could not be taken back; zero: they could, or nobody wanted them
+
+	untagged int       // passes in a row that could not write tags
+	retag    time.Time // and when to try it again
 }
 
 // New returns the loop of a pool.
@@ -166,6 +171,10 @@ const (
 	mostGap, mostBackoff = time.Second, 10 * time.Second
 	// actTimeout bounds what a pass waits for one answer of the cloud.
 	actTimeout = 30 * time.Second
+	// tagTimeout bounds what a pass waits for tags: that they are late harms nobody but a successor.
+	tagTimeout = 5 * time.Second
+	// returnTimeout is how long it is tried to take draining instances back before new ones are launched instead.
+	returnTimeout = 30 * time.Second
 )
 
 // backoff is the pause after a pass: longer the more have failed in a row.

@@ -45,11 +45,12 @@ func (p *pass) run(ctx context.Context) {
 		return
 	}
 	p.rec.Fail(p.remember(ctx))
-	p.mend(ctx)
+	p.rec.Fail(p.stopAgain(ctx))
 	acts := p.act(ctx)
 	p.rec.Fail(acts)
 	served := acts == nil && p.rec.Wait == nil
 	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
+	p.rec.Fail(p.retag(ctx))
 	p.rec.Fail(p.publish(ctx, nil))
 }
 
@@ -265,6 +266,7 @@ func (p *pass) next() time.Time {
 	after.Instances = p.rec.Instances
 	sooner(p.opts.Judge.Next(&after))
 	sooner(p.launcher.Next())
+	sooner(p.memory.retag)
 	sooner(p.waitsUntil())
 	for _, at := range p.work.Next() {
 		sooner(at)

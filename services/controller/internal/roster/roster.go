@@ -435,6 +435,9 @@ func (r *Roster) Seed(set activeset.Set, now time.Time) {
 		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
 			continue
 		}
+		if rec.State == pool.Startup { // its tags could not be written: whoever is in the set was active, and was not told to go
+			rec.become(pool.Active, now)
+		}
 		rec.said, rec.seed = in.Address, *in
 		rec.stamp = stamp{at: in.ReportedAt}
 	}
