@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,7 @@ func TestClockOfTheBrokerBehindMakesNobodyDeaf(t *testing.T) {
 // launchedLater has a cloud whose clock is ahead.
 func launchedLater(by time.Duration) *detour {
 	later := func(all []cloud.Instance) []cloud.Instance {
+		all = slices.Clone(all)
 		for i := range all {
 			all[i].Launched = all[i].Launched.Add(by)
 		}

@@ -57,7 +57,7 @@ func endsOnceLacking(ended *atomic.Bool) *detour {
 	return &detour{
 		list: func(all []cloud.Instance) []cloud.Instance {
 			if ended.Load() && lists.Add(1) == 2 {
-				all = slices.DeleteFunc(all, func(in cloud.Instance) bool { return in.ID == first })
+				all = slices.DeleteFunc(slices.Clone(all), func(in cloud.Instance) bool { return in.ID == first })
 			}
 			return all
 		},
