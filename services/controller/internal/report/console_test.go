@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,32 @@ func TestConsoleThatNobodyReadsHoldsUpNobody(t *testing.T) {
 		}
 		_ = nobody.Close()
 		<-done
+		console.Flush(t.Context())
 		synctest.Wait()
+	})
+}
+
+// TestConsoleTellsOfLinesThatAreLost when it is read again.
+func TestConsoleTellsOfLinesThatAreLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		late, w := io.Pipe()
+		console := report.NewConsole(w)
+		pass, _ := shown()
+		for range 2000 {
+			console.Pass(t.Context(), pass)
+		}
+		read := make(chan string)
+		go func() {
+			all, _ := io.ReadAll(late)
+			read <- string(all)
+		}()
+		console.Flush(t.Context())
+		console.Pass(t.Context(), pass)
+		console.Flush(t.Context())
+		_ = w.Close()
+		if all := <-read; !strings.Contains(all, "lines were lost") {
+			t.Errorf("got %d bytes without a word of what was lost", len(all))
+		}
 	})
 }
