@@ -101,7 +101,7 @@ var passing = []string{"RequestTimeout", "ConcurrentTagAccess", "ClientRequestTh
 // another status.
 func refused(err error) bool {
 	answer, ok := errors.AsType[*awshttp.ResponseError](err)
-	return ok && answer.HTTPStatusCode() >= http.StatusBadRequest && answer.HTTPStatusCode() < http.StatusInternalServerError
+	return ok && answer.HTTPStatusCode()/100 == http.StatusBadRequest/100
 }
 
 // classify adds the port's error to the error of a call. An error that means none of the port's errors stays as

@@ -350,7 +350,9 @@ func TestFaultOfEC2LeavesALaunchOpen(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			err := refused(t, code)
-			for _, sure := range []error{cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid} {
+			for _, sure := range []error{
+				cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
+			} {
 				if err == nil || errors.Is(err, sure) {
 					t.Errorf("got %v, want an error that settles nothing", err)
 				}
