@@ -53,6 +53,8 @@ type record struct {
 	tagged   pool.State         // what its tags say
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
+	missing  bool               // the newest list lacks it
+	ours     bool               // this controller has launched it, so that no other one has ended it
 	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
 	forced   bool               // it was to end although it was at work
 	ended    time.Time          // when the cloud accepted to end it; zero: it has not
@@ -108,7 +110,8 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 		}
 	}
 	for id, rec := range r.records {
-		if listed[id] || rec.maybeLate(at) {
+		rec.missing = !listed[id]
+		if !rec.missing || rec.maybeLate(at) {
 			continue
 		}
 		delete(r.records, id)
@@ -212,7 +215,7 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 			continue // a list was faster, or the token was used before
 		}
 		rec := r.add(&list[i], now)
-		rec.expected = now.Add(r.opts.ListLag)
+		rec.expected, rec.ours = now.Add(r.opts.ListLag), true
 		rec.take(&list[i], now)
 		r.adoptStray(rec)
 	}
@@ -363,8 +366,14 @@ func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	return ids
 }
 
+// doubtful reports whether the newest list lacks an instance that a controller before us may have ended, and it has
+// said nothing since.
+func (r *Roster) doubtful(rec *record) bool {
+	return rec.missing && !rec.ours && !rec.ReportedAt.After(r.listed)
+}
+
 // Serving returns the members of the active set, sorted by id: those that are
-// active, have an address, and whose tags do not say that they are draining. Whoever
+// active, have an address, are not doubtful, and whose tags do not say that they are draining. Whoever
 // takes over goes by the tags. Until an instance has reported to us, what the set of our
 // predecessor said of it stays.
 func (r *Roster) Serving() []activeset.Instance {
@@ -372,7 +381,7 @@ func (r *Roster) Serving() []activeset.Instance {
 	defer r.mu.Unlock()
 	out := []activeset.Instance{}
 	for id, rec := range r.records {
-		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" {
+		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" || r.doubtful(rec) {
 			continue
 		}
 		member := activeset.Instance{ID: id, Address: r.address(rec), Load: rec.Load, ReportedAt: rec.ReportedAt}

@@ -128,6 +128,35 @@ func TestOneListThatHasItDoesNotMakeTheNextOneCurrent(t *testing.T) {
 	wantIDs(t, "gone", goneOf(r.Observe(nil, at(40), at(40))), "i-1")
 }
 
+// TestWhatTheNewestListLacksServesOnlyIfItSpeaks: a controller before this one may have ended it, unless we launched it.
+func TestWhatTheNewestListLacksServesOnlyIfItSpeaks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ours   bool
+		says   float64 // when it says something; 0: never
+		serves bool
+	}{
+		"silent":              {false, 0, false},
+		"it spoke before":     {false, 3, false},
+		"it has spoken since": {false, 12, true},
+		"we have launched it": {true, 3, true},
+	} {
+		r := newRoster()
+		all := []cloud.Instance{listed("i-1", "active")}
+		if c.ours {
+			r.Launched(all, at(1))
+		}
+		r.Observe(all, at(2), at(2))
+		r.Observe(nil, at(10), at(11))
+		if c.says > 0 {
+			r.Hear(says("i-1", 0, c.says), at(13))
+		}
+		if got := len(r.Serving()) == 1; got != c.serves || len(r.Instances(at(14))) != 1 {
+			t.Errorf("%s: got serving %v and %v, want %v and the one", name, got, r.Instances(at(14)), c.serves)
+		}
+	}
+}
+
 // TestWhatWasToEndStaysSoWhateverAListShows: also when a list that lacked it came in between.
 func TestWhatWasToEndStaysSoWhateverAListShows(t *testing.T) {
 	t.Parallel()
