@@ -15,11 +15,13 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// stopAgain repairs what earlier passes, or a controller before this one, have left undone: it tells instances to end that
-// should have ended.
+// stopAgain repairs what earlier passes, or a controller before this one, have left undone: it tells instances to end
+// that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
 	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
-	list := p.ports.Roster.Untold(p.now, func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) })
+	list := p.ports.Roster.Untold(p.now, func(in *pool.Instance) bool {
+		return trust && p.opts.Judge.Watchdog.Lost(p.now, in)
+	})
 	if len(list) == 0 {
 		return nil
 	}
@@ -59,7 +61,8 @@ func (p *pass) act(ctx context.Context) error {
 }
 
 // reactivate makes draining instances active again, when their tags say so: whoever takes over goes by those. They join
-// the published set at the end of the pass. Where that fails for long it returns how many new ones may take their place.
+// the published set at the end of the pass. Where that fails for long it returns how many new ones may take their
+// place.
 func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) (instead int, err error) {
 	now, since := p.ports.Now(), p.memory.unreturned
 	p.memory.unreturned = time.Time{}
@@ -138,7 +141,8 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 	if len(drained) == 0 {
 		return nil
 	}
-	t := roster.Tagging{State: pool.ShutDown, Since: now, IDs: slices.SortedFunc(slices.Values(pool.IDs(drained)), cmp.Compare)}
+	ids := slices.SortedFunc(slices.Values(pool.IDs(drained)), cmp.Compare)
+	t := roster.Tagging{State: pool.ShutDown, Since: now, IDs: ids}
 	if err := p.tag(ctx, &t, tagTimeout); err != nil {
 		return err
 	}

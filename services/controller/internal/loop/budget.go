@@ -38,7 +38,8 @@ func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) 
 	slices.SortFunc(b.stops, time.Time.Compare)
 }
 
-// left returns what the window that ends now has left. What was taken for an open launch may be used to ask for it again.
+// left returns what the window that ends now has left. What was taken for an open launch may be used to ask for it
+// again.
 func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration, open string) pool.Budget {
 	over := func(at time.Time) bool { return now.Sub(at) >= window }
 	b.starts = slices.DeleteFunc(b.starts, func(s start) bool { return over(s.at) })
@@ -55,7 +56,8 @@ func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration, o
 	}
 }
 
-// started counts n instances that a launch has started now, or may have: each attempt takes the place of those before it.
+// started counts n instances that a launch has started now, or may have: each attempt takes the place of those before
+// it.
 func (b *budget) started(now time.Time, token string, n int) {
 	b.starts = slices.DeleteFunc(b.starts, func(s start) bool { return s.token == token })
 	for range n {

@@ -190,7 +190,7 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body, "others_since", g.Unsaid)
 	}
 	if len(in.Future) > 0 && d.mayTellOfClocks(in.Pool, in.At) {
-		log.WarnContext(ctx, "statuses are from the future: an instance's clock is ahead, or this controller's clock is behind",
+		log.WarnContext(ctx, "statuses are from the future: an instance's clock is ahead, or this controller's is behind",
 			"instances", in.Future)
 	}
 	if in.Undeleted != nil {

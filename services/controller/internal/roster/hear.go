@@ -138,7 +138,8 @@ const (
 	unclear // its time is earlier and its sequence later: a clock was set back, or a program before this one said it
 )
 
-// order finds out how a status stands to the newest one. A clock that was set back by more than messages are late begins anew.
+// order finds out how a status stands to the newest one. A clock that was set back by more than messages are late
+// begins anew.
 func (rec *record) order(s *message.Status, now time.Time) int {
 	if stampOf(s).compare(rec.stamp) > 0 {
 		return newer

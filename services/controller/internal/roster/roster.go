@@ -38,7 +38,7 @@ type Roster struct {
 	mu        sync.Mutex
 	records   map[pool.InstanceID]*record // guarded by mu
 	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
-	graves    map[pool.InstanceID]grave   // guarded by mu; those that were to end and are gone, while a late list may show them
+	graves    map[pool.InstanceID]grave   // guarded by mu; were to end and are gone; a late list may show them
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
 	listening time.Time                   // guarded by mu; since when statuses can reach us; zero: they can't
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
@@ -76,7 +76,8 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	opts.ListLag = cmp.Or(opts.ListLag, DefaultListLag)
 	return &Roster{
 		cloud: cloudName, opts: opts,
-		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray), graves: make(map[pool.InstanceID]grave),
+		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray),
+		graves: make(map[pool.InstanceID]grave),
 	}
 }
 
@@ -134,7 +135,8 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 }
 
 // maybeLate reports whether a list that was asked for at the given time may lack the instance although it is there.
-// One that is to end, and was listed, is nothing to anybody: if a later list has it after all it comes back from its grave.
+// One that is to end, and was listed, is nothing to anybody: if a later list has it after all it comes back from its
+// grave.
 func (rec *record) maybeLate(at time.Time) bool {
 	return at.Before(rec.expected) && !(rec.listed && rec.State == pool.Stopping)
 }
@@ -273,7 +275,8 @@ func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.En
 		return !rec.forced && rec.atWork() && (due.IsZero() || now.Before(due)) && !lost(&in)
 	}
 	ids := r.which(func(rec *record) bool {
-		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag && !mayWork(rec)
+		return rec.State == pool.Stopping && rec.phase != cloud.Terminating &&
+			now.Sub(rec.ended) > r.opts.ListLag && !mayWork(rec)
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -444,7 +447,7 @@ func (r *Roster) Seed(set activeset.Set, now time.Time) {
 		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
 			continue
 		}
-		if rec.State == pool.Startup { // its tags could not be written: whoever is in the set was active, and was not told to go
+		if rec.State == pool.Startup { // its tags could not be written: who is in the set was active and not told to go
 			rec.become(pool.Active, now)
 		}
 		rec.said, rec.seed = in.Address, *in
