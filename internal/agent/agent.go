@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +63,8 @@ type Agent struct {
 	put      uint64         // guarded by mu; number of the newest entry: a log message, or a change of status
 	stopped  bool           // guarded by mu; Run has returned
 	progress chan struct{}  // guarded by mu; closed and renewed when sent or stopped changes
+	unsaid   []string       // guarded by mu; texts that Retract took back while they were being sent
+	sending  bool           // guarded by mu
 }
 
 // New returns an agent that speaks for the instance on its pool's status queue. It sends while Run runs, which may be
@@ -101,6 +104,16 @@ func (a *Agent) Say(text string) {
 	a.trimLocked()
 	a.put++
 	a.poke()
+}
+
+// Retract takes back what was said: it is not sent again unless it was stored already, or is being stored just now.
+func (a *Agent) Retract(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.sending {
+		a.unsaid = append(a.unsaid, text)
+	}
+	a.logs = slices.DeleteFunc(a.logs, func(l message.Log) bool { return l.Text == text })
 }
 
 // trimLocked drops the oldest log messages over the bound.
@@ -261,6 +274,7 @@ func (a *Agent) send(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.sending, a.unsaid = false, nil
 	a.sent = max(a.sent, b.put)
 	a.signalLocked()
 	return nil
@@ -272,6 +286,7 @@ func (a *Agent) take() batch {
 	defer a.mu.Unlock()
 	b := batch{logs: a.logs, dropped: a.dropped, status: a.dirty, put: a.put}
 	a.logs, a.dropped, a.dirty = nil, 0, false
+	a.sending = true
 	for _, l := range b.logs {
 		b.add(message.EncodeLog(l))
 	}
@@ -303,7 +318,9 @@ func (b *batch) add(body []byte, err error) {
 func (a *Agent) giveBack(b batch) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.logs = append(b.logs, a.logs...)
+	kept := slices.DeleteFunc(b.logs, func(l message.Log) bool { return slices.Contains(a.unsaid, l.Text) })
+	a.sending, a.unsaid = false, nil
+	a.logs = append(kept, a.logs...)
 	a.dropped += b.dropped
 	a.dirty = a.dirty || b.status
 	a.trimLocked()

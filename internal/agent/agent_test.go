@@ -430,3 +430,25 @@ func TestALoadThatIsNoneDoesNotStopTheRest(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsRetractedIsNotSentAgain, whether it waits or is being sent in vain.
+func TestWhatIsRetractedIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{err: errAway}
+		a, stop := run(t, q, agent.Options{})
+		a.Say("waits")
+		synctest.Wait()
+		a.Retract("waits")
+		unblock := q.block()
+		a.Say("under way")
+		a.Say("stays")
+		time.Sleep(5 * time.Second) // the longest pause between attempts
+		a.Retract("under way")
+		unblock()
+		synctest.Wait()
+		q.fail(nil)
+		stop()
+		want(t, q.take(), "stays")
+	})
+}

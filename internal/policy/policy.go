@@ -169,6 +169,13 @@ func ending(now time.Time, i *pool.Instance) pool.Ending {
 
 func (w Watchdog) hung(now time.Time, i *pool.Instance) bool { return w.silent(now, i, 1) }
 
+// Lost reports whether an instance that was told to end, and works on, is not heard of any more.
+func (w Watchdog) Lost(now time.Time, i *pool.Instance) bool {
+	at := *i
+	at.State = pool.Active
+	return w.hung(now, &at)
+}
+
 // silent reports whether nothing was heard for more than so many times the deadline.
 func (w Watchdog) silent(now time.Time, i *pool.Instance, times int) bool {
 	deadline := w.Interval

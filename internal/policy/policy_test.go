@@ -373,5 +373,5 @@ func ExampleWatchdog_Inspect() {
 		{ID: "i-2", State: pool.Active, HeardAt: now.Add(-time.Second)},
 	}}
 	fmt.Printf("%+v\n", policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}.Inspect(&s))
-	// Output: {Hung:[{Instance:i-1 Cause:hung For:11m0s Load:0}] Silent:1 Active:2 Breaker:false Failed:<nil>}
+	// Output: {Hung:[{Instance:i-1 Cause:hung For:11m0s Load:0 Due:0001-01-01 00:00:00 +0000 UTC}] Silent:1 Active:2 Breaker:false Failed:<nil>}
 }

@@ -193,19 +193,17 @@ func (r Resource) tooMany(s *pool.Snapshot, active int, d *pool.Decision) {
 }
 
 // finishDrains stops draining instances that are empty, by their own word since
-// the drain began, or whose time is over.
+// the drain began, or whose time is over, also if they are wanted back: there may be no room for them.
 func (r Resource) finishDrains(s *pool.Snapshot, d *pool.Decision) {
-	needed := make(map[pool.InstanceID]bool, len(d.Reactivate))
-	for _, id := range d.Reactivate {
-		needed[id] = true
-	}
 	empty, late := 0, 0
 	for i := range s.Instances {
 		in := &s.Instances[i]
 		drained := s.Now.Sub(in.StateSince)
-		end := pool.Ending{Instance: in.ID, For: drained, Load: in.Load}
+		end := pool.Ending{
+			Instance: in.ID, For: drained, Load: in.Load, Due: in.StateSince.Add(r.settings.ShutDownInterval),
+		}
 		switch {
-		case in.State != pool.ShutDown || needed[in.ID] || drained < r.settings.ShutDownGrace:
+		case in.State != pool.ShutDown || drained < r.settings.ShutDownGrace:
 			continue
 		case in.Load <= r.settings.ShutDownThreshold && in.ReportedAt.After(in.StateSince):
 			end.Cause = pool.Drained

@@ -215,7 +215,7 @@ func (h hundredths) decide(s *pool.Snapshot) (d pool.Decision) {
 	for _, i := range draining {
 		since := s.Now.Sub(i.StateSince)
 		empty := hundred(i.Load) <= h.threshold && i.ReportedAt.After(i.StateSince)
-		if since >= 10*time.Second && (empty || since >= 30*time.Minute) && !slices.Contains(d.Reactivate, i.ID) {
+		if since >= 10*time.Second && (empty || since >= 30*time.Minute) {
 			d.Stop = append(d.Stop, ends(i.ID)...)
 		}
 	}

@@ -11,7 +11,7 @@ type Decision struct {
 	Launch     int          // new instances
 	Reactivate []InstanceID // shut_down instances to make active again
 	ShutDown   []Ending     // active instances to drain
-	Stop       []Ending     // instances to terminate
+	Stop       []Ending     // instances to terminate; what is in Reactivate too is stopped if there is no room for it
 	Reason     string       // one sentence for the operator
 
 	// Memory is what the policy wants to find in the snapshot from now on, also after a restart. It is stored

@@ -66,6 +66,20 @@ func (l Limits) Mature(now time.Time, i *Instance) bool {
 	return i.State != Active || now.Sub(i.ActiveAt) >= l.MinimumActiveTime
 }
 
+// ByVictim orders candidates for a shut-down or a stop: those whose lifetimes are over first, then lowest load, then
+// idle longest, then oldest launch, then id.
+func (l Limits) ByVictim(now time.Time) func(a, b *Instance) int {
+	return func(a, b *Instance) int {
+		if old := l.Mature(now, a); old != l.Mature(now, b) {
+			if old {
+				return -1
+			}
+			return 1
+		}
+		return ByVictim(a, b)
+	}
+}
+
 // Settled reports whether an active instance has been active for the minimum
 // active time, so that it may be shut down. It may be stopped when it is Mature.
 func (l Limits) Settled(now time.Time, i *Instance) bool {
@@ -123,6 +137,10 @@ func (c *clamping) sanitize() {
 	c.out.ShutDown = slices.DeleteFunc(slices.Clone(c.out.ShutDown), func(e Ending) bool {
 		return refused(e.Instance, "shut down", func(i *Instance) bool { return i.State == Active })
 	})
+	clear(seen) // one that is to be reactivated is stopped if there is no room for it
+	for _, e := range c.out.ShutDown {
+		seen[e.Instance] = true
+	}
 	c.out.Stop = slices.DeleteFunc(slices.Clone(c.out.Stop), func(e Ending) bool {
 		return refused(e.Instance, "stopped", func(i *Instance) bool {
 			// An active instance is stopped only if it is known to be idle: any other may be at work.
@@ -134,6 +152,7 @@ func (c *clamping) sanitize() {
 // endNothing drops all endings from a decision about a stale snapshot: instances that look superfluous may be
 // the only ones that still work.
 func (c *clamping) endNothing() {
+	c.spareReactivated()
 	n := len(c.out.ShutDown) + len(c.out.Stop)
 	if n == 0 {
 		return
@@ -237,6 +256,7 @@ func (c *clamping) growth(left int) {
 		c.out.Clamp(ByMaximum, n-room, "maximum %d allows %d of %d reactivations", c.Maximum, room, n)
 		c.out.Reactivate = c.out.Reactivate[:room]
 	}
+	c.spareReactivated()
 	missing := max(0, c.Minimum-counted-len(c.out.Reactivate))
 	if missing > c.out.Launch {
 		c.out.Clamp(ByMinimum, missing-c.out.Launch, "minimum %d adds %d", c.Minimum, missing-c.out.Launch)
@@ -254,6 +274,12 @@ func (c *clamping) growth(left int) {
 	// already.
 	c.boundLaunches(c.Maximum - counted - len(c.out.Reactivate) - len(c.out.ShutDown))
 	c.out.Spent.Starts = max(0, c.out.Launch-owed)
+}
+
+// spareReactivated stops none that is reactivated.
+func (c *clamping) spareReactivated() {
+	back := setOf(c.out.Reactivate)
+	c.out.Stop = slices.DeleteFunc(c.out.Stop, func(e Ending) bool { return back[e.Instance] })
 }
 
 func (c *clamping) boundLaunches(room int) {

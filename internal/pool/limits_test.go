@@ -335,7 +335,11 @@ func TestApplyRefuses(t *testing.T) {
 		"an id in two lists: the gentler one wins": {
 			fleet: "idle draining", limits: wide,
 			ask: pool.Decision{Reactivate: ids("i-2"), ShutDown: ends("i-1"), Stop: ends("i-1", "i-2")}, left: plenty,
-			want: "reactivate [i-2], shut down [i-1] (i-1 cannot be stopped; i-2 cannot be stopped)",
+			want: "reactivate [i-2], shut down [i-1] (i-1 cannot be stopped)",
+		},
+		"one that is wanted back and may be stopped is stopped without room": {
+			fleet: "idle draining", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{Reactivate: ids("i-2"), Stop: ends("i-2")}, left: plenty,
+			want: "stop [i-2] (maximum 1 allows 0 of 1 reactivations)",
 		},
 		"launching less than nothing": {
 			fleet: "idle", limits: pool.Limits{Minimum: 1, Maximum: 9}, ask: pool.Decision{Launch: -2}, left: plenty,

@@ -184,7 +184,7 @@ func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Insta
 // which go first.
 func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
 	var out []Ending
-	for _, id := range s.Pick(n, may, ByVictim) {
+	for _, id := range s.Pick(n, may, s.Limits.ByVictim(s.Now)) {
 		out = append(out, s.Find(id).EndIdle(s.Now, cause))
 	}
 	return out

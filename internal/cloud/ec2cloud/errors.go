@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/cloud"
@@ -35,12 +38,19 @@ var codes = []struct {
 	{"MaxSpotInstanceCountExceeded", cloud.ErrCapacity},
 	{"MaxSpotFleetRequestCountExceeded", cloud.ErrCapacity},
 	{"SpotMaxPriceTooLow", cloud.ErrCapacity},
+	{"UnfulfillableCapacity", cloud.ErrCapacity},
+	{"ResourceCountExceeded", cloud.ErrCapacity},
+	{"MaxIOPSLimitExceeded", cloud.ErrCapacity},
+	{"MaxScheduledInstanceCapacityExceeded", cloud.ErrCapacity},
+	{"PrivateIpAddressLimitExceeded", cloud.ErrCapacity},
 	{"Unsupported", cloud.ErrCapacity}, // most often: this availability zone lacks the instance type
 
 	{"IdempotentParameterMismatch", cloud.ErrConflict},
+	{"IdempotentInstanceTerminated", cloud.ErrConflict},
 	{"OperationNotPermitted", cloud.ErrDenied}, // the instance is protected from termination
 	{"Blocked", cloud.ErrDenied},               // the account is
 	{"PendingVerification", cloud.ErrDenied},   // so is the account
+	{"AuthFailure*", cloud.ErrDenied},
 
 	{"InvalidAMIID.Malformed", cloud.ErrInvalid},
 	{"InvalidAMIID.*", cloud.ErrNotFound},
@@ -78,8 +88,20 @@ func meaning(err error) error {
 		return cloud.ErrThrottled
 	case awsconf.Is(err, awsconf.Denied):
 		return cloud.ErrDenied
+	case code != "" && refused(err) && !slices.Contains(passing, code):
+		return cloud.ErrInvalid
 	}
 	return nil
+}
+
+// passing are codes of refused requests that may be right when they are made again.
+var passing = []string{"RequestTimeout", "ConcurrentTagAccess", "ClientRequestThrottled"}
+
+// refused reports whether EC2 found a fault in the request, so that it has done nothing; a fault of its own has
+// another status.
+func refused(err error) bool {
+	answer, ok := errors.AsType[*awshttp.ResponseError](err)
+	return ok && answer.HTTPStatusCode()/100 == http.StatusBadRequest/100
 }
 
 // classify adds the port's error to the error of a call. An error that means none of the port's errors stays as

@@ -106,7 +106,7 @@ func status(code string) int {
 	switch {
 	case code == "RequestLimitExceeded":
 		return http.StatusServiceUnavailable
-	case strings.HasPrefix(code, "Insufficient"):
+	case strings.HasPrefix(code, "Insufficient"), code == "InternalError", strings.HasSuffix(code, "Unavailable"):
 		return http.StatusInternalServerError
 	}
 	return http.StatusBadRequest

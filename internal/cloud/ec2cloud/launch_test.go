@@ -331,3 +331,55 @@ func TestMemoryOfAttemptsIsBounded(t *testing.T) {
 		t.Errorf("got %d attempts and %d ages, want %d of each", n, ages, ec2cloud.MaxAttempts)
 	}
 }
+
+// TestRefusedLaunchIsSettled: what EC2 refuses with an error of the request has started nothing, whatever its code,
+// so that its token can be let go.
+func TestRefusedLaunchIsSettled(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]error{
+		"IdempotentInstanceTerminated": cloud.ErrConflict, "InvalidInstanceType": cloud.ErrInvalid,
+		"InvalidSubnet": cloud.ErrInvalid, "InvalidVpcID.NotFound": cloud.ErrInvalid, "VPCIdNotSpecified": cloud.ErrInvalid,
+		"MaxIOPSLimitExceeded": cloud.ErrCapacity, "UnfulfillableCapacity": cloud.ErrCapacity,
+		"PrivateIpAddressLimitExceeded": cloud.ErrCapacity, "ResourceCountExceeded": cloud.ErrCapacity,
+		"AuthFailure.ServiceLinkedRoleCreationNotPermitted": cloud.ErrDenied, "CodeOfNextYear": cloud.ErrInvalid,
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			if err := refused(t, code); !errors.Is(err, want) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+		})
+	}
+}
+
+// TestFaultOfEC2LeavesALaunchOpen: it may have taken effect.
+func TestFaultOfEC2LeavesALaunchOpen(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"InternalError", "Unavailable", "ServiceUnavailable"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			err := refused(t, code)
+			for _, sure := range []error{
+				cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
+			} {
+				if err == nil || errors.Is(err, sure) {
+					t.Errorf("got %v, want an error that settles nothing", err)
+				}
+			}
+		})
+	}
+}
+
+// refused returns the error of a launch to which EC2 answers with a code.
+func refused(t *testing.T, code string) error {
+	t.Helper()
+	f, c := world(t, twoSubnets)
+	f.fail = func(action string, _ url.Values) (string, string) {
+		if action == "RunInstances" {
+			return code, "no"
+		}
+		return "", ""
+	}
+	_, err := c.Launch(t.Context(), spec("t", 1))
+	return err
+}

@@ -84,14 +84,15 @@ func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error 
 }
 
 // addLetter stores a copy of m among the dead letters. Its id is made from m's, so that
-// repetitions, also by other receivers, result in one letter only.
+// repetitions, also by other receivers, result in one letter only, and from m's time, because a stream that is made
+// anew numbers its messages from 1 again.
 func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) error {
 	dead := queue.DeadLetters(q.name)
 	letter := &nats.Msg{
 		Subject: subjectName(dead),
 		Data:    m.Body,
 		Header: nats.Header{
-			jetstream.MsgIDHeader: {q.name + "-" + m.ID},
+			jetstream.MsgIDHeader: {q.name + "-" + m.ID + "-" + strconv.FormatInt(m.SentAt.UnixNano(), 10)},
 			headerReason:          {oneLine(reason)},
 			headerOrigin:          {q.name},
 			headerOriginID:        {m.ID},

@@ -107,13 +107,25 @@ func (o *opened) openSinks(ctx context.Context, world report.World) error {
 			return fmt.Errorf("open report %s: %w", one.Kind.Name, err)
 		}
 		all = append(all, sink)
+		if s, ok := sink.(interface{ Flush(ctx context.Context) }); ok {
+			o.closers = append(o.closers, func() error { flush(ctx, s.Flush); return nil })
+		}
 	}
 	o.Sink = all
 	o.Forget = func(name pool.Name) { metrics.Forget(name); diary.Forget(name) }
 	return nil
 }
 
-// close closes what was opened, in the reverse order.
+// flushTimeout is how long the end waits for whoever reads the reports.
+const flushTimeout = 2 * time.Second
+
+func flush(ctx context.Context, f func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	f(ctx)
+}
+
+// close undoes what was opened, last first.
 func (o *opened) close() error {
 	var errs []error
 	for _, f := range slices.Backward(o.closers) {

@@ -92,16 +92,15 @@ type Parts struct {
 	OpenCloud func(ctx context.Context, name pool.CloudName, changed func()) (Machines, error)
 	OpenQueue func(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
 	Store     Store
-	Lead      func(now time.Time) error // returns why this controller may not act; nil: it always may
-	Sink      report.Sink
-	Forget    func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
-	Now       func() time.Time
-	Token     func() string // random text, different each time
-	// Pause returns how long to wait before a status queue that cannot be read is tried again. Nil: a random
-	// time.
-	Pause func(failures int) time.Duration
-	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
-	Log   *slog.Logger
+	// Lead says until when this controller may act, or why it may not; nil: it always may.
+	Lead   func(now time.Time) (until time.Time, err error)
+	Sink   report.Sink
+	Forget func(pool.Name) // told of pools that do not run any more; nil: nobody minds
+	Now    func() time.Time
+	Token  func() string                    // random text, different each time
+	Pause  func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
+	Wait   time.Duration                    // how long a look at a status queue waits; 0 means 20 s
+	Log    *slog.Logger
 }
 
 // Pools are the running pools. The methods may be called from any goroutine.

@@ -155,7 +155,13 @@ func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, err
 	return again(u.parts.Now(), pause), nil
 }
 
-func (u *unit) leads(now time.Time) bool { return u.parts.Lead == nil || u.parts.Lead(now) == nil }
+func (u *unit) leads(now time.Time) bool {
+	if u.parts.Lead == nil {
+		return true
+	}
+	_, err := u.parts.Lead(now)
+	return err == nil
+}
 
 // ordersPause is how long to wait before a queue of orders that cannot be read is tried again.
 const ordersPause = 5 * time.Second

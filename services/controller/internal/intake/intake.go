@@ -19,6 +19,8 @@ import (
 type Queue interface {
 	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
 	Delete(ctx context.Context, receipts ...queue.Receipt) error
+	Backlog(ctx context.Context) (pool.Backlog, error)
+	Visibility() time.Duration
 }
 
 const (
@@ -38,21 +40,24 @@ const (
 	// deafAfter is how many looks in a row must fail until the controller counts as deaf. A single failure is
 	// repeated at once, and no message is missed by it.
 	deafAfter = 2
-	// deleteTimeout bounds the deletion of messages that were taken in.
-	deleteTimeout = 5 * time.Second
+	// callTimeout bounds a deletion of what was taken in, and a look at how much is in flight.
+	callTimeout = 5 * time.Second
+	// patience is how long messages may be taken for ones that waited because of the broker's time of them. Nothing
+	// that can be taken waits so long beside looks that take all there is: the broker's clock is behind.
+	patience = time.Minute
 )
 
 // Options of an Intake. Pool, Parse, Changed and Hinted are required.
 type Options struct {
 	Pool    pool.Name
 	Parse   message.ParseFunc
-	Changed func()                    // called when a pass should look at what was heard
-	Hinted  func()                    // called for a hint that there is work; Changed is called too
-	Lead    func(now time.Time) error // returns why this controller may not take messages now; nil: it always may
-	Wait    time.Duration             // how long a look waits for messages; 0 means LongWait
-	Now     func() time.Time          // the clock
-	// Pause returns how long to wait after so many looks in a row that failed. Nil means backoff.Delay with
-	// 100 ms to 5 s.
+	Changed func() // called when a pass should look at what was heard
+	Hinted  func() // called for a hint that there is work; Changed is called too
+	// Lead says until when this controller may take messages, or why it may not; nil: it always may.
+	Lead func(now time.Time) (until time.Time, err error)
+	Wait time.Duration    // how long a look waits for messages; 0 means LongWait
+	Now  func() time.Time // the clock
+	// Pause returns how long to wait after so many looks in a row that failed; nil means backoff.Delay from 100 ms to 5 s.
 	Pause func(failures int) time.Duration
 }
 
@@ -90,8 +95,8 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 	if i.catchUp.IsZero() {
 		i.catchUp = now
 	}
-	if i.opts.Lead != nil && i.opts.Lead(now) != nil {
-		i.failures = deafAfter // the messages are for the controller that leads now
+	if !i.leads(now) {
+		i.failures = deafAfter // the messages belong to whoever leads now
 		i.roster.Deafen()
 		return said, mostPause
 	}
@@ -108,12 +113,35 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 	}
 	i.failures = 0
 	i.takeIn(ctx, messages, &said)
-	if !slices.ContainsFunc(messages, func(m queue.Message) bool { return !m.SentAt.After(i.catchUp) }) {
-		if i.roster.Listening(i.opts.Now()) {
-			i.opts.Changed()
-		}
+	if i.roster.Deaf() && i.caughtUp(ctx, messages) && i.roster.Listening(i.opts.Now()) {
+		i.opts.Changed()
 	}
 	return said, 0
+}
+
+// caughtUp reports whether all has been taken in that was said before the queue could be read: what waited on it, and
+// what a controller before this one had taken and may have died over.
+func (i *Intake) caughtUp(ctx context.Context, newest []queue.Message) bool {
+	since := i.opts.Now().Sub(i.catchUp)
+	waited := func(m queue.Message) bool { return !m.SentAt.After(i.catchUp) }
+	if slices.ContainsFunc(newest, waited) && (len(newest) == batch || since < patience) {
+		return false
+	}
+	if since > i.queue.Visibility() { // what was in flight has come back
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	b, err := i.queue.Backlog(ctx)
+	return err == nil && b.InFlight == 0
+}
+
+func (i *Intake) leads(now time.Time) bool {
+	if i.opts.Lead == nil {
+		return true
+	}
+	_, err := i.opts.Lead(now)
+	return err == nil
 }
 
 // failed counts a look that failed and returns the pause after it.
@@ -154,7 +182,7 @@ func (i *Intake) takeIn(ctx context.Context, messages []queue.Message, said *rec
 	if changed {
 		i.opts.Changed()
 	}
-	bounded, cancel := context.WithTimeout(ctx, deleteTimeout)
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := i.queue.Delete(bounded, receipts...); err != nil && ctx.Err() == nil {
 		said.Undeleted = err
@@ -187,7 +215,7 @@ func (i *Intake) hear(body []byte, said *record.Intake) bool {
 	if outcome == roster.Future {
 		said.Future = append(said.Future, m.From())
 	}
-	return outcome == roster.Accepted // a status of an unknown instance changes nothing until a list shows it
+	return outcome == roster.Accepted || outcome == roster.Future // what is unknown changes nothing before a list explains it
 }
 
 // quota keeps the log short when many messages cannot be read: only a few in each minute are reported, and

@@ -59,8 +59,9 @@ type Launcher struct {
 type intent struct {
 	token   string
 	machine machine
-	at      time.Time // when it was first asked for; a request with the same token must repeat it
-	asked   time.Time // when it was last asked for; zero: not yet
+	at      time.Time // when it was first asked for; part of what the token stands for
+	first   time.Time // when the cloud was first asked; zero: not yet
+	certain time.Time // lists that were asked for later show what came of it, however late the last call took effect
 	count   int
 	started []pool.InstanceID // the instances that answers have named so far
 
@@ -98,6 +99,17 @@ func (l *Launcher) Observe(list []cloud.Instance, at time.Time) {
 	if l.journal.on {
 		l.journal.expire(list, at)
 	}
+	if l.Open() != "" && at.After(l.open.certain) {
+		l.open.token = ""
+	}
+}
+
+// Open returns the token of a launch of which it is not known whether it took effect; empty if there is none.
+func (l *Launcher) Open() string {
+	if l.open.first.IsZero() {
+		return ""
+	}
+	return l.open.token
 }
 
 // Wait returns why launches must wait; nil if they need not.
@@ -106,7 +118,7 @@ func (l *Launcher) Wait() *record.Wait {
 	if !l.journal.on || !found {
 		return nil
 	}
-	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: e.At.Add(l.journal.lag)}
+	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: l.journal.certain(e)}
 }
 
 // Next returns when a launch that failed may be tried again; zero if none has failed.
@@ -114,10 +126,9 @@ func (l *Launcher) Next() time.Time { return l.open.notBefore }
 
 // Request is what a pass wants launched.
 type Request struct {
-	Count    int
-	Present  int       // instances in any state, without those that the cloud has accepted to end
-	Maximum  int       // of the pool
-	ListedAt time.Time // when the newest list was asked for
+	Count   int
+	Present int // instances that there are, whatever their state, and that the cloud has not accepted to end
+	Maximum int // of the pool
 }
 
 // Launch asks the cloud for instances and returns them, together with what a record says of the attempt,
@@ -133,7 +144,7 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	if err := l.journal.write(ctx, entry{Token: l.open.token, Count: l.open.count, At: now.UTC()}); err != nil {
 		return nil, nil, l.unwritten(err)
 	}
-	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.asked.IsZero()}
+	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.first.IsZero()}
 	launched, err := l.call(ctx)
 	told := l.open.started // what earlier answers to the same launch have named
 	for i := range launched {
@@ -144,7 +155,7 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	}
 	err = l.settle(err, l.opts.Now())
 	if err != nil {
-		said.Error, said.Reason = err.Error(), Reason(err)
+		said.Error, said.Reason, said.Open = err.Error(), Reason(err), l.Open() != ""
 	}
 	return launched, said, err
 }
@@ -153,8 +164,9 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 // that would be more than is wanted now, or would lead past the maximum.
 func (l *Launcher) intend(want Request, now time.Time) error {
 	open := l.open.token != ""
-	if open && want.ListedAt.After(l.open.asked.Add(l.opts.ListLag)) {
-		open = false // by now lists show what it has started, and the decision to launch has seen that
+	if open && l.open.exhausted(now, l.opts.ListLag) {
+		return fmt.Errorf("launch %d instances: lists must show first whether a launch of %d took effect: %w",
+			want.Count, l.open.count, l.open.err)
 	}
 	count := want.Count
 	if open {
@@ -182,14 +194,26 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 // it is forgotten, so that nothing waits for its answer.
 func (l *Launcher) unwritten(err error) error {
 	err = fmt.Errorf("launch %d instances: %w", l.open.count, err)
-	if l.open.asked.IsZero() {
+	if l.open.first.IsZero() {
 		l.open.token = ""
 	}
 	return err
 }
 
+// exhausted reports whether a launch was asked for often enough: what the cloud has not answered by now it may never
+// answer, so the token is left alone until lists show what came of it.
+func (i *intent) exhausted(now time.Time, lag time.Duration) bool {
+	return !i.first.IsZero() && now.Sub(i.first) > launchTimeout+lag
+}
+
 func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
-	l.open.asked = l.opts.Now()
+	asked := l.opts.Now()
+	if l.open.first.IsZero() {
+		l.open.first = asked
+	}
+	defer func() { // it may take effect as long as it might have lasted, and as long as it has
+		l.open.certain = latest(asked.Add(launchTimeout), l.opts.Now()).Add(l.opts.ListLag)
+	}()
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
 	return l.cloud.Launch(ctx, cloud.Spec{
@@ -201,8 +225,15 @@ func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
 	})
 }
 
-// settle forgets the launch when the cloud has answered. After any error that the port does not name, the
-// launch may or may not have taken effect, so its token stays.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// settle forgets the intent when the cloud has answered. An error outside the
+// port's set leaves open whether the launch took effect, so the token stays.
 func (l *Launcher) settle(err error, now time.Time) error {
 	if err == nil {
 		l.open = intent{}

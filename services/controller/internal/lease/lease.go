@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/blob"
 	"cloudmaster/services/controller/internal/driver"
 )
@@ -109,7 +110,12 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 		return nil, fmt.Errorf("acquire lease: %w", err)
 	default:
 		if err := l.refuse(ctx, old, now); err != nil {
-			return nil, fmt.Errorf("%w, or give this one another deployment name", err)
+			err = l.outwait(ctx, old, now, err)
+			if err != nil {
+				return nil, fmt.Errorf("%w, or give this one another deployment name", err)
+			}
+			now = clock().UTC()
+			l.holder.Since = now
 		}
 		l.version = old.Version
 	}
@@ -169,7 +175,29 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
 }
 
-// dead reports whether a holder has certainly ended: its process id is in use by nobody, or by this process.
+// outwait returns nil when the old lease, which was refused, has not been renewed for its time. It waits only for one
+// from further in the future than a holder's clock can explain: its time says nothing of when it runs out. That the
+// holder lives shows in that the lease changes.
+func (l *Lease) outwait(ctx context.Context, old blob.Object, now time.Time, refused error) error {
+	var h Holder
+	if json.Unmarshal(old.Data, &h) != nil || h.RenewedAt.Sub(now) <= h.ttl() {
+		return refused
+	}
+	l.log.WarnContext(ctx, "lease is from the future: a clock is wrong; waiting whether it is renewed",
+		"host", h.Host, "pid", h.PID, "renewed_at", h.RenewedAt, "wait", h.ttl())
+	if !backoff.Wait(ctx, h.ttl()) {
+		return context.Cause(ctx)
+	}
+	switch found, err := l.store.Get(ctx, Key, ""); {
+	case err != nil && !errors.Is(err, blob.ErrNotFound):
+		return fmt.Errorf("acquire lease: %w", err)
+	case err == nil && found.Version != old.Version:
+		return refused
+	}
+	return nil
+}
+
+// dead reports whether a holder is certainly gone: its process id is free, or is ours now.
 func (l *Lease) dead(h Holder) bool {
 	if h.Host != l.holder.Host || h.Namespace == "" || h.Namespace != l.holder.Namespace {
 		return false
@@ -283,14 +311,21 @@ func (l *Lease) until() time.Time {
 var ErrExpired = errors.New("the lease has run out and cannot be renewed: another controller may lead by now, so " +
 	"this one neither starts nor stops anything")
 
-// Check returns ErrExpired if another controller may hold the lease at the given time. It is called before
-// everything that must not be done by two controllers.
-func (l *Lease) Check(now time.Time) error {
-	// The wall clock is compared too, because the monotonic clock stands still while the machine sleeps.
-	if until := l.until(); now.After(until) || now.Round(0).After(until.Round(0)) {
-		return ErrExpired
+// Lead returns until when this controller may act, unless the lease is renewed, or ErrExpired if another controller
+// may hold it at the given time. It is asked before every act, and no act may take longer.
+func (l *Lease) Lead(now time.Time) (until time.Time, err error) {
+	until = l.until()
+	// Also by the wall clock: the monotonic one stands still while the machine sleeps.
+	if now.After(until) || now.Round(0).After(until.Round(0)) {
+		return time.Time{}, ErrExpired
 	}
-	return nil
+	return until, nil
+}
+
+// Check returns ErrExpired if another controller may hold the lease at the given time.
+func (l *Lease) Check(now time.Time) error {
+	_, err := l.Lead(now)
+	return err
 }
 
 // reread looks at the lease in the store. If it is this controller's own, because the store has written what

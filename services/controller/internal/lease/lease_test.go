@@ -361,3 +361,38 @@ func (s *countedStore) Put(ctx context.Context, key string, data []byte, last bl
 	s.puts.Add(1)
 	return s.Store.Put(ctx, key, data, last)
 }
+
+// TestLeaseFromTheFutureHoldsNoLonger than any other: its holder, whose clock was ahead, has died on another host.
+func TestLeaseFromTheFutureHoldsNoLonger(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		day := time.Now().Add(24 * time.Hour)
+		store := held(t, lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: day, TTLSeconds: 15})
+		start := time.Now()
+		for time.Since(start) < time.Minute {
+			if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err == nil {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+		t.Errorf("got no lease within %s, want it when that of the dead one has run out", time.Since(start))
+	})
+}
+
+// TestLeaseFromTheFutureIsHonouredWhileItIsRenewed: its holder lives, whatever its clock shows.
+func TestLeaseFromTheFutureIsHonouredWhileItIsRenewed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ahead := lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: time.Now().Add(time.Hour)}
+		store := held(t, ahead)
+		time.AfterFunc(renewal, func() {
+			ahead.RenewedAt = ahead.RenewedAt.Add(renewal)
+			if doc, err := json.Marshal(ahead); err == nil {
+				_, _ = store.Put(t.Context(), lease.Key, doc, blob.Any)
+			}
+		})
+		if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); !errors.Is(err, lease.ErrHeld) {
+			t.Errorf("got %v, want %v", err, lease.ErrHeld)
+		}
+	})
+}

@@ -6,23 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/launcher"
 	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// mend repairs what earlier passes, of this controller or another one, have left undone: instances that were
-// told to end and still run are told again, and tags that do not say the state of their instance are written.
-func (p *pass) mend(ctx context.Context) {
-	p.rec.Fail(p.stopAgain(ctx))
-	p.rec.Fail(p.retag(ctx))
-}
-
-// stopAgain tells instances again to end that should have ended.
+// stopAgain repairs what earlier passes, or a controller before this one, have left undone: it tells instances to end
+// that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
-	list := p.ports.Roster.Untold(p.now)
+	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
+	lost := func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) }
+	list := p.ports.Roster.Untold(p.now, lost)
 	if len(list) == 0 {
 		return nil
 	}
@@ -31,9 +29,9 @@ func (p *pass) stopAgain(ctx context.Context) error {
 		p.untouched(list, record.StopAgain, err)
 		return err
 	}
-	list = p.ports.Roster.Untold(p.now) // one that has found work in the meantime may finish it first
-	err := p.terminate(ctx, pool.IDs(list))
-	p.note(list, record.StopAgain, err)
+	list = p.ports.Roster.Untold(p.now, lost) // one that has found work in the meantime may finish it first
+	refused, err := p.terminate(ctx, pool.IDs(list))
+	p.note(list, record.StopAgain, refused)
 	return err
 }
 
@@ -42,6 +40,7 @@ func (p *pass) stopAgain(ctx context.Context) error {
 func (p *pass) act(ctx context.Context) error {
 	d := &p.rec.Decision
 	if d.Empty() {
+		p.memory.unreturned = time.Time{}
 		return nil
 	}
 	p.acted = true
@@ -50,27 +49,44 @@ func (p *pass) act(ctx context.Context) error {
 	for failed < len(d.Stop) && d.Stop[failed].Cause.Failed() {
 		failed++
 	}
+	stopped := p.stop(ctx, d.Stop[:failed], nil)
+	more, reactivated := p.reactivate(ctx, d.Reactivate)
 	return errors.Join(
-		p.stop(ctx, d.Stop[:failed], nil),
-		p.reactivate(ctx, d.Reactivate),
-		p.launch(ctx, d.Launch, d.Spent.Starts),
+		stopped, reactivated,
+		p.launch(ctx, d.Launch+more, d.Spent.Starts+more),
 		p.shutDown(ctx, d.ShutDown, &charge),
 		p.stop(ctx, d.Stop[failed:], &charge),
 	)
 }
 
-// reactivate makes draining instances active again. They join the published set at the end of the pass.
-func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) error {
+// reactivate makes draining instances active again, when their tags say so: whoever takes over goes by those. They join
+// the published set at the end of the pass. Where that fails for long it returns how many new ones may take their
+// place.
+func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) (instead int, err error) {
+	now, since := p.ports.Now(), p.memory.unreturned
+	p.memory.unreturned = time.Time{}
 	if len(ids) == 0 {
-		return nil
+		return 0, nil
 	}
-	now := p.ports.Now()
+	t := roster.Tagging{State: pool.Active, Since: now, IDs: slices.SortedFunc(slices.Values(ids), cmp.Compare)}
+	if err := p.tag(ctx, &t, tagTimeout); err != nil {
+		if since.IsZero() {
+			since = now
+		}
+		if p.memory.unreturned = since; now.Sub(since) < returnTimeout {
+			return 0, err
+		}
+		d := &p.rec.Decision
+		room := p.limits.Maximum - p.ports.Roster.Present() - d.Launch
+		return max(0, min(len(ids), room, p.left.Starts-d.Spent.Starts)), err
+	}
 	for _, id := range ids {
 		if p.ports.Roster.Mark(id, pool.Active, now) {
 			p.rec.Reactivated = append(p.rec.Reactivated, id)
 		}
 	}
-	return p.retag(ctx)
+	p.ports.Roster.Tagged(t)
+	return 0, nil
 }
 
 // launch starts n instances, of which paid count towards the start limit.
@@ -85,16 +101,18 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 		return nil
 	}
 	launched, said, err := p.launcher.Launch(ctx, launcher.Request{
-		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum, ListedAt: p.listing.At,
+		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum,
 	})
 	if said == nil {
 		return err
 	}
 	now := p.ports.Now()
 	p.ports.Roster.Launched(launched, now)
-	for range len(said.Started) - (n - paid) { // launches up to the minimum do not count
-		p.budget.started(now)
+	some := len(launched)
+	if said.Open {
+		some = said.Asked
 	}
+	p.budget.started(now, said.Token, some-(n-paid)) // those that the minimum demands are free
 	p.rec.Launches = append(p.rec.Launches, *said)
 	return err
 }
@@ -117,9 +135,17 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 			drained = append(drained, e)
 		}
 	}
-	err := p.retag(ctx)
-	p.note(drained, record.ShutDown, nil) // they drain even if their tags could not be written
-	return err
+	p.note(drained, record.ShutDown, nil) // it drains whether or not its tags can be written
+	if len(drained) == 0 {
+		return nil
+	}
+	ids := slices.SortedFunc(slices.Values(pool.IDs(drained)), cmp.Compare)
+	t := roster.Tagging{State: pool.ShutDown, Since: now, IDs: ids}
+	if err := p.tag(ctx, &t, tagTimeout); err != nil {
+		return err
+	}
+	p.ports.Roster.Tagged(t)
+	return nil
 }
 
 // stop ends instances. It takes them out of the published active set first. An instance that has reported
@@ -145,16 +171,16 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 			p.budget.stopped(now, charge)
 		}
 	}
-	err := p.terminate(ctx, pool.IDs(ended))
-	p.note(ended, record.Stop, err)
+	refused, err := p.terminate(ctx, pool.IDs(ended))
+	p.note(ended, record.Stop, refused)
 	return err
 }
 
-// note enters into the record what was done to instances.
-func (p *pass) note(list []pool.Ending, act record.Act, err error) {
+// note enters what was done to instances, and what became of it where that failed.
+func (p *pass) note(list []pool.Ending, act record.Act, failed map[pool.InstanceID]error) {
 	for _, e := range list {
 		said := record.Ending{Ending: e, Act: act}
-		if err != nil {
+		if err := failed[e.Instance]; err != nil {
 			said.Error = err.Error()
 		}
 		p.rec.Endings = append(p.rec.Endings, said)
@@ -169,39 +195,84 @@ func (p *pass) untouched(list []pool.Ending, act record.Act, err error) {
 	}
 }
 
-func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) error {
+// terminate ends instances, and returns why it could not for those where it could not.
+func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) (failed map[pool.InstanceID]error, err error) {
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
-	ids = slices.SortedFunc(slices.Values(ids), cmp.Compare)
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	p.acted = true
-	if err := p.cloud.Terminate(ctx, ids...); err != nil {
-		return fmt.Errorf("terminate %v: %w", ids, err)
-	}
-	p.ports.Roster.Ended(p.ports.Now(), ids...)
+	failed = make(map[pool.InstanceID]error)
+	err = p.part(ctx, slices.SortedFunc(slices.Values(ids), cmp.Compare), failed)
 	p.ports.Inventory.Refresh()
-	return nil
+	return failed, err
 }
 
-// retag writes the state to the tags of every instance where they do not say it: those that this pass has
-// changed, and those where an earlier attempt failed.
+// part ends some of the instances. A cloud may refuse a whole request for the sake of one that it does not end, so the
+// halves of what it refuses are tried alone.
+func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.InstanceID]error) error {
+	err := p.cloud.Terminate(ctx, ids...)
+	switch half := len(ids) / 2; {
+	case err == nil:
+		p.ports.Roster.Ended(p.ports.Now(), ids...)
+		return nil
+	case half > 0 && refused(err):
+		return errors.Join(p.part(ctx, ids[:half], failed), p.part(ctx, ids[half:], failed))
+	}
+	err = fmt.Errorf("terminate %v: %w", ids, err)
+	for _, id := range ids {
+		failed[id] = err
+	}
+	return err
+}
+
+// refused reports whether a cloud has said what is wrong with a request, rather than failed.
+func refused(err error) bool {
+	for _, known := range []error{cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// retag writes the state on the instances whose tags do not say it: those that have reported for the first time, and
+// those where an earlier attempt failed. Nothing but a successor waits for that, so a pass takes little time for it.
 func (p *pass) retag(ctx context.Context) error {
+	m, list := &p.memory, p.ports.Roster.Mistagged()
+	if len(list) == 0 || p.now.Before(m.retag) {
+		return nil
+	}
 	var errs []error
-	for _, t := range p.ports.Roster.Mistagged() {
-		if err := p.tag(ctx, &t); err != nil {
-			errs = append(errs, fmt.Errorf("tag %v as %s: %w", t.IDs, t.State, err))
-			p.ports.Inventory.Refresh() // one of them may be gone
+	end := p.ports.Now().Add(tagTimeout)
+	for _, t := range list {
+		left := end.Sub(p.ports.Now())
+		if left <= 0 {
+			break
+		}
+		if err := p.tag(ctx, &t, left); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		p.ports.Roster.Tagged(t)
 	}
+	if len(errs) == 0 {
+		m.untagged, m.retag = 0, time.Time{}
+		return nil
+	}
+	m.untagged++
+	m.retag = p.ports.Now().Add(min(leastGap<<min(m.untagged, 12), mostBackoff))
 	return errors.Join(errs...)
 }
 
-func (p *pass) tag(ctx context.Context, t *roster.Tagging) error {
-	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+func (p *pass) tag(ctx context.Context, t *roster.Tagging, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return p.cloud.Tag(ctx, t.Tags(), t.IDs...)
+	err := p.cloud.Tag(ctx, t.Tags(), t.IDs...)
+	if err != nil {
+		p.ports.Inventory.Refresh() // one of them may be gone
+		return fmt.Errorf("tag %v as %s: %w", t.IDs, t.State, err)
+	}
+	return nil
 }

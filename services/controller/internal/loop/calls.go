@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,9 +16,36 @@ import (
 
 // calls enters each call that a pass makes into the record of the pass.
 type calls struct {
-	now func() time.Time
-	rec *record.Record // nil between passes
+	now  func() time.Time
+	lead func(now time.Time) (until time.Time, err error) // nil: it always leads
+	rec  *record.Record                                   // nil between passes
 }
+
+// until returns until when this controller leads for certain, zero if it always does, or why it may not act.
+func (c *calls) until(now time.Time) (time.Time, error) {
+	if c.lead == nil {
+		return time.Time{}, nil
+	}
+	return c.lead(now)
+}
+
+// make makes one call. about is asked when it has ended.
+func (c *calls) make(ctx context.Context, op string, about func() string, call func(ctx context.Context) error) error {
+	began := c.now()
+	until, err := c.until(began)
+	if err == nil {
+		if !until.IsZero() {
+			bounded, cancel := context.WithTimeoutCause(ctx, until.Sub(began), errOutlasts)
+			defer cancel()
+			ctx = bounded
+		}
+		err = call(ctx)
+	}
+	c.made(op, about(), began, err)
+	return err
+}
+
+var errOutlasts = errors.New("the answer did not come while it was certain that this controller leads")
 
 func (c *calls) begin(rec *record.Record) { c.rec = rec }
 
@@ -41,27 +69,25 @@ type callCloud struct {
 }
 
 // Launch notes the call and passes it on.
-func (c callCloud) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, error) {
-	began := c.now()
-	out, err := c.cloud.Launch(ctx, spec)
-	c.made("cloud.launch", fmt.Sprintf("%d as %s", spec.Count, spec.Token), began, err)
+func (c callCloud) Launch(ctx context.Context, spec cloud.Spec) (out []cloud.Instance, err error) {
+	about := func() string { return fmt.Sprintf("%d as %s", spec.Count, spec.Token) }
+	err = c.make(ctx, "cloud.launch", about, func(ctx context.Context) (err error) {
+		out, err = c.cloud.Launch(ctx, spec)
+		return err
+	})
 	return out, err
 }
 
 // Tag notes the call and passes it on.
 func (c callCloud) Tag(ctx context.Context, tags map[string]string, ids ...pool.InstanceID) error {
-	began := c.now()
-	err := c.cloud.Tag(ctx, tags, ids...)
-	c.made("cloud.tag", fmt.Sprintf("%v as %s", ids, tags[cloud.TagState]), began, err)
-	return err
+	about := func() string { return fmt.Sprintf("%v as %s", ids, tags[cloud.TagState]) }
+	return c.make(ctx, "cloud.tag", about, func(ctx context.Context) error { return c.cloud.Tag(ctx, tags, ids...) })
 }
 
 // Terminate notes the call and passes it on.
 func (c callCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
-	began := c.now()
-	err := c.cloud.Terminate(ctx, ids...)
-	c.made("cloud.terminate", fmt.Sprint(ids), began, err)
-	return err
+	about := func() string { return fmt.Sprint(ids) }
+	return c.make(ctx, "cloud.terminate", about, func(ctx context.Context) error { return c.cloud.Terminate(ctx, ids...) })
 }
 
 // callStore is a store whose calls are entered into the record.
@@ -72,18 +98,20 @@ type callStore struct {
 }
 
 // Get notes the call and passes it on.
-func (s callStore) Get(ctx context.Context, key string, have blob.Version) (blob.Object, error) {
-	began := s.now()
-	o, err := s.store.Get(ctx, key, have)
-	s.made("store.get", key, began, err)
+func (s callStore) Get(ctx context.Context, key string, have blob.Version) (o blob.Object, err error) {
+	err = s.make(ctx, "store.get", func() string { return key }, func(ctx context.Context) (err error) {
+		o, err = s.store.Get(ctx, key, have)
+		return err
+	})
 	return o, err
 }
 
 // Put notes the call and passes it on.
-func (s callStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
-	began := s.now()
-	version, err := s.store.Put(ctx, key, data, last)
-	s.made("store.put", key, began, err)
+func (s callStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version, err error) {
+	err = s.make(ctx, "store.put", func() string { return key }, func(ctx context.Context) (err error) {
+		version, err = s.store.Put(ctx, key, data, last)
+		return err
+	})
 	return version, err
 }
 
@@ -94,10 +122,12 @@ type callQueue struct {
 }
 
 // Receive notes the call and passes it on.
-func (q callQueue) Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error) {
-	began := q.now()
-	out, err := q.Queue.Receive(ctx, most, wait)
-	q.made("work.receive", fmt.Sprintf("%d messages", len(out)), began, err)
+func (q callQueue) Receive(ctx context.Context, most int, wait time.Duration) (out []queue.Message, err error) {
+	about := func() string { return fmt.Sprintf("%d messages", len(out)) }
+	err = q.make(ctx, "work.receive", about, func(ctx context.Context) (err error) {
+		out, err = q.Queue.Receive(ctx, most, wait)
+		return err
+	})
 	return out, err
 }
 
@@ -116,23 +146,19 @@ func (q callQueue) Release(ctx context.Context, receipts ...queue.Receipt) error
 	return q.count(ctx, "work.release", q.Queue.Release, receipts)
 }
 
-func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error,
-	receipts []queue.Receipt,
-) error {
-	began := q.now()
-	err := call(ctx, receipts...)
-	q.made(op, fmt.Sprintf("%d messages", len(receipts)), began, err)
-	return err
+func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error, receipts []queue.Receipt) error {
+	about := func() string { return fmt.Sprintf("%d messages", len(receipts)) }
+	return q.make(ctx, op, about, func(ctx context.Context) error { return call(ctx, receipts...) })
 }
 
 // Backlog notes the call and passes it on.
-func (q callQueue) Backlog(ctx context.Context) (pool.Backlog, error) {
-	began := q.now()
-	b, err := q.Queue.Backlog(ctx)
-	about := "unknown"
-	if err == nil {
-		about = fmt.Sprintf("%d visible, %d in flight", b.Visible, b.InFlight)
-	}
-	q.made("work.backlog", about, began, err)
+func (q callQueue) Backlog(ctx context.Context) (b pool.Backlog, err error) {
+	said := "unknown"
+	err = q.make(ctx, "work.backlog", func() string { return said }, func(ctx context.Context) (err error) {
+		if b, err = q.Queue.Backlog(ctx); err == nil {
+			said = fmt.Sprintf("%d visible, %d in flight", b.Visible, b.InFlight)
+		}
+		return err
+	})
 	return b, err
 }

@@ -1,10 +1,8 @@
 package loop_test
 
 import (
-	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,18 +125,13 @@ func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, cfg)
 				defer b.close()
-				var expired atomic.Bool
-				b.lead = func(time.Time) error {
-					if expired.Load() {
-						return errors.New("the lease has run out")
-					}
-					return nil
-				}
+				lease := &permit{}
+				b.lead = lease.lead
 				b.startController()
 				b.send(8)
 				b.until("at work", time.Minute, func() bool { return b.count(pool.Active) > 1 })
-				expired.Store(true)
-				b.pass(time.Minute) // what had begun before has ended
+				lease.over.Store(true)
+				b.pass(time.Minute) // what was under way is over
 				b.tap.forget()
 				b.workers.hang(first)
 				b.account.Vanish(second)
@@ -154,7 +147,7 @@ func TestWhoDoesNotLeadDoesNothing(t *testing.T) {
 				if got := b.log.count("pass failed"); got < 1 || got > 6 {
 					t.Errorf("got %d lines about it in an hour, want 1 to 6", got)
 				}
-				expired.Store(false)
+				lease.over.Store(false)
 				b.pass(time.Minute)
 				if b.tap.times("status.receive") == 0 {
 					t.Error("got no status received when we rule again")

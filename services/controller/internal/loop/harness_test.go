@@ -134,11 +134,14 @@ type bench struct {
 	store   *memblob.Store
 	workers fleet
 
-	audit      time.Duration         // of the inventory
-	late       time.Duration         // how far lists are behind
-	listLag    time.Duration         // that controllers reckon with; 0 means roster.DefaultListLag
-	mute       bool                  // the work queue cannot tell of messages, as SQS
-	lead       func(time.Time) error // nil: controllers always lead
+	audit      time.Duration                      // of the inventory
+	late       time.Duration                      // how far lists are behind
+	listLag    time.Duration                      // that controllers reckon with; 0 means roster.DefaultListLag
+	mute       bool                               // the work queue cannot tell of messages, as SQS
+	lead       func(time.Time) (time.Time, error) // nil: controllers always lead
+	detour     *detour                            // nil: nothing is between controllers and the tapped cloud
+	sentEarly  time.Duration                      // how far the broker's clock is behind, as statuses show it
+	sinks      []report.Sink                      // besides those that are always there
 	metrics    *prometheus.Registry
 	controller *controller // the one that runs; nil if none does
 	events     *events
@@ -155,10 +158,18 @@ type controller struct {
 // bubble runs f on a bench with a controller that runs, in simulated time.
 func bubble(t *testing.T, cfg poolConfig, f func(b *bench), tweaks ...func(*memcloud.Options)) {
 	t.Helper()
+	unstarted(t, cfg, func(b *bench) {
+		b.startController()
+		f(b)
+	}, tweaks...)
+}
+
+// unstarted runs f on a bench whose controller f starts, in simulated time.
+func unstarted(t *testing.T, cfg poolConfig, f func(b *bench), tweaks ...func(*memcloud.Options)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, cfg, tweaks...)
 		defer b.close()
-		b.startController()
 		f(b)
 	})
 }
@@ -199,40 +210,61 @@ func (b *bench) close() {
 
 func (b *bench) startController() {
 	b.t.Helper()
+	b.controller = b.begin()
+}
+
+// begin starts a controller, also beside another one. Whoever calls it ends it.
+func (b *bench) begin() *controller {
+	b.t.Helper()
 	b.metrics = prometheus.NewRegistry()
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.tap.revive(cancel)
 	c := &controller{cancel: cancel, driver: driver.New(ctx)}
 	c.pools = desired.New(b.parts(c.driver.Start))
-	b.controller = c
-	b.apply()
+	b.applyTo(c)
+	return c
 }
 
 // parts are what a controller runs on, whose tasks are started with start.
 func (b *bench) parts(start func(driver.Task) (stop func())) desired.Parts {
+	machines := desired.Machines{Cloud: b.cloud(), ListLag: b.listLag, Audit: b.audit}
 	return desired.Parts{
-		Start: start,
-		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
-			return desired.Machines{
-				Cloud: tapCloud{b.tap, b.account.Cloud("test")}, ListLag: b.listLag, Audit: b.audit,
-			}, nil
-		},
+		Start:     start,
+		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) { return machines, nil },
 		OpenQueue: b.openQueue, Store: tapStore{b.tap, b.store}, Lead: b.lead,
-		Sink: report.All{report.NewMetrics(b.metrics), report.NewDiary(b.logger()), b.events},
+		Sink: append(report.All{report.NewMetrics(b.metrics), report.NewDiary(b.logger()), b.events}, b.sinks...),
 		Now:  time.Now, Token: rand.Text, Log: b.logger(),
 	}
+}
+
+// cloud is the cloud as controllers see it that start now.
+func (b *bench) cloud() cloud.Cloud {
+	tapped := tapCloud{b.tap, b.account.Cloud("test")}
+	if b.detour == nil {
+		return tapped
+	}
+	d := *b.detour
+	d.Cloud = tapped
+	return d
 }
 
 // apply has the controller go by the pool's present configuration.
 func (b *bench) apply() {
 	b.t.Helper()
-	if _, err := b.controller.pools.Apply(b.t.Context(), []desired.Pool{b.cfg.desired(b.t)}); err != nil {
+	b.applyTo(b.controller)
+}
+
+func (b *bench) applyTo(c *controller) {
+	b.t.Helper()
+	if _, err := c.pools.Apply(b.t.Context(), []desired.Pool{b.cfg.desired(b.t)}); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
 func (b *bench) openQueue(_ context.Context, name string, _ queue.Limits) (queue.Queue, error) {
 	switch {
+	case name == "status" && b.sentEarly != 0:
+		return early{tapQueue{b.tap, name, b.status}, b.sentEarly}, nil
 	case name == "status":
 		return tapQueue{b.tap, name, b.status}, nil
 	case b.mute:
@@ -249,10 +281,15 @@ func (b *bench) noError(err error) {
 
 func (b *bench) stopController() {
 	if b.controller != nil {
-		b.controller.cancel()
-		b.noError(b.controller.driver.Wait())
+		b.end(b.controller)
 		b.controller = nil
 	}
+}
+
+// end stops a controller that begin has started.
+func (b *bench) end(c *controller) {
+	c.cancel()
+	b.noError(c.driver.Wait())
 }
 
 func (b *bench) restartController() {

@@ -100,7 +100,7 @@ func TestWaitingLaunchesGoOnInTime(t *testing.T) {
 				b.writeJournal(doc)
 				b.startController()
 				b.send(8)
-				b.pass(39 * time.Second)
+				b.pass(69 * time.Second)
 				b.wantLaunched(0)
 				b.pass(3 * time.Second)
 				b.wantLaunched(2)

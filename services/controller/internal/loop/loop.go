@@ -76,10 +76,9 @@ type Ports struct {
 	Publishes bool          // whether the active set is written
 	Orders    *orders.Book  // nil if the policy takes no orders
 	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag
-	// Lead returns why this controller may not act at the given time: another one may lead. Nil: it always
-	// may.
-	Lead  func(now time.Time) error
-	Now   func() time.Time // the clock, for calls that take time within a pass
+	// Lead says until when this controller may act, or why it may not: another one may lead. Nil: it always may.
+	Lead  func(now time.Time) (until time.Time, err error)
+	Now   func() time.Time // the clock, for what takes its time within a pass
 	Token func() string    // random text, different each time
 }
 
@@ -104,12 +103,17 @@ type memory struct {
 	failures int  // passes in a row that ended in an error
 	breaker  bool // whether it was open in the last pass that decided
 	told     told
+
+	unreturned time.Time // since when draining instances could not be taken back; zero: they could, or nobody wanted them
+
+	untagged int       // passes in a row that could not write tags
+	retag    time.Time // and when to try it again
 }
 
 // New returns the loop of a pool.
 func New(opts Options, ports Ports) *Loop {
 	ports.ListLag = cmp.Or(ports.ListLag, roster.DefaultListLag)
-	c := &calls{now: ports.Now}
+	c := &calls{now: ports.Now, lead: ports.Lead}
 	set := publisher.Store(nil)
 	if ports.Publishes {
 		set = callStore{c, ports.Store}
@@ -170,6 +174,10 @@ const (
 	mostGap, mostBackoff = time.Second, 10 * time.Second
 	// actTimeout bounds how long a pass waits for one answer of the cloud.
 	actTimeout = 30 * time.Second
+	// tagTimeout bounds what a pass waits for tags: that they are late harms nobody but a successor.
+	tagTimeout = 5 * time.Second
+	// returnTimeout is how long it is tried to take draining instances back before new ones are launched instead.
+	returnTimeout = 30 * time.Second
 )
 
 // backoff returns the pause after a pass, which is longer the more passes in a row have failed.

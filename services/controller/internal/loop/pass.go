@@ -28,7 +28,7 @@ type pass struct {
 }
 
 func (p *pass) run(ctx context.Context) {
-	if err := p.lead(p.now); err != nil {
+	if err := p.leads(p.now); err != nil {
 		p.blind(err)
 		return
 	}
@@ -40,25 +40,24 @@ func (p *pass) run(ctx context.Context) {
 		p.rec.Fail(ctx.Err())
 		return
 	}
-	if err := p.lead(p.ports.Now()); err != nil { // asked again, because observing may have taken long
+	if err := p.leads(p.ports.Now()); err != nil { // to observe may have taken its time
 		p.blind(err)
 		return
 	}
 	p.rec.Fail(p.remember(ctx))
-	p.mend(ctx)
+	p.rec.Fail(p.stopAgain(ctx))
 	acts := p.act(ctx)
 	p.rec.Fail(acts)
 	served := acts == nil && p.rec.Wait == nil
 	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
+	p.rec.Fail(p.retag(ctx))
 	p.rec.Fail(p.publish(ctx, nil))
 }
 
-// lead returns nil if no other controller can lead at the given time.
-func (p *pass) lead(now time.Time) error {
-	if p.ports.Lead == nil {
-		return nil
-	}
-	return p.ports.Lead(now)
+// leads returns nil as long as no other controller can have taken this one's place.
+func (p *pass) leads(now time.Time) error {
+	_, err := p.calls.until(now)
+	return err
 }
 
 // blind enters why nothing may be done in this pass.
@@ -142,7 +141,7 @@ func (p *pass) look() {
 // decide asks the judge. A decision that ends something must not be based on an old reading of the work
 // queue: then the queue is read, and the judge is asked again.
 func (p *pass) decide(ctx context.Context) {
-	p.left = p.budget.left(p.now, p.limits, p.opts.PolicyInterval)
+	p.left = p.budget.left(p.now, p.limits, p.opts.PolicyInterval, p.launcher.Open())
 	p.judge()
 	if d := &p.rec.Decision; len(d.ShutDown)+len(d.Stop) > 0 && !p.reading.Fresh {
 		p.read(ctx, true)
@@ -268,6 +267,7 @@ func (p *pass) next() time.Time {
 	after.Instances = p.rec.Instances
 	sooner(p.opts.Judge.Next(&after))
 	sooner(p.launcher.Next())
+	sooner(p.memory.retag)
 	sooner(p.waitsUntil())
 	for _, at := range p.work.Next() {
 		sooner(at)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"regexp"
 	"sync"
+	"time"
 
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/record"
@@ -62,10 +63,26 @@ type written struct {
 	waits    string // token of the launch that is waited for
 	limits   pool.Limits
 	seen     bool // limits are those of the newest record
+
+	clocks time.Time // when people were last told that clocks differ; guarded by Diary.mu
 }
 
 // NewDiary returns a sink that writes to log.
 func NewDiary(log *slog.Logger) *Diary { return &Diary{log: log, pools: make(map[pool.Name]*written)} }
+
+// clocksGap is the least time between two warnings about the clocks of a pool.
+const clocksGap = time.Hour
+
+func (d *Diary) mayTellOfClocks(name pool.Name, now time.Time) bool {
+	w := d.of(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !w.clocks.IsZero() && now.Sub(w.clocks) < clocksGap {
+		return false
+	}
+	w.clocks = now
+	return true
+}
 
 // Forget drops what is remembered of a pool that does not run any more.
 func (d *Diary) Forget(name pool.Name) {
@@ -191,8 +208,9 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body,
 			"others_since", g.Unsaid)
 	}
-	for _, id := range in.Future {
-		log.DebugContext(ctx, "status from the future; dropped", "instance", string(id))
+	if len(in.Future) > 0 && d.mayTellOfClocks(in.Pool, in.At) {
+		log.WarnContext(ctx, "statuses are from the future: an instance's clock is ahead, or this controller's is behind",
+			"instances", in.Future)
 	}
 	if in.Undeleted != nil {
 		log.WarnContext(ctx, "status messages could not be deleted; they will come again", "count", in.Messages,

@@ -79,6 +79,7 @@ func TestConsole(t *testing.T) {
 	})
 	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon, Tell: true})
 	c.Pass(t.Context(), &record.Record{Pool: "primes", At: noon})
+	c.Flush(t.Context())
 	golden := filepath.Join("testdata", "console.txt")
 	if *update {
 		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {

@@ -68,20 +68,21 @@ func (r *Roster) Hear(m message.Message, now time.Time) Outcome {
 	case message.Status:
 		return r.hearStatus(&m, now)
 	case message.Log:
-		return r.hearLog(&m, now)
+		return r.hearLog(&m)
 	}
 	return Invalid
 }
 
 func (r *Roster) hearStatus(s *message.Status, now time.Time) Outcome {
-	if s.Timestamp.After(now.Add(tolerance)) {
+	rec := r.records[s.InstanceID]
+	if rec == nil {
+		return r.hearStray(s, now)
+	}
+	outcome := r.accept(rec, s, now)
+	if outcome == Accepted && rec.ahead > tolerance {
 		return Future
 	}
-	rec := r.records[s.InstanceID]
-	if rec != nil {
-		return r.accept(rec, s, now)
-	}
-	return r.hearStray(s, now)
+	return outcome
 }
 
 func (r *Roster) hearStray(s *message.Status, now time.Time) Outcome {
@@ -105,22 +106,26 @@ func stampOf(s *message.Status) stamp { return stamp{at: s.Timestamp, seq: s.Seq
 
 // accept enters a status if it is newer than what is known.
 func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
-	if stampOf(s).compare(rec.stamp) <= 0 {
-		if s.Sequence > rec.stamp.seq {
-			// The instance sent it later, but its clock was set back in between. It changes nothing, but it
-			// is a sign of life.
-			rec.HeardAt = now
-		}
+	order := rec.order(s, now)
+	switch {
+	case order == older:
 		return Outdated
+	case order == unclear && !(s.Busy() || s.Load > 0):
+		rec.HeardAt = now // its clock was set back: that it lives is certain
+		return Outdated
+	case order == unclear: // and so is that it is at work, or was a moment ago: then it is not stopped
+		rec.HeardAt = now
+	default:
+		rec.ahead = max(rec.ahead, s.Timestamp.Sub(now))
+		rec.stamp, rec.HeardAt, rec.ReportedAt = stampOf(s), now, s.Timestamp.Add(-rec.ahead)
 	}
 	r.heard++
-	rec.stamp, rec.heardNo = stampOf(s), r.heard
-	rec.HeardAt, rec.ReportedAt, rec.Load, rec.Busy = now, s.Timestamp, s.Load, s.Busy()
+	rec.heardNo, rec.Load, rec.Busy = r.heard, s.Load, s.Busy()
 	switch {
-	case rec.Busy || rec.Load > 0:
+	case rec.atWork():
 		rec.IdleSince = time.Time{}
 	case rec.IdleSince.IsZero():
-		rec.IdleSince = s.Timestamp
+		rec.IdleSince = rec.ReportedAt
 	}
 	if s.Address != "" {
 		rec.said = s.Address
@@ -128,12 +133,33 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	return Accepted
 }
 
-// hearLog only finds out whether the message was heard before. What an instance tells the operator is shown
-// also if it is late, or if the instance is gone.
-func (r *Roster) hearLog(l *message.Log, now time.Time) Outcome {
-	if l.Timestamp.After(now.Add(tolerance)) {
-		return Future
+// How a status stands to the newest one of its instance.
+const (
+	older = iota
+	newer
+	unclear // its time is earlier and its sequence later: a clock was set back, or a program before this one said it
+)
+
+// order finds out how a status stands to the newest one. A clock that was set back by more than messages are late
+// begins anew.
+func (rec *record) order(s *message.Status, now time.Time) int {
+	if stampOf(s).compare(rec.stamp) > 0 {
+		return newer
 	}
+	back := rec.stamp.at.Sub(s.Timestamp)
+	switch later := s.Sequence > rec.stamp.seq; {
+	case back > tolerance && (later || rec.ahead > tolerance && s.Timestamp.Sub(now) <= tolerance):
+		rec.ahead = 0
+		return newer
+	case later:
+		return unclear
+	}
+	return older
+}
+
+// hearLog only finds out whether it was heard before: what an instance says is
+// for the operator, also when it is late or the instance is gone already.
+func (r *Roster) hearLog(l *message.Log) Outcome {
 	rec := r.records[l.InstanceID]
 	if rec == nil {
 		return Unknown

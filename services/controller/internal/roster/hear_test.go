@@ -35,7 +35,9 @@ func TestStatusOrder(t *testing.T) {
 		"same time, higher sequence":   {status(10, 6), roster.Accepted},
 		"the same again":               {status(10, 5), roster.Outdated},
 		"same time, lower sequence":    {status(10, 4), roster.Outdated},
-		"older, higher sequence":       {status(9, 9), roster.Outdated},
+		"older, higher sequence, busy": {status(9, 9), roster.Accepted}, // its clock was set back, or not: it may be at work
+		"much older, higher sequence":  {status(-60, 9), roster.Accepted},
+		"much older, lower sequence":   {status(-60, 4), roster.Outdated},
 		"ahead of our clock, a little": {status(80, 0), roster.Accepted},
 		"ahead of our clock, too much": {status(80.001, 0), roster.Future},
 	}
@@ -52,16 +54,56 @@ func TestStatusOrder(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 			load, heard := 0.2, at(12)
-			if c.want == roster.Accepted {
+			if c.want != roster.Outdated {
 				load, heard = 0.7, at(20)
-			}
-			if c.second.Sequence > first.Sequence && c.want == roster.Outdated {
-				heard = at(20) // its clock was set back, but the status is a sign of life
 			}
 			if in := only(t, r, at(20)); in.Load != load || in.HeardAt != heard {
 				t.Errorf("got load %v heard at %s, want %v at %s", in.Load, in.HeardAt, load, heard)
 			}
 		})
+	}
+}
+
+// TestIdleByAnEarlierClockIsOnlyASignOfLife: whether it was said after what was said by the later one nobody knows.
+func TestIdleByAnEarlierClockIsOnlyASignOfLife(t *testing.T) {
+	t.Parallel()
+	r := one()
+	busy, idle := says("i-1", 1, 10), says("i-1", 0, 9)
+	busy.Sequence, idle.Sequence = 5, 6
+	r.Hear(busy, at(12))
+	if got := r.Hear(idle, at(20)); got != roster.Outdated {
+		t.Errorf("got %s, want outdated", got)
+	}
+	if in := only(t, r, at(20)); in.Load != 1 || in.HeardAt != at(20) {
+		t.Errorf("got load %v heard at %s, want 1 at second 20", in.Load, in.HeardAt)
+	}
+}
+
+// TestReportsAreNoLaterThanTheirClockAllows: what is said in our future was said before now.
+func TestReportsAreNoLaterThanTheirClockAllows(t *testing.T) {
+	t.Parallel()
+	r := one()
+	r.Hear(says("i-1", 0.5, 40), at(10)) // 30 s ahead, as far as we know
+	r.Hear(says("i-1", 0.5, 50), at(25)) // late
+	if in := only(t, r, at(25)); in.ReportedAt != at(20) {
+		t.Errorf("got it reported at %s, want second 20", in.ReportedAt)
+	}
+}
+
+// TestClockThatWasFarAheadIsForgotten when it was put right, also if the program began anew with it.
+func TestClockThatWasFarAheadIsForgotten(t *testing.T) {
+	t.Parallel()
+	for name, seq := range map[string]uint64{"the same program": 6, "a new one": 1} {
+		r := one()
+		ahead, right := says("i-1", 0.5, 10_000), says("i-1", 0.2, 20)
+		ahead.Sequence, right.Sequence = 5, seq
+		r.Hear(ahead, at(10))
+		if got := r.Hear(right, at(20)); got != roster.Accepted {
+			t.Errorf("%s: got %s, want accepted", name, got)
+		}
+		if in := only(t, r, at(20)); in.Load != 0.2 || in.ReportedAt != at(20) {
+			t.Errorf("%s: got load %v reported at %s, want 0.2 at second 20", name, in.Load, in.ReportedAt)
+		}
 	}
 }
 
@@ -188,7 +230,7 @@ func TestLogMessages(t *testing.T) {
 	hear("i-1", 2, 2, roster.Accepted)
 	hear("i-1", 1, 9, roster.Accepted) // it is late, but was not heard before
 	hear("i-1", 1, 9, roster.Outdated)
-	hear("i-1", 71, 1, roster.Future)
+	hear("i-1", 71, 1, roster.Accepted) // its clock is its own affair
 	hear("i-2", 2, 1, roster.Unknown)
 	for seq := range uint64(64) {
 		hear("i-1", 3, seq, roster.Accepted)

@@ -37,7 +37,8 @@ type Roster struct {
 
 	mu        sync.Mutex
 	records   map[pool.InstanceID]*record // guarded by mu
-	strays    map[pool.InstanceID]stray   // guarded by mu; statuses of instances that are not listed
+	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
+	graves    map[pool.InstanceID]grave   // guarded by mu; were to end and are gone; a late list may show them
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
 	listening time.Time                   // guarded by mu; since when statuses reach us; zero: they do not
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
@@ -46,20 +47,28 @@ type Roster struct {
 // record is what is known of one instance.
 type record struct {
 	pool.Instance
-	phase  cloud.Phase
-	host   string     // its address as the cloud lists it
-	said   string     // the address it reported
-	tagged pool.State // the state that its tags say
-	// expected is set for an instance that this controller launched and that is not listed yet. If a list
-	// that was asked for from then on does not have it, it is gone. Zero: it has been listed.
-	expected time.Time
-	ending   pool.Ending        // why it was told to end; the cause is empty if it was not told
-	forced   bool               // it was told to end although it was at work
-	ended    time.Time          // when the cloud accepted to end it; zero if it has not
-	seed     activeset.Instance // what a controller before this one published of it; zero: nothing
-	stamp    stamp              // of its newest status
-	heardNo  uint64             // number of its newest status among all accepted statuses of the pool
-	logged   []stamp            // of its newest log messages, to recognise those that a queue delivers twice
+	phase    cloud.Phase
+	host     string             // the cloud's address of it
+	said     string             // the address it reported
+	tagged   pool.State         // what its tags say
+	expected time.Time          // lists that were asked for before this may lack it, because they are behind
+	listed   bool               // a list has shown it
+	missing  bool               // the newest list lacks it
+	ours     bool               // this controller has launched it, so that no other one has ended it
+	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
+	forced   bool               // it was to end although it was at work
+	ended    time.Time          // when the cloud accepted to end it; zero: it has not
+	seed     activeset.Instance // what a predecessor published of it; zero: nothing
+	stamp    stamp              // of its newest status, by its own clock
+	ahead    time.Duration      // by how much that clock is ahead of ours, as far as we know; never less than 0
+	heardNo  uint64             // which of all that were accepted that was
+	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
+}
+
+// grave is an instance that was to end and that lists do not show any more.
+type grave struct {
+	record *record
+	dug    time.Time // when the first list was asked for that lacked it
 }
 
 // New returns an empty roster. It knows nothing until the first Observe.
@@ -68,6 +77,7 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	return &Roster{
 		cloud: cloudName, opts: opts,
 		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray),
+		graves: make(map[pool.InstanceID]grave),
 	}
 }
 
@@ -103,11 +113,20 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 		}
 	}
 	for id, rec := range r.records {
-		if listed[id] || at.Before(rec.expected) {
+		rec.missing = !listed[id]
+		if !rec.missing || rec.maybeLate(at) {
 			continue
 		}
 		delete(r.records, id)
 		c.Gone = append(c.Gone, rec.reason())
+		if rec.State == pool.Stopping {
+			r.graves[id] = grave{record: rec, dug: at}
+		}
+	}
+	for id, g := range r.graves {
+		if at.Sub(g.dug) > r.opts.ListLag {
+			delete(r.graves, id)
+		}
 	}
 	r.dropStrays(now)
 	slices.Sort(c.Adopted)
@@ -117,8 +136,14 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	return c
 }
 
-// reason returns why an instance ends: the cause for which it was told to, or pool.Outside if this controller
-// did not tell it.
+// maybeLate reports whether a list that was asked for at the given time may lack the instance although it is there.
+// One that is to end, and was listed, is nothing to anybody: if a later list has it after all it comes back from its
+// grave.
+func (rec *record) maybeLate(at time.Time) bool {
+	return at.Before(rec.expected) && !(rec.listed && rec.State == pool.Stopping)
+}
+
+// reason is why an instance ends: what it was told, or nothing that this controller knows of.
 func (rec *record) reason() pool.Ending {
 	if rec.ending.Cause == "" {
 		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
@@ -133,7 +158,7 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 	if !known {
 		rec = r.add(in, now)
 	}
-	rec.expected = time.Time{}
+	rec.listed = true
 	outside = rec.take(in, now)
 	r.adoptStray(rec)
 	return !known, outside
@@ -153,12 +178,17 @@ func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 
 // add makes the record of an instance that was not known, from its tags.
 func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
+	if g, found := r.graves[in.ID]; found {
+		r.records[in.ID] = g.record
+		return g.record
+	}
+	launched := earlier(in.Launched, now) // what we see is no later than now, whatever other clocks say
 	rec := &record{Instance: pool.Instance{
-		ID: in.ID, Cloud: r.cloud, Launched: in.Launched, HeardAt: now,
-		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: in.Launched,
+		ID: in.ID, Cloud: r.cloud, Launched: launched, HeardAt: now,
+		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: launched,
 	}}
 	if since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince]); err == nil {
-		rec.StateSince = since
+		rec.StateSince = earlier(since, now)
 	}
 	switch rec.State {
 	case pool.Active:
@@ -167,12 +197,20 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	case pool.Unknown, pool.Stopping: // there is no such tag, or it has a value that a controller never writes
 		rec.State = pool.Startup
 	}
+	rec.expected = launched.Add(r.opts.ListLag)
 	r.records[in.ID] = rec
 	return rec
 }
 
-// Launched enters the instances that a launch returned. They are part of the pool from now on, and lists are
-// expected to show them within Options.ListLag.
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Launched takes what a launch returned. The instances are expected in lists from
+// now on and count from now on.
 func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,7 +219,7 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 			continue // a list has shown it first, or an earlier answer to this launch has
 		}
 		rec := r.add(&list[i], now)
-		rec.expected = now.Add(r.opts.ListLag)
+		rec.expected, rec.ours = now.Add(r.opts.ListLag), true
 		rec.take(&list[i], now)
 		r.adoptStray(rec)
 	}
@@ -228,13 +266,19 @@ func (r *Roster) Ready() []pool.InstanceID {
 	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
 }
 
-// Untold lists the instances that should have ended, but which the cloud does not show as ending and has not
-// accepted to end lately. They must be told (again), with the cause for which they were told first. An
-// instance that was idle and has found work since may finish that work first.
-func (r *Roster) Untold(now time.Time) []pool.Ending {
+// Untold lists the instances that should have ended, that the cloud does not show
+// ending, and that it has not accepted to end lately: they must be told (again), for the cause for which they
+// were told first. One that was idle and has found work since may finish it first, unless its end is due or it is lost.
+func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.Ending {
+	mayWork := func(rec *record) bool {
+		in := rec.Instance
+		in.HeardAt = r.heardAt(rec, now)
+		due := rec.ending.Due
+		return !rec.forced && rec.atWork() && (due.IsZero() || now.Before(due)) && !lost(&in)
+	}
 	ids := r.which(func(rec *record) bool {
-		return rec.State == pool.Stopping && rec.phase != cloud.Terminating && now.Sub(rec.ended) > r.opts.ListLag &&
-			(rec.forced || !rec.atWork())
+		return rec.State == pool.Stopping && rec.phase != cloud.Terminating &&
+			now.Sub(rec.ended) > r.opts.ListLag && !mayWork(rec)
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -327,16 +371,22 @@ func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	return ids
 }
 
-// Serving returns the members of the active set, sorted by id: the instances that are active, have an
-// address, and whose tags do not say that they are draining. The tags matter because a controller that takes
-// over goes by them. Until an instance has reported to this controller, its load is the one that the
-// controller before this one published.
+// doubtful reports whether the newest list lacks an instance that a controller before us may have ended, and it has
+// said nothing since.
+func (r *Roster) doubtful(rec *record) bool {
+	return rec.missing && !rec.ours && !rec.ReportedAt.After(r.listed)
+}
+
+// Serving returns the members of the active set, sorted by id: those that are
+// active, have an address, are not doubtful, and whose tags do not say that they are draining. Whoever
+// takes over goes by the tags. Until an instance has reported to us, what the set of our
+// predecessor said of it stays.
 func (r *Roster) Serving() []activeset.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := []activeset.Instance{}
 	for id, rec := range r.records {
-		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" {
+		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" || r.doubtful(rec) {
 			continue
 		}
 		member := activeset.Instance{ID: id, Address: r.address(rec), Load: rec.Load, ReportedAt: rec.ReportedAt}
@@ -400,6 +450,9 @@ func (r *Roster) Seed(set activeset.Set, now time.Time) {
 		rec := r.records[in.ID]
 		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
 			continue
+		}
+		if rec.State == pool.Startup { // its tags could not be written: who is in the set was active and not told to go
+			rec.become(pool.Active, now)
 		}
 		rec.said, rec.seed = in.Address, *in
 		rec.stamp = stamp{at: in.ReportedAt}

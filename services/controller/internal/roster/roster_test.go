@@ -79,16 +79,15 @@ func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{listed("i-1", "active"), listed("i-2", "active")}, at(1), at(1))
-	gone := goneOf(r.Observe([]cloud.Instance{listed("i-2", "active")}, at(2), at(2)))
+	gone := goneOf(r.Observe([]cloud.Instance{listed("i-2", "active")}, at(32), at(32)))
 	wantIDs(t, "gone", gone, "i-1")
-	gone = goneOf(r.Observe(nil, at(2), at(3)))
+	gone = goneOf(r.Observe(nil, at(32), at(33)))
 	wantIDs(t, "gone by a list seen before", gone)
-	gone = goneOf(r.Observe(nil, at(1.5), at(3)))
+	gone = goneOf(r.Observe(nil, at(31.5), at(33)))
 	wantIDs(t, "gone by an older list", gone)
-	gone = goneOf(r.Observe(nil, at(3), at(3)))
+	gone = goneOf(r.Observe(nil, at(33), at(33)))
 	wantIDs(t, "gone", gone, "i-2")
-	if r.Mark("i-1", pool.Active, at(4)) ||
-		r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(4)) {
+	if r.Mark("i-1", pool.Active, at(34)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(34)) {
 		t.Error("an instance that is gone changed its state")
 	}
 }
@@ -120,13 +119,61 @@ func TestExpected(t *testing.T) {
 	}
 }
 
-func TestExpectedEndsWithTheFirstListThatHasIt(t *testing.T) {
+// TestOneListThatHasItDoesNotMakeTheNextOneCurrent: it may come from another replica, which is behind.
+func TestOneListThatHasItDoesNotMakeTheNextOneCurrent(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Launched([]cloud.Instance{listed("i-1", "startup")}, at(10))
 	r.Observe([]cloud.Instance{listed("i-1", "startup")}, at(11), at(11))
-	gone := goneOf(r.Observe(nil, at(12), at(12)))
-	wantIDs(t, "gone", gone, "i-1")
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(12), at(12))))
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(40), at(40))), "i-1")
+}
+
+// TestWhatTheNewestListLacksServesOnlyIfItSpeaks: a controller before this one may have ended it, unless we launched it.
+func TestWhatTheNewestListLacksServesOnlyIfItSpeaks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ours   bool
+		says   float64 // when it says something; 0: never
+		serves bool
+	}{
+		"silent":              {false, 0, false},
+		"it spoke before":     {false, 3, false},
+		"it has spoken since": {false, 12, true},
+		"we have launched it": {true, 3, true},
+	} {
+		r := newRoster()
+		all := []cloud.Instance{listed("i-1", "active")}
+		if c.ours {
+			r.Launched(all, at(1))
+		}
+		r.Observe(all, at(2), at(2))
+		r.Observe(nil, at(10), at(11))
+		if c.says > 0 {
+			r.Hear(says("i-1", 0, c.says), at(13))
+		}
+		if got := len(r.Serving()) == 1; got != c.serves || len(r.Instances(at(14))) != 1 {
+			t.Errorf("%s: got serving %v and %v, want %v and the one", name, got, r.Instances(at(14)), c.serves)
+		}
+	}
+}
+
+// TestWhatWasToEndStaysSoWhateverAListShows: also when a list that lacked it came in between.
+func TestWhatWasToEndStaysSoWhateverAListShows(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	all := []cloud.Instance{listed("i-1", "active")}
+	r.Observe(all, at(40), at(40))
+	r.End(pool.Ending{Instance: "i-1", Cause: pool.Hung}, r.Heard(), at(41))
+	r.Ended(at(41), "i-1")
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(42), at(42))), "i-1")
+	r.Observe(all, at(43), at(43))
+	if got := only(t, r, at(43)).State; got != pool.Stopping || len(r.Serving()) > 0 || r.Present() > 0 {
+		t.Errorf("got it %s, serving %v, %d present, want it on its way out", got, r.Serving(), r.Present())
+	}
+	if got := r.Untold(at(45), nobody); len(got) > 0 {
+		t.Errorf("got %v to be told again at once, want none before lists must show it", got)
+	}
 }
 
 func TestLaunched(t *testing.T) {
@@ -224,16 +271,16 @@ func TestUntold(t *testing.T) {
 	r := newRoster()
 	in := listed("i-1", "active")
 	r.Observe([]cloud.Instance{in, listed("i-2", "active")}, at(1), at(1))
-	wantIDs(t, "nobody is to end", pool.IDs(r.Untold(at(1))))
+	wantIDs(t, "nobody is to end", pool.IDs(r.Untold(at(1), nobody)))
 	r.Mark("i-1", pool.Stopping, at(2))
-	wantIDs(t, "not told", pool.IDs(r.Untold(at(2))), "i-1")
+	wantIDs(t, "not told", pool.IDs(r.Untold(at(2), nobody)), "i-1")
 	r.Ended(at(3), "i-1", "i-9")
-	wantIDs(t, "told", pool.IDs(r.Untold(at(3))))
+	wantIDs(t, "told", pool.IDs(r.Untold(at(3), nobody)))
 	r.Observe([]cloud.Instance{in, listed("i-2", "active")}, at(4), at(4))
-	wantIDs(t, "told, lists lag", pool.IDs(r.Untold(at(32))))
-	wantIDs(t, "told, still running after the lag", pool.IDs(r.Untold(at(34))), "i-1")
+	wantIDs(t, "told, lists lag", pool.IDs(r.Untold(at(32), nobody)))
+	wantIDs(t, "told, still running after the lag", pool.IDs(r.Untold(at(34), nobody)), "i-1")
 	r.Observe([]cloud.Instance{ending(in), listed("i-2", "active")}, at(35), at(35))
-	wantIDs(t, "ending", pool.IDs(r.Untold(at(100))))
+	wantIDs(t, "ending", pool.IDs(r.Untold(at(100), nobody)))
 }
 
 // TestUntoldMayFinishWhatTheyHaveFound checks that an instance that was told to end while it was idle, which
@@ -254,7 +301,7 @@ func TestUntoldMayFinishWhatTheyHaveFound(t *testing.T) {
 		r.Hear(says("i-1", c.before, 2), at(2))
 		r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3))
 		r.Hear(says("i-1", c.since, 4), at(4))
-		if got := len(r.Untold(at(5))) == 1; got != c.untold {
+		if got := len(r.Untold(at(5), nobody)) == 1; got != c.untold {
 			t.Errorf("%s: got untold %v, want %v", name, got, c.untold)
 		}
 	}
@@ -414,7 +461,7 @@ func TestConcurrent(t *testing.T) {
 			}
 		}
 		r.Ready()
-		r.Untold(at(float64(n)))
+		r.Untold(at(float64(n)), nobody)
 	})
 	work(func(n int) {
 		r.Mark(list[n%50].ID, pool.ShutDown, at(float64(n)))
@@ -428,3 +475,6 @@ func TestConcurrent(t *testing.T) {
 		<-done
 	}
 }
+
+// nobody is lost.
+func nobody(*pool.Instance) bool { return false }

@@ -165,6 +165,12 @@ func (v *voice) Say(text string) {
 	v.said = append(v.said, text)
 }
 
+func (v *voice) Retract(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.said = slices.DeleteFunc(v.said, func(s string) bool { return s == text })
+}
+
 func (v *voice) Flush(ctx context.Context) error {
 	v.mu.Lock()
 	away, want := v.away, len(v.said)

@@ -80,6 +80,7 @@ type workQueue interface {
 type reporter interface {
 	Report(load float64, activity message.Activity)
 	Say(text string)
+	Retract(text string)
 	Flush(ctx context.Context) error
 }
 
@@ -212,8 +213,13 @@ func (w *Worker) result(ctx context.Context, job primesjob.Job) error {
 	}
 	elapsed := time.Since(start)
 	w.opts.Metrics.seconds.Observe(elapsed.Seconds())
-	w.reporter.Say(fmt.Sprintf("Processed: %s %d primes (%d) in %d", job.ID, job.N, prime, int(elapsed.Seconds())))
-	return w.reporter.Flush(ctx)
+	text := fmt.Sprintf("Processed: %s %d primes (%d) in %d", job.ID, job.N, prime, int(elapsed.Seconds()))
+	w.reporter.Say(text)
+	if err := w.reporter.Flush(ctx); err != nil {
+		w.reporter.Retract(text) // the job is handed back: whoever does it next reports it
+		return err
+	}
+	return nil
 }
 
 // errStopTimeout is why a job is ended that was not finished in time.
