@@ -125,7 +125,7 @@ func flush(ctx context.Context, f func(context.Context)) {
 	f(ctx)
 }
 
-// close undoes what was opened, last first.
+// close closes what was opened, in the reverse order.
 func (o *opened) close() error {
 	var errs []error
 	for _, f := range slices.Backward(o.closers) {

@@ -95,12 +95,13 @@ type Parts struct {
 	// Lead says until when this controller may act, or why it may not; nil: it always may.
 	Lead   func(now time.Time) (until time.Time, err error)
 	Sink   report.Sink
-	Forget func(pool.Name) // told of pools that do not run any more; nil: nobody minds
+	Forget func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Now    func() time.Time
-	Token  func() string                    // random text, different each time
-	Pause  func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
-	Wait   time.Duration                    // how long a look at a status queue waits; 0 means 20 s
-	Log    *slog.Logger
+	Token  func() string // random text, different each time
+	// Pause returns how long to wait before a status queue that cannot be read is tried again. Nil: a random time.
+	Pause func(failures int) time.Duration
+	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
+	Log   *slog.Logger
 }
 
 // Pools are the running pools. The methods may be called from any goroutine.

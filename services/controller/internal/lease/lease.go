@@ -175,9 +175,9 @@ func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) erro
 		h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
 }
 
-// outwait returns nil when the old lease, which was refused, has not been renewed for its time. It waits only for one
-// from further in the future than a holder's clock can explain: its time says nothing of when it runs out. That the
-// holder lives shows in that the lease changes.
+// outwait handles a lease that was renewed further in the future than a difference of clocks can explain, so that its
+// time does not tell when it runs out. It watches the lease for as long as the lease holds without renewal, and returns
+// nil if it does not change in that time: then its holder does not renew it any more.
 func (l *Lease) outwait(ctx context.Context, old blob.Object, now time.Time, refused error) error {
 	var h Holder
 	if json.Unmarshal(old.Data, &h) != nil || h.RenewedAt.Sub(now) <= h.ttl() {
@@ -197,7 +197,7 @@ func (l *Lease) outwait(ctx context.Context, old blob.Object, now time.Time, ref
 	return nil
 }
 
-// dead reports whether a holder is certainly gone: its process id is free, or is ours now.
+// dead reports whether a holder has certainly ended: its process id is in use by nobody, or by this process.
 func (l *Lease) dead(h Holder) bool {
 	if h.Host != l.holder.Host || h.Namespace == "" || h.Namespace != l.holder.Namespace {
 		return false
@@ -315,7 +315,7 @@ var ErrExpired = errors.New("the lease has run out and cannot be renewed: anothe
 // may hold it at the given time. It is asked before every act, and no act may take longer.
 func (l *Lease) Lead(now time.Time) (until time.Time, err error) {
 	until = l.until()
-	// Also by the wall clock: the monotonic one stands still while the machine sleeps.
+	// The wall clock is compared too, because the monotonic clock stands still while the machine sleeps.
 	if now.After(until) || now.Round(0).After(until.Round(0)) {
 		return time.Time{}, ErrExpired
 	}

@@ -104,7 +104,7 @@ type memory struct {
 	breaker  bool // whether it was open in the last pass that decided
 	told     told
 
-	unreturned time.Time // since when draining instances could not be taken back; zero: they could, or nobody wanted them
+	unreturned time.Time // since when tags of reactivated instances cannot be written; zero: they can
 
 	untagged int       // passes in a row that could not write tags
 	retag    time.Time // and when to try it again

@@ -40,7 +40,7 @@ func (p *pass) run(ctx context.Context) {
 		p.rec.Fail(ctx.Err())
 		return
 	}
-	if err := p.leads(p.ports.Now()); err != nil { // to observe may have taken its time
+	if err := p.leads(p.ports.Now()); err != nil { // asked again, because observing may have taken long
 		p.blind(err)
 		return
 	}
@@ -54,7 +54,7 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.publish(ctx, nil))
 }
 
-// leads returns nil as long as no other controller can have taken this one's place.
+// leads returns nil if no other controller can lead at the given time.
 func (p *pass) leads(now time.Time) error {
 	_, err := p.calls.until(now)
 	return err

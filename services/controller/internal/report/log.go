@@ -209,7 +209,8 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 			"others_since", g.Unsaid)
 	}
 	if len(in.Future) > 0 && d.mayTellOfClocks(in.Pool, in.At) {
-		log.WarnContext(ctx, "statuses are from the future: an instance's clock is ahead, or this controller's is behind",
+		log.WarnContext(ctx,
+			"statuses are from the future: an instance's clock is ahead, or this controller's is behind",
 			"instances", in.Future)
 	}
 	if in.Undeleted != nil {

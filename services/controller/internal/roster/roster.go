@@ -37,8 +37,8 @@ type Roster struct {
 
 	mu        sync.Mutex
 	records   map[pool.InstanceID]*record // guarded by mu
-	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
-	graves    map[pool.InstanceID]grave   // guarded by mu; were to end and are gone; a late list may show them
+	strays    map[pool.InstanceID]stray   // guarded by mu; statuses of instances that are not listed
+	graves    map[pool.InstanceID]grave   // guarded by mu; were told to end and are gone; a late list may show them
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
 	listening time.Time                   // guarded by mu; since when statuses reach us; zero: they do not
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
@@ -48,24 +48,25 @@ type Roster struct {
 type record struct {
 	pool.Instance
 	phase    cloud.Phase
-	host     string             // the cloud's address of it
+	host     string             // its address as the cloud lists it
 	said     string             // the address it reported
-	tagged   pool.State         // what its tags say
+	tagged   pool.State         // the state that its tags say
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
 	missing  bool               // the newest list lacks it
 	ours     bool               // this controller has launched it, so that no other one has ended it
-	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
-	forced   bool               // it was to end although it was at work
-	ended    time.Time          // when the cloud accepted to end it; zero: it has not
-	seed     activeset.Instance // what a predecessor published of it; zero: nothing
+	ending   pool.Ending        // why it was told to end; the cause is empty if it was not told
+	forced   bool               // it was told to end although it was at work
+	ended    time.Time          // when the cloud accepted to end it; zero if it has not
+	seed     activeset.Instance // what a controller before this one published of it; zero: nothing
 	stamp    stamp              // of its newest status, by its own clock
 	ahead    time.Duration      // by how much that clock is ahead of ours, as far as we know; never less than 0
-	heardNo  uint64             // which of all that were accepted that was
-	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
+	heardNo  uint64             // number of its newest status among all accepted statuses of the pool
+	logged   []stamp            // of its newest log messages, to recognise those that a queue delivers twice
 }
 
-// grave is an instance that was to end and that lists do not show any more.
+// grave is what is kept of an instance that was told to end and that lists do not show any more. A later list may
+// show it once more, because lists can be behind by different times; then it is still an instance that was told to end.
 type grave struct {
 	record *record
 	dug    time.Time // when the first list was asked for that lacked it
@@ -137,13 +138,14 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 }
 
 // maybeLate reports whether a list that was asked for at the given time may lack the instance although it is there.
-// One that is to end, and was listed, is nothing to anybody: if a later list has it after all it comes back from its
-// grave.
+// For one that was told to end, and was listed before, that does not matter: nobody counts on it, and if a later list
+// shows it after all, it is entered again as it was (see grave).
 func (rec *record) maybeLate(at time.Time) bool {
-	return at.Before(rec.expected) && !(rec.listed && rec.State == pool.Stopping)
+	return at.Before(rec.expected) && (!rec.listed || rec.State != pool.Stopping)
 }
 
-// reason is why an instance ends: what it was told, or nothing that this controller knows of.
+// reason returns why an instance ends: the cause for which it was told to, or pool.Outside if this controller
+// did not tell it.
 func (rec *record) reason() pool.Ending {
 	if rec.ending.Cause == "" {
 		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
@@ -182,7 +184,7 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 		r.records[in.ID] = g.record
 		return g.record
 	}
-	launched := earlier(in.Launched, now) // what we see is no later than now, whatever other clocks say
+	launched := earlier(in.Launched, now) // the cloud's clock may be ahead of ours
 	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: launched, HeardAt: now,
 		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: launched,
@@ -209,8 +211,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Launched takes what a launch returned. The instances are expected in lists from
-// now on and count from now on.
+// Launched enters the instances that a launch returned. They are part of the pool from now on, and lists are
+// expected to show them within Options.ListLag.
 func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -266,9 +268,9 @@ func (r *Roster) Ready() []pool.InstanceID {
 	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
 }
 
-// Untold lists the instances that should have ended, that the cloud does not show
-// ending, and that it has not accepted to end lately: they must be told (again), for the cause for which they
-// were told first. One that was idle and has found work since may finish it first, unless its end is due or it is lost.
+// Untold lists the instances that should have ended, but which the cloud does not show as ending and has not accepted
+// to end lately. They must be told (again), with the cause for which they were told first. An instance that was idle
+// and has found work since may finish that work first, unless it must end by now (Ending.Due) or is lost.
 func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.Ending {
 	mayWork := func(rec *record) bool {
 		in := rec.Instance
@@ -371,16 +373,16 @@ func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	return ids
 }
 
-// doubtful reports whether the newest list lacks an instance that a controller before us may have ended, and it has
-// said nothing since.
+// doubtful reports whether an instance may have been ended by a controller before this one: the newest list lacks it,
+// this controller has not launched it, and it has reported nothing since that list was asked for.
 func (r *Roster) doubtful(rec *record) bool {
 	return rec.missing && !rec.ours && !rec.ReportedAt.After(r.listed)
 }
 
-// Serving returns the members of the active set, sorted by id: those that are
-// active, have an address, are not doubtful, and whose tags do not say that they are draining. Whoever
-// takes over goes by the tags. Until an instance has reported to us, what the set of our
-// predecessor said of it stays.
+// Serving returns the members of the active set, sorted by id: the instances that are active, have an address, are not
+// doubtful, and whose tags do not say that they are draining. The tags matter because a controller that takes over goes
+// by them. Until an instance has reported to this controller, its load is the one that the controller before this one
+// published.
 func (r *Roster) Serving() []activeset.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -451,7 +453,7 @@ func (r *Roster) Seed(set activeset.Set, now time.Time) {
 		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
 			continue
 		}
-		if rec.State == pool.Startup { // its tags could not be written: who is in the set was active and not told to go
+		if rec.State == pool.Startup { // its tags could not be written; but it was published, so it was active
 			rec.become(pool.Active, now)
 		}
 		rec.said, rec.seed = in.Address, *in
