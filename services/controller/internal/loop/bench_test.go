@@ -41,7 +41,7 @@ func (*standing) Tag(context.Context, map[string]string, ...pool.InstanceID) err
 func (*standing) Terminate(context.Context, ...pool.InstanceID) error { panic("terminated") }
 
 // stand lists n active instances of the pool, and tells the roster that all are busy.
-func stand(b *testing.B, n int, r *roster.Roster, now time.Time) *standing {
+func stand(b testing.TB, n int, r *roster.Roster, now time.Time) *standing {
 	b.Helper()
 	list := make([]cloud.Instance, n)
 	for i := range list {

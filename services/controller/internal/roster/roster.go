@@ -80,6 +80,13 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	}
 }
 
+// SetServicePort changes the port of instances that report no address.
+func (r *Roster) SetServicePort(port int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opts.ServicePort = port
+}
+
 // Changes is what is new in a list. Its lists are sorted by instance.
 type Changes struct {
 	Adopted []pool.InstanceID // only in the first list: they ran before this controller did
