@@ -72,7 +72,9 @@ var programs = map[string]program{
 			select {
 			case <-ctx.Done():
 				fmt.Fprintln(stdout, "stopping")
-				<-time.After(300 * time.Millisecond)
+				<-time.After(200 * time.Millisecond)
+				fmt.Fprintln(stdout, "still stopping")
+				<-time.After(200 * time.Millisecond)
 				return nil
 			case <-again:
 				fmt.Fprintln(stdout, "read again")
@@ -227,8 +229,10 @@ func TestHangups(t *testing.T) {
 		c.wantLine("read again")
 	}
 	c.signal(syscall.SIGTERM)
-	c.wantLine("stopping")
-	c.signal(syscall.SIGHUP)
+	for _, line := range []string{"stopping", "still stopping"} {
+		c.wantLine(line)
+		c.signal(syscall.SIGHUP)
+	}
 	if state, _ := c.wait(); state.ExitCode() != daemon.ExitOK || c.stderr.Len() > 0 {
 		t.Errorf("got exit code %d and %q, want %d and nothing", state.ExitCode(), c.stderr.String(), daemon.ExitOK)
 	}
