@@ -29,25 +29,26 @@ type candidate struct {
 	draw     uint64  // random order among those never chosen
 }
 
-// report takes over what a new active set says of the instance, and returns what the report says of the time since the
-// one before it, if there is one. A report that is older than the present one changes only the address: a controller
-// that has restarted also lists instances that have not reported to it yet. The same report again confirms none of the
-// assignments made since, even if the instance's clock is ahead of ours.
-func (c *candidate) report(in activeset.Instance, clientLoad float64) (change, bool) {
+// report takes over what a new active set says of the instance. A report that is older than the present one changes
+// only the address: a controller that has restarted also lists instances that have not reported to it yet. The same
+// report again confirms none of the assignments made since, even if the instance's clock is ahead of ours.
+//
+// It returns what the report tells of the time since the one before it, with clients of which a share leaves in a
+// second, and false if it tells nothing.
+func (c *candidate) report(in activeset.Instance, clientLoad, leaving float64) (change, bool) {
 	if in.ReportedAt.Before(c.ReportedAt) {
 		c.Address = in.Address
 		return change{}, false
 	}
-	had := *c
-	if in.ReportedAt.After(c.ReportedAt) {
-		c.own.confirm(in.ReportedAt)
-	}
+	had := c.Instance
 	c.Instance = in
-	seconds := in.ReportedAt.Sub(had.ReportedAt).Seconds()
+	if !in.ReportedAt.After(had.ReportedAt) {
+		return change{}, false
+	}
 	return change{
 		before: had.Load / clientLoad, after: in.Load / clientLoad,
-		sent: float64(had.own.clients - c.own.clients), seconds: seconds,
-	}, seconds > 0 && !had.ReportedAt.IsZero()
+		sent: c.own.confirm(in.ReportedAt, leaving), seconds: in.ReportedAt.Sub(had.ReportedAt).Seconds(),
+	}, !had.ReportedAt.IsZero()
 }
 
 // scale turns assignments into load. Loads and assignments are compared as of one moment, that of the newest set. A
@@ -151,9 +152,17 @@ func (a *assignments) weigh(s *scale) {
 	}
 }
 
-// confirm drops the assignments that were made before a report was written.
-func (a *assignments) confirm(reportedAt time.Time) {
-	a.dropWhile(func(b batch) bool { return b.last.Before(reportedAt) })
+// confirm drops the assignments that were made before a report was written. It returns how many of their clients have
+// not left by then, if this share leaves in a second.
+func (a *assignments) confirm(reportedAt time.Time, leaving float64) (there float64) {
+	a.dropWhile(func(b batch) bool {
+		over := b.last.Before(reportedAt)
+		if over {
+			there += float64(b.clients) * math.Exp(-leaving*reportedAt.Sub(b.last).Seconds())
+		}
+		return over
+	})
+	return there
 }
 
 // forget drops the assignments that were made at or before a time.

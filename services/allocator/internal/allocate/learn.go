@@ -21,29 +21,34 @@ const (
 // change is what two reports of one instance and the assignments between them tell.
 type change struct {
 	before, after float64 // clients connected
-	sent          float64 // clients that this allocator has assigned in between
+	sent          float64 // clients that this allocator has assigned in between, less those that have probably left
 	seconds       float64 // from one report to the other
 }
 
 // moments are sums over changes.
 //
-// If all allocators together send each instance many times as many clients as this one does, and clients leave at a
-// rate, then on average
+// Of the clients that an instance had at the first report, some have left at the second one; and for each client that
+// this allocator has sent there in between, all allocators together have sent more. So on average
 //
-//	after − before = many × sent − rate × seconds × clients connected meanwhile
+//	after − before = allocators × sent − leaving × stayed
 //
-// A sum over all instances is one equation for the two unknowns. The sum in which each instance is weighted with the
-// clients that it had is another one, because clients leave where there are many, and are sent where there are few.
-// Both hold on average whatever other allocators do at random, which a fit by least squares does not: what this
-// allocator sent is no exact measure of what the others did.
+// where stayed is for how many seconds the clients of the first report were connected, taken together. The sum of this
+// over all instances is one equation for the two unknowns, allocators and leaving. Another is the sum in which each
+// instance is weighted with the clients that it had: clients leave where there are many, and are sent where there are
+// few. Both hold on average whatever the other allocators do at random. A fit by least squares would not, because what
+// this allocator sent to an instance is no exact measure of what the others did.
 type moments struct {
 	changes, before      float64
-	grown, sent, stayed  float64 // sums of after − before, of clients sent, and of clients connected × seconds
+	grown, sent, stayed  float64
 	wGrown, wSent, wStay float64 // the same, weighted
 }
 
-func (m *moments) add(c change) {
-	grown, stayed := c.after-c.before, c.seconds*(c.before+c.after)/2
+// add takes in a change; stayed is computed with what is known of the share of clients that leaves in a second.
+func (m *moments) add(c change, leaving float64) {
+	grown, stayed := c.after-c.before, c.before*c.seconds
+	if leaving > 0 {
+		stayed = c.before * -math.Expm1(-leaving*c.seconds) / leaving
+	}
 	m.changes++
 	m.before += c.before
 	m.grown += grown
@@ -85,7 +90,7 @@ func (h *habits) learn(set moments, long time.Duration) {
 	if set.changes == 0 {
 		return
 	}
-	period := set.stayed / max(1, set.before+set.grown/2) // the mean time between two reports
+	period := set.stayed / max(1, set.before) // about the mean time between two reports
 	h.seen = h.seen.plus(set.centered(), math.Exp(-h.leaving*period/memory))
 	s := h.seen
 	if s.sent < fewestClients {

@@ -229,8 +229,8 @@ func (p *Pool) replaceLocked(instances []activeset.Instance) {
 		if c == nil {
 			c = &candidate{draw: p.random()}
 		}
-		if seen, ok := c.report(in, p.clientLoad); ok && seen.seconds < p.forget.Seconds() {
-			news.add(seen)
+		if seen, ok := c.report(in, p.clientLoad, p.habits.leaving); ok && seen.seconds < p.forget.Seconds() {
+			news.add(seen, p.habits.leaving)
 		}
 		p.queue = append(p.queue, c)
 	}
