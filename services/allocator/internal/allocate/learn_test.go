@@ -141,3 +141,29 @@ func TestLoadFades(t *testing.T) {
 		}
 	}
 }
+
+// A client that no report has confirmed has had more time to leave when the next set comes.
+func TestUnconfirmedClientsFade(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, allocate.Options{})
+	s := bigSet(20)
+	now := teach(t, p, s, 1, time.Minute)
+	for i := range s.Instances {
+		s.Instances[i].Load, s.Instances[i].ReportedAt = 0, now
+	}
+	s.Version = 3
+	p.Update(s, now)
+	a, err := p.Allocate(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Version = 4 // written because another instance has come or gone
+	p.Update(s, now.Add(time.Minute))
+	_, leaving := p.Learnt()
+	want := allocate.DefaultClientLoad * math.Exp(-60*leaving)
+	for _, in := range p.View(now.Add(time.Minute)).Instances {
+		if in.ID == a.ID && math.Abs(in.Estimate-want) > 1e-6 {
+			t.Errorf("got %v, want %v", in.Estimate, want)
+		}
+	}
+}

@@ -4,13 +4,29 @@
 //
 // The loads in an active set are always a little out of date. If each client were sent to the instance with the lowest
 // load in the set, all clients between two reports would go to the same one. So a Pool adds to each reported load what
-// it has assigned itself since the report was written:
+// it has assigned itself since the report was written, once for each allocator that there seems to be:
 //
-//	estimate = load_estimate + client load × own assignments since reported_at
+//	estimate = load_estimate + client load × allocators × own assignments since reported_at
 //
-// and takes the lowest estimate. Among instances with equal estimates it takes one that was never chosen, at random, so
-// that several allocators with the same set do not all choose the same; else the one that was chosen longest ago. An
-// instance without an address is skipped.
+// A single allocator takes the lowest estimate. Several of them, which do not know what the others assign, would all
+// send their clients to the same instance; each draws a few instances instead, the fewer the more allocators there are,
+// and takes the lowest estimate among these. An instance that seems full is taken only if all do.
+//
+// Among instances with equal estimates it takes one that was never chosen, at random, so that several allocators with
+// the same set do not all choose the same; else the one that was chosen longest ago. An instance without an address is
+// skipped.
+//
+// # What it learns
+//
+// Nobody tells an allocator how many others there are, nor for how long clients stay. It learns both from each report
+// that follows another one: how much the load has grown, and how many clients it has itself sent there (see moments).
+// Whoever else sends clients counts like an allocator, for instance clients that come back without asking. What it has
+// learnt fades: it follows changes within some ten mean sessions.
+//
+// Clients that have probably left count less and less, those of the report and its own alike. So time alone never
+// changes which instance has the lowest estimate; but of two own clients, the later one counts for more.
+//
+// Before reports have confirmed some clients of its own, it takes itself for the only one, and clients for staying.
 //
 // # When an assignment stops counting
 //
