@@ -14,6 +14,11 @@ const (
 	// memory is for how many mean sessions an observation counts; with more, a new allocator is noticed later, with
 	// fewer, chance disturbs the estimates.
 	memory = 10
+	// mostSets is for how many sets an observation counts at most, so that nothing counts for ever if clients seem
+	// never to leave.
+	mostSets = 1000
+	// plausible is the highest load that is learnt from: a server that has a hundred times the clients it is for.
+	plausible = 100
 	// mostFading bounds the exponent of fading, far above what makes a difference and far below what overflows.
 	mostFading = 30
 )
@@ -91,7 +96,7 @@ func (h *habits) learn(set moments, long time.Duration) {
 		return
 	}
 	period := set.stayed / max(1, set.before) // about the mean time between two reports
-	h.seen = h.seen.plus(set.centered(), math.Exp(-h.leaving*period/memory))
+	h.seen = h.seen.plus(set.centered(), math.Exp(-max(h.leaving*period/memory, 1.0/mostSets)))
 	s := h.seen
 	if s.sent < fewestClients {
 		return

@@ -62,7 +62,7 @@ func TestLearn(t *testing.T) {
 		"alone":                      {1, 0, 1},
 		"clients that never arrive":  {0, 0, 1},
 		"four":                       {4, 0, 4},
-		"more than can be believed":  {1000, 0, 64},
+		"more than can be believed":  {200, 0, 64},
 		"alone, clients leave":       {1, 5 * time.Minute, 1},
 		"three, and clients leave":   {3, 5 * time.Minute, 3},
 		"eight, clients leave early": {8, time.Minute, 8},
@@ -98,6 +98,24 @@ func TestFewClientsTeachNothing(t *testing.T) {
 	}}, at(time.Minute))
 	if got, leaving := p.Learnt(); got != 1 || leaving != 0 {
 		t.Errorf("got %v allocators and %v leaving in a second, want 1 and 0", got, leaving)
+	}
+}
+
+// What no server can have is not learnt from, however large it is.
+func TestAbsurdLoadsTeachNothing(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, allocate.Options{})
+	s := bigSet(20)
+	now := teach(t, p, s, 4, time.Minute)
+	want, wantLeaving := p.Learnt()
+	for i, load := range []float64{1e6, 0, math.MaxFloat64, 0} {
+		now = now.Add(teachTime)
+		s.Version = 3 + i
+		s.Instances = []activeset.Instance{{ID: "i-00000", Address: "a:1", Load: load, ReportedAt: now}}
+		p.Update(s, now)
+		if got, leaving := p.Learnt(); got != want || leaving != wantLeaving {
+			t.Fatalf("load %v: got %v allocators and %v leaving, want %v and %v", load, got, leaving, want, wantLeaving)
+		}
 	}
 }
 

@@ -76,7 +76,7 @@ const (
 const (
 	fewestDraws = 2.0
 	moreDraws   = 20.0
-	redraws     = 4    // how often a draw in which all are full is repeated
+	redraws     = 4    // how many times as many are drawn while all that were drawn are full
 	alone       = 0.25 // with less than this share of clients by others, there is no other allocator but chance
 )
 
@@ -95,7 +95,7 @@ var (
 type Options struct {
 	ClientLoad float64       // what one client adds to an instance's load; 0 means DefaultClientLoad
 	Forget     time.Duration // how long an assignment counts that no report confirms; 0 means DefaultForget
-	Rand       func() uint64 // orders instances never chosen; nil means a random seed
+	Rand       func() uint64 // orders instances never chosen, and draws; nil means a random seed
 }
 
 // Pool is one pool's active set and what was assigned from it. It is safe for concurrent use. Until the first Update or
@@ -179,21 +179,22 @@ func (p *Pool) Allocate(now time.Time) (Allocation, error) {
 }
 
 // chooseLocked returns the index of the next choice: the first of the queue if there is no other allocator, else the
-// first among a few drawn at random. If all those seem full, more are drawn, and then the first of the queue is taken:
-// it has room if any has.
+// first among a few drawn at random. If those all seem full but the first of the queue does not, more are drawn, and at
+// last the first of the queue is taken.
 func (p *Pool) chooseLocked(now time.Time) int {
 	if p.habits.others < alone {
 		return 0
 	}
 	draws := int(fewestDraws + moreDraws/p.habits.allocators())
 	full := p.scale.weight(now) // a load of 1 now, as of the set
+	room := p.queue[0].estimate < full
 	best := p.drawLocked()
-	for n := 1; n < draws || n < redraws*draws && p.queue[best].estimate >= full; n++ {
+	for n := 1; n < draws || room && n < redraws*draws && p.queue[best].estimate >= full; n++ {
 		if i := p.drawLocked(); p.queue[i].before(p.queue[best]) {
 			best = i
 		}
 	}
-	if p.queue[best].estimate >= full {
+	if room && p.queue[best].estimate >= full {
 		return 0
 	}
 	return best
@@ -245,12 +246,19 @@ func (p *Pool) replaceLocked(instances []activeset.Instance) {
 		if c == nil {
 			c = &candidate{draw: p.random()}
 		}
-		if seen, ok := c.report(in, p.clientLoad, p.habits.leaving); ok && seen.seconds < p.forget.Seconds() {
+		if seen, ok := c.report(in, p.clientLoad, p.habits.leaving); ok && p.tells(seen) {
 			news.add(seen, p.habits.leaving)
 		}
 		p.queue = append(p.queue, c)
 	}
 	p.habits.learn(news, p.forget)
+}
+
+// tells reports whether something can be learnt from a change: own clients are not forgotten within its time, and no
+// load is beyond what a server can have. One such load would outweigh all others.
+func (p *Pool) tells(c change) bool {
+	most := plausible / p.clientLoad
+	return c.seconds < p.forget.Seconds() && c.before < most && c.after < most
 }
 
 // older reports whether a document is older than the one in use, both by version and by time.
