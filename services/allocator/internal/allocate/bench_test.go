@@ -17,20 +17,24 @@ func bigSet(n int) activeset.Set {
 	return s
 }
 
-// BenchmarkAllocate is one choice; it grows with log n.
+// BenchmarkAllocate is one choice; it grows with log n, and is made from a few draws if there are other allocators.
 func BenchmarkAllocate(b *testing.B) {
-	for _, n := range []int{10, 1000, 100_000} {
-		b.Run(fmt.Sprintf("instances=%d", n), func(b *testing.B) {
-			p := newPool(b, allocate.Options{})
-			p.Update(bigSet(n), noon)
-			now := noon
-			for b.Loop() {
-				now = now.Add(50 * time.Microsecond) // 20,000 a second
-				if _, err := p.Allocate(now); err != nil {
+	for _, allocators := range []int{1, 2, 8} {
+		for _, n := range []int{10, 1000, 100_000} {
+			b.Run(fmt.Sprintf("allocators=%d/instances=%d", allocators, n), func(b *testing.B) {
+				p, err := allocate.New("fib", allocate.Options{})
+				if err != nil {
 					b.Fatal(err)
 				}
-			}
-		})
+				now := teach(b, p, bigSet(n), allocators, 0)
+				for b.Loop() {
+					now = now.Add(50 * time.Microsecond) // 20,000 a second
+					if _, err := p.Allocate(now); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type candidate struct {
 	activeset.Instance // address of the newest set, load of the newest report
 	own                assignments
 
-	estimate float64 // the reported load and our own clients
+	estimate float64 // what the order goes by: see scale
 	turn     uint64  // when it was last chosen; 0 never
 	draw     uint64  // random order among those never chosen
 }
@@ -32,20 +32,52 @@ type candidate struct {
 // report takes over what a new active set says of the instance. A report that is older than the present one changes
 // only the address: a controller that has restarted also lists instances that have not reported to it yet. The same
 // report again confirms none of the assignments made since, even if the instance's clock is ahead of ours.
-func (c *candidate) report(in activeset.Instance) {
+//
+// It returns what the report tells of the time since the one before it, with clients of which a share leaves in a
+// second, and false if it tells nothing.
+func (c *candidate) report(in activeset.Instance, clientLoad, leaving float64) (change, bool) {
 	if in.ReportedAt.Before(c.ReportedAt) {
 		c.Address = in.Address
-		return
+		return change{}, false
 	}
-	if in.ReportedAt.After(c.ReportedAt) {
-		c.own.confirm(in.ReportedAt)
-	}
+	had := c.Instance
 	c.Instance = in
+	if !in.ReportedAt.After(had.ReportedAt) {
+		return change{}, false
+	}
+	return change{
+		before: had.Load / clientLoad, after: in.Load / clientLoad,
+		sent: c.own.confirm(in.ReportedAt, leaving), seconds: in.ReportedAt.Sub(had.ReportedAt).Seconds(),
+	}, !had.ReportedAt.IsZero()
+}
+
+// scale turns assignments into load. Loads and assignments are compared as of one moment, that of the newest set. A
+// client that is assigned later counts for more than one that was there then, because fewer of its like have left. All
+// fade equally from then on, so the order of the candidates never changes through time alone.
+type scale struct {
+	set     time.Time     // the moment
+	longest time.Duration // after which fading makes no more difference
+	leaving float64       // the share of clients that leave in a second
+	load    float64       // what one assignment stands for: the load of the own client, and of those of others
+}
+
+// weight is what a client that is assigned at a time counts for, as of the set.
+func (s *scale) weight(at time.Time) float64 {
+	age := max(-s.longest, min(at.Sub(s.set), s.longest))
+	return math.Exp(s.leaving * age.Seconds())
+}
+
+// now is the load that is left at a time of an estimate.
+func (s *scale) now(estimate float64, now time.Time) float64 {
+	if left := estimate / s.weight(now); left < roundable {
+		return math.Round(left*decimals) / decimals
+	}
+	return estimate
 }
 
 // rank computes the estimate anew. The caller must then restore the order of the heap.
-func (c *candidate) rank(clientLoad float64) {
-	c.estimate = c.Load + float64(c.own.clients)*clientLoad
+func (c *candidate) rank(s *scale) {
+	c.estimate = c.Load + c.own.weight*s.load
 	if c.estimate < roundable {
 		c.estimate = math.Round(c.estimate*decimals) / decimals
 	}
@@ -84,31 +116,53 @@ func (q *candidates) Pop() any {
 type assignments struct {
 	batches []batch // oldest first
 	clients int     // their sum
+	weight  float64 // what they count for: see scale
 }
 
 // batch is a number of assignments that were made within batchWidth.
 type batch struct {
 	first, last time.Time
 	clients     int
+	weight      float64
 }
 
-func (a *assignments) add(now time.Time) {
+func (a *assignments) add(now time.Time, weight float64) {
 	a.clients++
+	a.weight += weight
 	if n := len(a.batches); n > 0 {
 		if b := &a.batches[n-1]; now.Sub(b.first) < batchWidth {
 			b.clients++
+			b.weight += weight
 			if now.After(b.last) {
 				b.last = now
 			}
 			return
 		}
 	}
-	a.batches = append(a.batches, batch{first: now, last: now, clients: 1})
+	a.batches = append(a.batches, batch{first: now, last: now, clients: 1, weight: weight})
 }
 
-// confirm drops the assignments that were made before a report was written.
-func (a *assignments) confirm(reportedAt time.Time) {
-	a.dropWhile(func(b batch) bool { return b.last.Before(reportedAt) })
+// weigh computes anew what the assignments count for.
+func (a *assignments) weigh(s *scale) {
+	a.weight = 0
+	for i := range a.batches {
+		b := &a.batches[i]
+		b.weight = float64(b.clients) * s.weight(b.last)
+		a.weight += b.weight
+	}
+}
+
+// confirm drops the assignments that were made before a report was written. It returns how many of their clients have
+// not left by then, if this share leaves in a second.
+func (a *assignments) confirm(reportedAt time.Time, leaving float64) (there float64) {
+	a.dropWhile(func(b batch) bool {
+		over := b.last.Before(reportedAt)
+		if over {
+			there += float64(b.clients) * math.Exp(-leaving*reportedAt.Sub(b.last).Seconds())
+		}
+		return over
+	})
+	return there
 }
 
 // forget drops the assignments that were made at or before a time.
@@ -120,7 +174,11 @@ func (a *assignments) dropWhile(over func(batch) bool) {
 	n := 0
 	for n < len(a.batches) && over(a.batches[n]) {
 		a.clients -= a.batches[n].clients
+		a.weight -= a.batches[n].weight
 		n++
 	}
 	a.batches = slices.Delete(a.batches, 0, n)
+	if a.clients == 0 {
+		a.weight = 0 // sums of fractions leave a rest
+	}
 }

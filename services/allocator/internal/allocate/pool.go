@@ -4,13 +4,29 @@
 //
 // The loads in an active set are always a little out of date. If each client were sent to the instance with the lowest
 // load in the set, all clients between two reports would go to the same one. So a Pool adds to each reported load what
-// it has assigned itself since the report was written:
+// it has assigned itself since the report was written, once for each allocator that there seems to be:
 //
-//	estimate = load_estimate + client load × own assignments since reported_at
+//	estimate = load_estimate + client load × allocators × own assignments since reported_at
 //
-// and takes the lowest estimate. Among instances with equal estimates it takes one that was never chosen, at random, so
-// that several allocators with the same set do not all choose the same; else the one that was chosen longest ago. An
-// instance without an address is skipped.
+// A single allocator takes the lowest estimate. Several of them, which do not know what the others assign, would all
+// send their clients to the same instance; each draws a few instances instead, the fewer the more allocators there are,
+// and takes the lowest estimate among these. An instance that seems full is taken only if all do.
+//
+// Among instances with equal estimates it takes one that was never chosen, at random, so that several allocators with
+// the same set do not all choose the same; else the one that was chosen longest ago. An instance without an address is
+// skipped.
+//
+// # What it learns
+//
+// Nobody tells an allocator how many others there are, nor for how long clients stay. It learns both from each report
+// that follows another one: how much the load has grown, and how many clients it has itself sent there (see moments).
+// Whoever else sends clients counts like an allocator, for instance clients that come back without asking. What it has
+// learnt fades: it follows changes within some ten mean sessions.
+//
+// Clients that have probably left count less and less, those of the report and its own alike. So time alone never
+// changes which instance has the lowest estimate; but of two own clients, the later one counts for more.
+//
+// Before reports have confirmed some clients of its own, it takes itself for the only one, and clients for staying.
 //
 // # When an assignment stops counting
 //
@@ -38,6 +54,7 @@ import (
 	"container/heap"
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -51,6 +68,16 @@ const (
 	DefaultClientLoad = 0.1
 	// DefaultForget is long enough for an active set that is written once a minute and missed once.
 	DefaultForget = 3 * time.Minute
+)
+
+// Several allocators that all take the least loaded instance send their clients to the same one. Those that draw a few
+// and take the least loaded of them do not. The more there are, the fewer they must draw: with 20 shared among them,
+// and 2 more, the fewest clients went to full servers in simulations of 1 to 8 allocators and 3 to 100 servers.
+const (
+	fewestDraws = 2.0
+	moreDraws   = 20.0
+	redraws     = 4    // how many times as many are drawn while all that were drawn are full
+	alone       = 0.25 // with less than this share of clients by others, there is no other allocator but chance
 )
 
 // sweepInterval is how often old assignments are looked for.
@@ -68,7 +95,7 @@ var (
 type Options struct {
 	ClientLoad float64       // what one client adds to an instance's load; 0 means DefaultClientLoad
 	Forget     time.Duration // how long an assignment counts that no report confirms; 0 means DefaultForget
-	Rand       func() uint64 // orders instances never chosen; nil means a random seed
+	Rand       func() uint64 // orders instances never chosen, and draws; nil means a random seed
 }
 
 // Pool is one pool's active set and what was assigned from it. It is safe for concurrent use. Until the first Update or
@@ -83,6 +110,8 @@ type Pool struct {
 	header    header     // guarded by mu
 	queue     candidates // guarded by mu: a heap, the next choice first
 	turn      uint64     // guarded by mu: counts choices
+	habits    habits     // guarded by mu
+	scale     scale      // guarded by mu
 	sweepFrom time.Time  // guarded by mu: when to look for old assignments next
 }
 
@@ -138,14 +167,43 @@ func (p *Pool) Allocate(now time.Time) (Allocation, error) {
 		return Allocation{}, ErrNoServers
 	}
 	p.sweepLocked(now)
-	c := p.queue[0]
-	chosen := Allocation{ID: c.ID, Address: c.Address, Load: c.estimate}
+	i := p.chooseLocked(now)
+	c := p.queue[i]
+	chosen := Allocation{ID: c.ID, Address: c.Address, Load: p.scale.now(c.estimate, now)}
 	p.turn++
 	c.turn = p.turn
-	c.own.add(now)
-	c.rank(p.clientLoad)
-	heap.Fix(&p.queue, 0)
+	c.own.add(now, p.scale.weight(now))
+	c.rank(&p.scale)
+	heap.Fix(&p.queue, i)
 	return chosen, nil
+}
+
+// chooseLocked returns the index of the next choice: the first of the queue if there is no other allocator, else the
+// first among a few drawn at random. If those all seem full but the first of the queue does not, more are drawn, and at
+// last the first of the queue is taken.
+func (p *Pool) chooseLocked(now time.Time) int {
+	if p.habits.others < alone {
+		return 0
+	}
+	draws := int(fewestDraws + moreDraws/p.habits.allocators())
+	full := p.scale.weight(now) // a load of 1 now, as of the set
+	room := p.queue[0].estimate < full
+	best := p.drawLocked()
+	for n := 1; n < draws || room && n < redraws*draws && p.queue[best].estimate >= full; n++ {
+		if i := p.drawLocked(); p.queue[i].before(p.queue[best]) {
+			best = i
+		}
+	}
+	if room && p.queue[best].estimate >= full {
+		return 0
+	}
+	return best
+}
+
+// drawLocked returns the index of any candidate.
+func (p *Pool) drawLocked() int {
+	i, _ := bits.Mul64(p.random(), uint64(len(p.queue)))
+	return int(i)
 }
 
 // Update makes set the one in use and returns true. If set is older than the one in use it changes nothing and returns
@@ -160,12 +218,27 @@ func (p *Pool) Update(set activeset.Set, now time.Time) bool {
 		read: true, exists: true, version: set.Version,
 		writtenAt: set.WrittenAt, checkedAt: now, listed: len(set.Instances),
 	}
+	p.replaceLocked(set.Instances)
+	p.scale = scale{
+		set: now, longest: p.forget, leaving: p.habits.leaving, load: p.clientLoad * p.habits.allocators(),
+	}
+	for _, c := range p.queue {
+		c.own.weigh(&p.scale)
+		c.rank(&p.scale)
+	}
+	heap.Init(&p.queue)
+	return true
+}
+
+// replaceLocked makes candidates of the instances of a new set, and learns from their reports.
+func (p *Pool) replaceLocked(instances []activeset.Instance) {
 	known := make(map[pool.InstanceID]*candidate, len(p.queue))
 	for _, c := range p.queue {
 		known[c.ID] = c
 	}
-	p.queue = make(candidates, 0, len(set.Instances))
-	for _, in := range set.Instances {
+	var news moments
+	p.queue = make(candidates, 0, len(instances))
+	for _, in := range instances {
 		if in.Address == "" {
 			continue
 		}
@@ -173,12 +246,19 @@ func (p *Pool) Update(set activeset.Set, now time.Time) bool {
 		if c == nil {
 			c = &candidate{draw: p.random()}
 		}
-		c.report(in)
-		c.rank(p.clientLoad)
+		if seen, ok := c.report(in, p.clientLoad, p.habits.leaving); ok && p.tells(seen) {
+			news.add(seen, p.habits.leaving)
+		}
 		p.queue = append(p.queue, c)
 	}
-	heap.Init(&p.queue)
-	return true
+	p.habits.learn(news, p.forget)
+}
+
+// tells reports whether something can be learnt from a change: own clients are not forgotten within its time, and no
+// load is beyond what a server can have. One such load would outweigh all others.
+func (p *Pool) tells(c change) bool {
+	most := plausible / p.clientLoad
+	return c.seconds < p.forget.Seconds() && c.before < most && c.after < most
 }
 
 // older reports whether a document is older than the one in use, both by version and by time.
@@ -209,7 +289,7 @@ func (p *Pool) sweepLocked(now time.Time) {
 	p.sweepFrom = now.Add(min(sweepInterval, p.forget))
 	for _, c := range p.queue {
 		c.own.forget(now.Add(-p.forget))
-		c.rank(p.clientLoad)
+		c.rank(&p.scale)
 	}
 	heap.Init(&p.queue)
 }

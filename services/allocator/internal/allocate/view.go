@@ -25,7 +25,7 @@ type View struct {
 type Assigned struct {
 	activeset.Instance
 	Own      int     // clients assigned that no report confirms
-	Estimate float64 // Load and those clients
+	Estimate float64 // the load expected now, with those clients
 }
 
 // Summary returns the View without the instances.
@@ -44,7 +44,7 @@ func (p *Pool) View(now time.Time) View {
 	v := p.summaryLocked(now)
 	v.Instances = make([]Assigned, len(p.queue))
 	for i, c := range p.queue {
-		v.Instances[i] = Assigned{Instance: c.Instance, Own: c.own.clients, Estimate: c.estimate}
+		v.Instances[i] = Assigned{Instance: c.Instance, Own: c.own.clients, Estimate: p.scale.now(c.estimate, now)}
 	}
 	slices.SortFunc(v.Instances, func(a, b Assigned) int { return cmp.Compare(a.ID, b.ID) })
 	return v

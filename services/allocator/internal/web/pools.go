@@ -98,7 +98,7 @@ type setView struct {
 type instanceView struct {
 	ID         string    `json:"id"`
 	Address    string    `json:"address"`
-	Load       float64   `json:"load_estimate"` // reported_load and the assigned clients' load
+	Load       float64   `json:"load_estimate"` // expected now, with the assigned clients
 	Reported   float64   `json:"reported_load"`
 	Assigned   int       `json:"assigned"` // clients that no report confirms yet
 	ReportedAt time.Time `json:"reported_at"`
