@@ -231,6 +231,7 @@ func TestComplaints(t *testing.T) {
 	t.Parallel()
 	for want, w := range map[string]schedule.Window{
 		`number 1: days has "noday"`:             {Days: []string{"noday"}, Minimum: number(1)},
+		`days is empty: leave it out`:            {Days: []string{" "}, Minimum: number(1)},
 		`days has "mon-", which is neither a`:    {Days: []string{"mon-"}, Minimum: number(1)},
 		`from is "25:00", which is not a time`:   {From: "25:00", Minimum: number(1)},
 		`to is "6", which is not a time from`:    {To: "6", Minimum: number(1)},

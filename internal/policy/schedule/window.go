@@ -82,6 +82,9 @@ func parseDays(list []string) (days [7]bool, err error) {
 		return [7]bool{true, true, true, true, true, true, true}, nil
 	}
 	for _, item := range list {
+		if strings.TrimSpace(item) == "" {
+			return days, errors.New("days is empty: leave it out for every day")
+		}
 		first, last, span := strings.Cut(strings.ToLower(strings.TrimSpace(item)), "-")
 		if !span {
 			last = first

@@ -87,9 +87,18 @@ func (r *reader) readReports(value any) []Report {
 	}
 	var out []Report
 	for _, item := range list {
-		if one, ok := r.readReport(item); ok {
-			out = append(out, one)
+		one, ok := r.readReport(item)
+		if !ok {
+			continue
 		}
+		twice := func(other Report) bool {
+			return other.Kind.Name == one.Kind.Name && kind.Text(other.Settings) == kind.Text(one.Settings)
+		}
+		if slices.ContainsFunc(out, twice) {
+			r.complain([]string{keyReport}, "%s stands here twice, and would say everything twice", one.Kind.Name)
+			continue
+		}
+		out = append(out, one)
 	}
 	return out
 }

@@ -163,11 +163,7 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
-	var errs []error
-	for _, u := range plan.fresh {
-		errs = append(errs, p.open(ctx, u))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := p.openAll(ctx, plan.fresh); err != nil {
 		return Changes{}, err
 	}
 	for _, u := range plan.fresh {
@@ -343,6 +339,21 @@ func (p *Pools) forget(name pool.Name) {
 	if p.parts.Forget != nil {
 		p.parts.Forget(name)
 	}
+}
+
+// openAll opens what new pools need. A cloud that cannot be opened is said once, for all its pools.
+func (p *Pools) openAll(ctx context.Context, fresh []*unit) error {
+	var errs []error
+	broken := make(map[pool.CloudName]bool)
+	for _, u := range fresh {
+		if broken[u.want.Cloud] {
+			continue
+		}
+		err := p.open(ctx, u)
+		broken[u.want.Cloud] = err != nil && u.machines == nil
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // open opens the cloud and the queues that a pool needs.
