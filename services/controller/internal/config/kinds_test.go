@@ -230,7 +230,10 @@ func TestComplaintsOfKinds(t *testing.T) {
 		"not true": {
 			"policy: calendar, strict: perhaps", "", "pools.primes.strict: perhaps is not true or false",
 		},
-		"not a list":            {"policy: calendar, windows: 5", "", "pools.primes.windows: 5 is not a list of mappings"},
+		"not a list": {
+			"policy: calendar, windows: 5", "",
+			"pools.primes.windows: 5 is not a list of mappings",
+		},
 		"the same report twice": {"", "report: [log, console, log]", "report: log stands here twice"},
 		"unknown key in a list": {
 			"policy: calendar, windows: [{}, {day: mon}]", "",
