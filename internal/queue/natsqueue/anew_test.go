@@ -2,6 +2,9 @@ package natsqueue_test
 
 import (
 	"context"
+	"errors"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,4 +73,88 @@ func TestReceiptOfAQueueBeforeEndsNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOpenQueueServesTheOneMadeAnew: who has a queue open receives from it again, without a restart, when the queue was
+// deleted, wholly or only its consumer, and somebody else has made it anew; and by the terms of the new one.
+func TestOpenQueueServesTheOneMadeAnew(t *testing.T) {
+	for name, destroy := range map[string]func(context.Context, jetstream.JetStream) error{
+		"stream": func(ctx context.Context, js jetstream.JetStream) error {
+			return js.DeleteStream(ctx, "cloudmaster-jobs")
+		},
+		"consumer": func(ctx context.Context, js jetstream.JetStream) error {
+			return js.DeleteConsumer(ctx, "cloudmaster-jobs", "workers")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBroker(t)
+			js := b.connect(t)
+			q := ensure(t, js, "jobs", queue.Limits{Visibility: 2 * time.Second})
+			if err := destroy(t.Context(), js); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := q.Receive(t.Context(), 1, time.Second); !errors.Is(err, queue.ErrNotFound) {
+				t.Errorf("without the queue: got %v, want %v", err, queue.ErrNotFound)
+			}
+			other := ensure(t, b.connect(t), "jobs", queue.Limits{Visibility: 3 * time.Second})
+			send(t, other, "new")
+			if got := take(t, q); string(got.Body) != "new" {
+				t.Errorf("got %q, want the new one", got.Body)
+			}
+			if got := q.Visibility(); got != 3*time.Second {
+				t.Errorf("got visibility %v, want that of the new queue", got)
+			}
+		})
+	}
+}
+
+// TestNumbersOfAnOlderVersionStay: a queue that was made before streams began at the time of their creation keeps its
+// messages, also over a restart of the broker, which drops what is below a stream's first number.
+func TestNumbersOfAnOlderVersionStay(t *testing.T) {
+	b := startBroker(t)
+	js := b.connect(t)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "cloudmaster-jobs", Subjects: []string{"cloudmaster.queue.jobs"}, Retention: jetstream.WorkQueuePolicy,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateConsumer(t.Context(), "cloudmaster-jobs", jetstream.ConsumerConfig{
+		Durable: "workers", AckPolicy: jetstream.AckExplicitPolicy, MaxWaiting: 8192, MaxAckPending: -1,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	old, err := natsqueue.Open(t.Context(), js, "jobs", natsqueue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, old, "held", "waiting")
+	held := take(t, old)
+	q := ensure(t, js, "jobs", queue.Limits{Visibility: time.Minute})
+	b.stop()
+	b.start(t)
+	if got := take(t, q); string(got.Body) != "waiting" || got.ID != "2" {
+		t.Errorf("got %q with the number %s, want the one that waited, 2", got.Body, got.ID)
+	}
+	if err := q.Delete(t.Context(), held.Receipt); err != nil {
+		t.Errorf("delete what was received before: %v", err)
+	}
+	eventually(t, q, 0, 1)
+}
+
+// TestEnsureTogether: many who make a queue at the same time agree on one.
+func TestEnsureTogether(t *testing.T) {
+	b := startBroker(t)
+	var all sync.WaitGroup
+	for range 8 {
+		js := b.connect(t)
+		all.Go(func() {
+			for i := range 5 {
+				name := "jobs" + strconv.Itoa(i)
+				if _, err := natsqueue.Ensure(t.Context(), js, name, queue.Limits{}, natsqueue.Options{}); err != nil {
+					t.Errorf("ensure %s: %v", name, err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

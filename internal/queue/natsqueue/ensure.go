@@ -47,11 +47,7 @@ const createTime = 10 * time.Second
 // create creates or updates one stream and its consumer.
 func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) error {
 	return q.callFor(ctx, "create_queue", createTime, func(ctx context.Context) error {
-		replicas, err := q.replicas(ctx, name)
-		if err != nil {
-			return err
-		}
-		if _, err := q.js.CreateOrUpdateStream(ctx, streamConfig(name, limits, replicas)); err != nil {
+		if err := q.putStream(ctx, name, limits); err != nil {
 			return fmt.Errorf("stream %s: %w", streamName(name), err)
 		}
 		if _, err := q.js.CreateOrUpdateConsumer(ctx, streamName(name), consumerConfig(limits)); err != nil {
@@ -61,21 +57,34 @@ func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) er
 	})
 }
 
-// replicas returns the number of replicas that the options ask for, or that of the existing stream
-// if they ask for none.
-func (q *Queue) replicas(ctx context.Context, name string) (int, error) {
-	if q.opts.Replicas > 0 {
-		return q.opts.Replicas, nil
+// putStream creates a stream, or changes the limits of the existing one. An existing one is never given another first
+// number: the broker would drop all messages below it when it starts the next time.
+func (q *Queue) putStream(ctx context.Context, name string, limits queue.Limits) error {
+	old, err := q.js.Stream(ctx, streamName(name))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		cfg := streamConfig(name, limits, max(q.opts.Replicas, 1))
+		cfg.FirstSeq = firstNumber(time.Now())
+		_, err = q.js.CreateStream(ctx, cfg)
+		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return err
+		}
+		old, err = q.js.Stream(ctx, streamName(name)) // somebody else has created it in this moment
 	}
-	stream, err := q.js.Stream(ctx, streamName(name))
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return 1, nil
-	case err != nil:
-		return 0, err
+	if err != nil {
+		return err
 	}
-	return stream.CachedInfo().Config.Replicas, nil
+	had := old.CachedInfo().Config
+	cfg := streamConfig(name, limits, cmp.Or(q.opts.Replicas, had.Replicas))
+	cfg.FirstSeq = had.FirstSeq
+	_, err = q.js.UpdateStream(ctx, cfg)
+	return err
 }
+
+// firstNumber is the number of the first message of a stream that is created now: the time in microseconds. The broker
+// knows a message by the stream's name and this number, and nothing else of a receipt. Therefore a stream that is made
+// anew under the same name must not use the numbers of the one before it again, or a receipt of an old message would
+// end a new one. No stream stores a million messages a second for all of its life, so numbers never catch up with time.
+func firstNumber(now time.Time) uint64 { return uint64(max(now.UnixMicro(), 1)) }
 
 func streamConfig(name string, limits queue.Limits, replicas int) jetstream.StreamConfig {
 	duplicates := duplicateWindow

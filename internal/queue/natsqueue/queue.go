@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,11 +45,17 @@ var (
 
 // Queue is one queue, opened with Open or Ensure.
 type Queue struct {
-	name       string
-	js         jetstream.JetStream
-	nc         *nats.Conn // the connection of js
-	opts       Options
-	log        *slog.Logger
+	name  string
+	js    jetstream.JetStream
+	nc    *nats.Conn // the connection of js
+	opts  Options
+	log   *slog.Logger
+	terms atomic.Pointer[terms]
+	lost  atomic.Bool // the queue was not found: when it is there again its terms may be others
+}
+
+// terms are the limits of a queue as its consumer has them.
+type terms struct {
 	visibility time.Duration
 	deliveries int // receipts before a message is moved to the dead letters; 0 means no limit
 }
@@ -81,14 +88,15 @@ func (q *Queue) bind(ctx context.Context) error {
 		return err
 	}
 	cfg := consumer.CachedInfo().Config
-	q.visibility = cfg.AckWait
-	q.deliveries = 0
+	t := terms{visibility: cfg.AckWait}
 	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
-		if q.deliveries, err = strconv.Atoi(limit); err != nil {
+		if t.deliveries, err = strconv.Atoi(limit); err != nil {
 			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
 				consumerName, streamName(q.name), deliveriesKey, err)
 		}
 	}
+	q.terms.Store(&t)
+	q.lost.Store(false)
 	return nil
 }
 
@@ -96,7 +104,7 @@ func (q *Queue) bind(ctx context.Context) error {
 func (q *Queue) Name() string { return q.name }
 
 // Visibility implements queue.Queue.
-func (q *Queue) Visibility() time.Duration { return q.visibility }
+func (q *Queue) Visibility() time.Duration { return q.terms.Load().visibility }
 
 // Backlog implements queue.Queue. The package comment says what it counts as visible.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
@@ -151,6 +159,9 @@ func (q *Queue) callFor(
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if notFound(err) {
+			q.lost.Store(true)
 		}
 		if !transient(err) || limited.Err() != nil {
 			return classify(err)

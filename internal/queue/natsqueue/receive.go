@@ -45,11 +45,17 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]queue.Message, error) {
 	var got []*nats.Msg
 	limit := min(time.Until(deadline), longestPull)
-	// f ignores the time limit of a try, because the request has its own: a batch that is arriving may take longer.
-	err := q.callFor(ctx, "pull", max(limit, 0), func(context.Context) error {
+	whole := ctx
+	// The request ignores the time limit of a try, because it has its own: a batch that is arriving may take longer.
+	err := q.callFor(ctx, "pull", max(limit, 0), func(ctx context.Context) error {
+		if q.lost.Load() {
+			if err := q.bind(ctx); err != nil {
+				return err
+			}
+		}
 		wait := min(time.Until(deadline), limit)
 		var err error
-		got, err = q.pull(ctx, request{batch: most, wait: wait, maxBytes: q.mostBytes()})
+		got, err = q.pull(whole, request{batch: most, wait: wait, maxBytes: q.mostBytes()})
 		return err
 	})
 	if err != nil {
@@ -69,12 +75,13 @@ func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]q
 // living returns the messages, except those that were delivered too often, which it moves to the
 // dead letters.
 func (q *Queue) living(ctx context.Context, msgs []queue.Message) []queue.Message {
-	if q.deliveries == 0 {
+	limit := q.terms.Load().deliveries
+	if limit == 0 {
 		return msgs
 	}
 	alive := make([]queue.Message, 0, len(msgs))
 	for _, m := range msgs {
-		if m.Deliveries <= q.deliveries {
+		if m.Deliveries <= limit {
 			alive = append(alive, m)
 			continue
 		}
