@@ -56,12 +56,27 @@ type Backend struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	replicas int
+	slack    time.Duration
 	opts     backend.Options
 	close    func() error
 }
 
 // Open connects to the broker at address, waiting until there is one or ctx ends.
 func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	return open(ctx, address, opts, 0)
+}
+
+// WithSlack opens like Open. The queues that the backend makes hold deliveries so much longer than their visibility
+// timeout says; natsqueue.Options says why.
+func WithSlack(slack time.Duration) backend.Opener {
+	return func(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+		return open(ctx, address, opts, slack)
+	}
+}
+
+func open(
+	ctx context.Context, address *url.URL, opts backend.Options, slack time.Duration,
+) (backend.Backend, error) {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	target, err := parse(address)
 	if err != nil {
@@ -71,7 +86,7 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{nc: nc, js: js, replicas: target.replicas, opts: opts}
+	b := &Backend{nc: nc, js: js, replicas: target.replicas, slack: slack, opts: opts}
 	b.close = sync.OnceValue(b.shut)
 	return b, nil
 }
@@ -95,7 +110,7 @@ func (b *Backend) Ensure(ctx context.Context, name string, limits queue.Limits) 
 }
 
 func (b *Backend) queueOptions() natsqueue.Options {
-	return natsqueue.Options{Replicas: b.replicas, Count: b.count, Log: b.opts.Log}
+	return natsqueue.Options{Replicas: b.replicas, Slack: b.slack, Count: b.count, Log: b.opts.Log}
 }
 
 var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]`)

@@ -50,7 +50,7 @@ func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) er
 		if err := q.putStream(ctx, name, limits); err != nil {
 			return fmt.Errorf("stream %s: %w", streamName(name), err)
 		}
-		if _, err := q.js.CreateOrUpdateConsumer(ctx, streamName(name), consumerConfig(limits)); err != nil {
+		if _, err := q.js.CreateOrUpdateConsumer(ctx, streamName(name), q.consumerConfig(limits)); err != nil {
 			return fmt.Errorf("consumer %s of stream %s: %w", consumerName, streamName(name), err)
 		}
 		return nil
@@ -104,17 +104,21 @@ func streamConfig(name string, limits queue.Limits, replicas int) jetstream.Stre
 	}
 }
 
-func consumerConfig(limits queue.Limits) jetstream.ConsumerConfig {
+func (q *Queue) consumerConfig(limits queue.Limits) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
 		Durable:       consumerName,
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       limits.Visibility,
+		AckWait:       limits.Visibility + q.opts.Slack,
 		MaxDeliver:    -1, // condemn does it: the broker would only stop delivering, without moving the message
 		MaxAckPending: -1,
 		MaxWaiting:    maxWaiting,
+		Metadata:      map[string]string{},
 	}
 	if limits.Deliveries > 0 {
-		cfg.Metadata = map[string]string{deliveriesKey: strconv.Itoa(limits.Deliveries)}
+		cfg.Metadata[deliveriesKey] = strconv.Itoa(limits.Deliveries)
+	}
+	if q.opts.Slack > 0 {
+		cfg.Metadata[visibilityKey] = limits.Visibility.String()
 	}
 	return cfg
 }

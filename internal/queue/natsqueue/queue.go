@@ -41,6 +41,7 @@ import (
 var (
 	_ queue.Queue   = (*Queue)(nil)
 	_ queue.Watcher = (*Queue)(nil)
+	_ queue.Linked  = (*Queue)(nil)
 )
 
 // Queue is one queue, opened with Open or Ensure.
@@ -89,6 +90,12 @@ func (q *Queue) bind(ctx context.Context) error {
 	}
 	cfg := consumer.CachedInfo().Config
 	t := terms{visibility: cfg.AckWait}
+	if text, ok := cfg.Metadata[visibilityKey]; ok {
+		if t.visibility, err = time.ParseDuration(text); err != nil {
+			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
+				consumerName, streamName(q.name), visibilityKey, err)
+		}
+	}
 	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
 		if t.deliveries, err = strconv.Atoi(limit); err != nil {
 			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
@@ -105,6 +112,12 @@ func (q *Queue) Name() string { return q.name }
 
 // Visibility implements queue.Queue.
 func (q *Queue) Visibility() time.Duration { return q.terms.Load().visibility }
+
+// Link implements queue.Linked.
+func (q *Queue) Link() (number uint64, up bool) { return q.nc.Stats().Reconnects, q.nc.IsConnected() }
+
+// Settling implements queue.Linked. The broker writes down what it delivers every 100 ms; on a busy machine it is late.
+func (q *Queue) Settling() time.Duration { return 250 * time.Millisecond }
 
 // Backlog implements queue.Queue. The package comment says what it counts as visible.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
