@@ -150,14 +150,21 @@ func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
 // call runs f, which makes one or more calls to the broker, until it succeeds, fails permanently,
 // or Patience is over. Each try is counted as operation.
 func (q *Queue) call(ctx context.Context, operation string, f func(context.Context) error) error {
-	return q.callFor(ctx, operation, 0, f)
+	return q.callIn(ctx, operation, q.opts.Patience, q.opts.Patience/tries, f)
 }
 
 // callFor is call for an f that may itself wait for so long before it succeeds.
 func (q *Queue) callFor(
 	ctx context.Context, operation string, wait time.Duration, f func(context.Context) error,
 ) error {
-	limited, cancel := context.WithTimeout(ctx, q.opts.Patience+wait)
+	return q.callIn(ctx, operation, q.opts.Patience+wait, q.opts.Patience/tries+wait, f)
+}
+
+// callIn is call with other limits: of all tries together, and of each.
+func (q *Queue) callIn(
+	ctx context.Context, operation string, all, each time.Duration, f func(context.Context) error,
+) error {
+	limited, cancel := context.WithTimeout(ctx, all)
 	defer cancel()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -166,7 +173,7 @@ func (q *Queue) callFor(
 		return classify(nats.ErrConnectionClosed)
 	}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := q.try(limited, operation, q.opts.Patience/tries+wait, f)
+		err := q.try(limited, operation, each, f)
 		if err == nil {
 			return nil
 		}
