@@ -27,12 +27,11 @@ func Ensure(
 	if limits.Visibility < 0 || limits.Deliveries < 0 || limits.Retention < 0 {
 		return nil, fmt.Errorf("ensure queue %s: negative limit in %+v", name, limits)
 	}
-	dead := queue.Limits{Visibility: limits.Visibility}
 	// The dead letters come first, so that a queue never exists without them.
-	if err := q.create(ctx, queue.DeadLetters(name), dead); err != nil {
+	if err := q.create(ctx, q.deadStream(limits), nil); err != nil {
 		return nil, fmt.Errorf("ensure dead letters of queue %s: %w", name, err)
 	}
-	if err := q.create(ctx, name, limits); err != nil {
+	if err := q.create(ctx, streamConfig(name, limits), q.consumerConfig(limits)); err != nil {
 		return nil, fmt.Errorf("ensure queue %s: %w", name, err)
 	}
 	if err := q.call(ctx, "consumer_info", q.bind); err != nil {
@@ -44,14 +43,17 @@ func Ensure(
 // createTime bounds one attempt at creating a queue. A busy cluster may need this long to agree on a new one.
 const createTime = 10 * time.Second
 
-// create creates or updates one stream and its consumer.
-func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) error {
+// create creates or updates one stream, and its consumer if it is to have one.
+func (q *Queue) create(ctx context.Context, stream jetstream.StreamConfig, consumer *jetstream.ConsumerConfig) error {
 	return q.callFor(ctx, "create_queue", createTime, func(ctx context.Context) error {
-		if err := q.putStream(ctx, name, limits); err != nil {
-			return fmt.Errorf("stream %s: %w", streamName(name), err)
+		if err := q.putStream(ctx, stream); err != nil {
+			return fmt.Errorf("stream %s: %w", stream.Name, err)
 		}
-		if _, err := q.js.CreateOrUpdateConsumer(ctx, streamName(name), q.consumerConfig(limits)); err != nil {
-			return fmt.Errorf("consumer %s of stream %s: %w", consumerName, streamName(name), err)
+		if consumer == nil {
+			return nil
+		}
+		if _, err := q.js.CreateOrUpdateConsumer(ctx, stream.Name, *consumer); err != nil {
+			return fmt.Errorf("consumer %s of stream %s: %w", consumerName, stream.Name, err)
 		}
 		return nil
 	})
@@ -59,24 +61,52 @@ func (q *Queue) create(ctx context.Context, name string, limits queue.Limits) er
 
 // putStream creates a stream, or changes the limits of the existing one. An existing one is never given another first
 // number: the broker would drop all messages below it when it starts the next time.
-func (q *Queue) putStream(ctx context.Context, name string, limits queue.Limits) error {
-	old, err := q.js.Stream(ctx, streamName(name))
+func (q *Queue) putStream(ctx context.Context, cfg jetstream.StreamConfig) error {
+	old, err := q.js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		cfg := streamConfig(name, limits, max(q.opts.Replicas, 1))
+		cfg.Replicas = max(q.opts.Replicas, 1)
 		cfg.FirstSeq = firstNumber(time.Now())
 		_, err = q.js.CreateStream(ctx, cfg)
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return err
 		}
-		old, err = q.js.Stream(ctx, streamName(name)) // somebody else has created it in this moment
+		old, err = q.js.Stream(ctx, cfg.Name) // somebody else has created it in this moment
 	}
 	if err != nil {
 		return err
 	}
 	had := old.CachedInfo().Config
-	cfg := streamConfig(name, limits, cmp.Or(q.opts.Replicas, had.Replicas))
+	cfg.Replicas = cmp.Or(q.opts.Replicas, had.Replicas)
 	cfg.FirstSeq = had.FirstSeq
 	_, err = q.js.UpdateStream(ctx, cfg)
+	return err
+}
+
+// deadStream is the stream of the queue's dead letters. It gets its consumer when somebody opens it, which is seldom:
+// consumers cost the broker much memory, and the more of them there are the longer it takes to stop.
+func (q *Queue) deadStream(limits queue.Limits) jetstream.StreamConfig {
+	cfg := streamConfig(queue.DeadLetters(q.name), queue.Limits{})
+	cfg.Metadata = map[string]string{deadKey: limits.Visibility.String()}
+	return cfg
+}
+
+// openDead makes the consumer of a queue that has none yet because it keeps dead letters. It returns without is if the
+// queue keeps none.
+func (q *Queue) openDead(ctx context.Context, without error) error {
+	stream, err := q.js.Stream(ctx, streamName(q.name))
+	if err != nil {
+		return err
+	}
+	text, ok := stream.CachedInfo().Config.Metadata[deadKey]
+	if !ok {
+		return without
+	}
+	visibility, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("stream %s: metadata %s: %w", streamName(q.name), deadKey, err)
+	}
+	cfg := q.consumerConfig(queue.Limits{Visibility: visibility})
+	_, err = q.js.CreateOrUpdateConsumer(ctx, streamName(q.name), *cfg)
 	return err
 }
 
@@ -86,7 +116,7 @@ func (q *Queue) putStream(ctx context.Context, name string, limits queue.Limits)
 // end a new one. No stream stores a million messages a second for all of its life, so numbers never catch up with time.
 func firstNumber(now time.Time) uint64 { return uint64(max(now.UnixMicro(), 1)) }
 
-func streamConfig(name string, limits queue.Limits, replicas int) jetstream.StreamConfig {
+func streamConfig(name string, limits queue.Limits) jetstream.StreamConfig {
 	duplicates := duplicateWindow
 	if limits.Retention > 0 {
 		duplicates = min(duplicates, limits.Retention) // the server refuses a window that is longer than MaxAge
@@ -99,13 +129,12 @@ func streamConfig(name string, limits queue.Limits, replicas int) jetstream.Stre
 		Storage:     jetstream.FileStorage,
 		MaxAge:      limits.Retention, // 0 means for ever, both here and in limits
 		Duplicates:  duplicates,
-		Replicas:    replicas,
 		RePublish:   &jetstream.RePublish{Source: subjectName(name), Destination: hintName(name), HeadersOnly: true},
 	}
 }
 
-func (q *Queue) consumerConfig(limits queue.Limits) jetstream.ConsumerConfig {
-	cfg := jetstream.ConsumerConfig{
+func (q *Queue) consumerConfig(limits queue.Limits) *jetstream.ConsumerConfig {
+	cfg := &jetstream.ConsumerConfig{
 		Durable:       consumerName,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       limits.Visibility + q.opts.Slack,

@@ -50,6 +50,7 @@ const (
 	prefix         = "cloudmaster-"
 	consumerName   = "workers"
 	deliveriesKey  = "cloudmaster.deliveries" // metadata of the consumer: the delivery limit
+	deadKey        = "cloudmaster.dead"       // metadata of a stream of dead letters: their visibility timeout
 	visibilityKey  = "cloudmaster.visibility" // metadata of the consumer: the visibility timeout, if there is slack
 	headerReason   = "Cloudmaster-Reason"     // of a dead letter: why it was moved there
 	headerOrigin   = "Cloudmaster-Origin"     // of a dead letter: the queue from which it came

@@ -85,6 +85,12 @@ func newQueue(js jetstream.JetStream, name string, opts Options) (*Queue, error)
 // bind reads the queue's limits from its consumer.
 func (q *Queue) bind(ctx context.Context) error {
 	consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if err := q.openDead(ctx, err); err != nil {
+			return err
+		}
+		consumer, err = q.js.Consumer(ctx, streamName(q.name), consumerName)
+	}
 	if err != nil {
 		return err
 	}
