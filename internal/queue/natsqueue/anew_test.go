@@ -5,9 +5,11 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"cloudmaster/internal/queue"
@@ -157,4 +159,40 @@ func TestEnsureTogether(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestEnsureLeavesAloneWhatIsRight: a controller that starts again changes no stream and no consumer that is as it is to
+// be, and does change one that is not.
+func TestEnsureLeavesAloneWhatIsRight(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	limits := queue.Limits{Visibility: 2 * time.Second, Deliveries: 3, Retention: time.Hour}
+	ensure(t, b.connect(t), "jobs", limits)
+	nc := b.connect(t).Conn()
+	var changes atomic.Int32
+	for _, subject := range []string{"$JS.API.STREAM.UPDATE.>", "$JS.API.CONSUMER.DURABLE.CREATE.>", "$JS.API.CONSUMER.CREATE.>"} {
+		if _, err := nc.Subscribe(subject, func(*nats.Msg) { changes.Add(1) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		limits queue.Limits
+		want   int32
+	}{
+		{limits, 0},
+		{queue.Limits{Visibility: 3 * time.Second, Deliveries: 3, Retention: time.Hour}, 2}, // consumer, dead letters
+		{queue.Limits{Visibility: 3 * time.Second, Deliveries: 4, Retention: time.Hour}, 3},
+		{queue.Limits{Visibility: 3 * time.Second, Deliveries: 4}, 4},
+	} {
+		ensure(t, b.connect(t), "jobs", step.limits)
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if got := changes.Load(); got != step.want {
+			t.Errorf("%+v: got %d changes so far, want %d", step.limits, got, step.want)
+		}
+	}
 }

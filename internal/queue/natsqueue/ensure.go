@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -43,7 +46,8 @@ func Ensure(
 // createTime bounds one attempt at creating a queue. A busy cluster may need this long to agree on a new one.
 const createTime = 10 * time.Second
 
-// create creates or updates one stream, and its consumer if it is to have one.
+// create creates or updates one stream, and its consumer if it is to have one. What is as it should be is not touched:
+// each change costs the broker a file, and a controller may have a thousand queues.
 func (q *Queue) create(ctx context.Context, stream jetstream.StreamConfig, consumer *jetstream.ConsumerConfig) error {
 	return q.callFor(ctx, "create_queue", createTime, func(ctx context.Context) error {
 		if err := q.putStream(ctx, stream); err != nil {
@@ -52,7 +56,7 @@ func (q *Queue) create(ctx context.Context, stream jetstream.StreamConfig, consu
 		if consumer == nil {
 			return nil
 		}
-		if _, err := q.js.CreateOrUpdateConsumer(ctx, stream.Name, *consumer); err != nil {
+		if err := q.putConsumer(ctx, stream.Name, *consumer); err != nil {
 			return fmt.Errorf("consumer %s of stream %s: %w", consumerName, stream.Name, err)
 		}
 		return nil
@@ -78,9 +82,58 @@ func (q *Queue) putStream(ctx context.Context, cfg jetstream.StreamConfig) error
 	had := old.CachedInfo().Config
 	cfg.Replicas = cmp.Or(q.opts.Replicas, had.Replicas)
 	cfg.FirstSeq = had.FirstSeq
+	if sameStream(had, cfg) {
+		return nil
+	}
 	_, err = q.js.UpdateStream(ctx, cfg)
 	return err
 }
+
+// sameStream reports whether a stream is as it is to be. The broker writes -1 for a limit that is not set. If a future
+// broker adds other defaults, the stream is changed at each start, as it would be without this look.
+func sameStream(had, want jetstream.StreamConfig) bool {
+	want.MaxConsumers, want.MaxMsgs, want.MaxBytes = -1, -1, -1
+	want.MaxMsgsPerSubject, want.MaxMsgSize = -1, -1
+	had.Metadata, want.Metadata = ours(had.Metadata), ours(want.Metadata)
+	return reflect.DeepEqual(had, want)
+}
+
+// ours returns the metadata that this package has written. The broker adds its own.
+func ours(metadata map[string]string) map[string]string {
+	own := make(map[string]string)
+	for key, value := range metadata {
+		if strings.HasPrefix(key, metadataPrefix) {
+			own[key] = value
+		}
+	}
+	return own
+}
+
+// putConsumer creates a stream's consumer, or changes the existing one.
+func (q *Queue) putConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) error {
+	old, err := q.js.Consumer(ctx, stream, consumerName)
+	if err == nil && sameConsumer(old.CachedInfo().Config, cfg) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	_, err = q.js.CreateOrUpdateConsumer(ctx, stream, cfg)
+	return err
+}
+
+// sameConsumer reports whether a consumer has the properties that we set.
+func sameConsumer(had, want jetstream.ConsumerConfig) bool {
+	return had.AckPolicy == want.AckPolicy && had.AckWait == want.AckWait && had.MaxDeliver == want.MaxDeliver &&
+		had.MaxAckPending == want.MaxAckPending && had.MaxWaiting == want.MaxWaiting &&
+		maps.Equal(ours(had.Metadata), ours(want.Metadata))
+}
+
+// firstNumber is the number of the first message of a stream that is created now: the time in microseconds. The broker
+// knows a message by the stream's name and this number, and nothing else of a receipt. Therefore a stream that is made
+// anew under the same name must not use the numbers of the one before it again, or a receipt of an old message would
+// end a new one. No stream stores a million messages a second for all of its life, so numbers never catch up with time.
+func firstNumber(now time.Time) uint64 { return uint64(max(now.UnixMicro(), 1)) }
 
 // deadStream is the stream of the queue's dead letters. It gets its consumer when somebody opens it, which is seldom:
 // consumers cost the broker much memory, and the more of them there are the longer it takes to stop.
@@ -90,16 +143,16 @@ func (q *Queue) deadStream(limits queue.Limits) jetstream.StreamConfig {
 	return cfg
 }
 
-// openDead makes the consumer of a queue that has none yet because it keeps dead letters. It returns without is if the
-// queue keeps none.
-func (q *Queue) openDead(ctx context.Context, without error) error {
+// openDead makes the consumer of a queue that has none yet because it keeps dead letters. Of another queue it returns
+// the error that says that its consumer is missing.
+func (q *Queue) openDead(ctx context.Context, missing error) error {
 	stream, err := q.js.Stream(ctx, streamName(q.name))
 	if err != nil {
 		return err
 	}
 	text, ok := stream.CachedInfo().Config.Metadata[deadKey]
 	if !ok {
-		return without
+		return missing
 	}
 	visibility, err := time.ParseDuration(text)
 	if err != nil {
@@ -109,12 +162,6 @@ func (q *Queue) openDead(ctx context.Context, without error) error {
 	_, err = q.js.CreateOrUpdateConsumer(ctx, streamName(q.name), *cfg)
 	return err
 }
-
-// firstNumber is the number of the first message of a stream that is created now: the time in microseconds. The broker
-// knows a message by the stream's name and this number, and nothing else of a receipt. Therefore a stream that is made
-// anew under the same name must not use the numbers of the one before it again, or a receipt of an old message would
-// end a new one. No stream stores a million messages a second for all of its life, so numbers never catch up with time.
-func firstNumber(now time.Time) uint64 { return uint64(max(now.UnixMicro(), 1)) }
 
 func streamConfig(name string, limits queue.Limits) jetstream.StreamConfig {
 	duplicates := duplicateWindow

@@ -49,6 +49,7 @@ const (
 	maxWaiting     = 8192 // receivers that may wait at the same time
 	prefix         = "cloudmaster-"
 	consumerName   = "workers"
+	metadataPrefix = "cloudmaster."           // begins the names of our metadata
 	deliveriesKey  = "cloudmaster.deliveries" // metadata of the consumer: the delivery limit
 	deadKey        = "cloudmaster.dead"       // metadata of a stream of dead letters: their visibility timeout
 	visibilityKey  = "cloudmaster.visibility" // metadata of the consumer: the visibility timeout, if there is slack
