@@ -30,9 +30,11 @@ func Ensure(
 	if limits.Visibility < 0 || limits.Deliveries < 0 || limits.Retention < 0 {
 		return nil, fmt.Errorf("ensure queue %s: negative limit in %+v", name, limits)
 	}
-	// The dead letters come first, so that a queue never exists without them.
-	if err := q.create(ctx, q.deadStream(limits), nil); err != nil {
-		return nil, fmt.Errorf("ensure dead letters of queue %s: %w", name, err)
+	if !q.opts.LateLetters {
+		// The dead letters come first, so that a queue never exists without them.
+		if err := q.create(ctx, q.deadStream(limits.Visibility), nil); err != nil {
+			return nil, fmt.Errorf("ensure dead letters of queue %s: %w", name, err)
+		}
 	}
 	if err := q.create(ctx, streamConfig(name, limits), q.consumerConfig(limits)); err != nil {
 		return nil, fmt.Errorf("ensure queue %s: %w", name, err)
@@ -134,34 +136,6 @@ func sameConsumer(had, want jetstream.ConsumerConfig) bool {
 // anew under the same name must not use the numbers of the one before it again, or a receipt of an old message would
 // end a new one. No stream stores a million messages a second for all of its life, so numbers never catch up with time.
 func firstNumber(now time.Time) uint64 { return uint64(max(now.UnixMicro(), 1)) }
-
-// deadStream is the stream of the queue's dead letters. It gets its consumer when somebody opens it, which is seldom:
-// consumers cost the broker much memory, and the more of them there are the longer it takes to stop.
-func (q *Queue) deadStream(limits queue.Limits) jetstream.StreamConfig {
-	cfg := streamConfig(queue.DeadLetters(q.name), queue.Limits{})
-	cfg.Metadata = map[string]string{deadKey: limits.Visibility.String()}
-	return cfg
-}
-
-// openDead makes the consumer of a queue that has none yet because it keeps dead letters. Of another queue it returns
-// the error that says that its consumer is missing.
-func (q *Queue) openDead(ctx context.Context, missing error) error {
-	stream, err := q.js.Stream(ctx, streamName(q.name))
-	if err != nil {
-		return err
-	}
-	text, ok := stream.CachedInfo().Config.Metadata[deadKey]
-	if !ok {
-		return missing
-	}
-	visibility, err := time.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("stream %s: metadata %s: %w", streamName(q.name), deadKey, err)
-	}
-	cfg := q.consumerConfig(queue.Limits{Visibility: visibility})
-	_, err = q.js.CreateOrUpdateConsumer(ctx, streamName(q.name), *cfg)
-	return err
-}
 
 func streamConfig(name string, limits queue.Limits) jetstream.StreamConfig {
 	duplicates := duplicateWindow

@@ -23,6 +23,9 @@ type Options struct {
 	// covers a restart of the broker, during which nobody can extend, and that the broker writes down times in whole
 	// seconds.
 	Slack time.Duration
+	// LateLetters lets Ensure make no stream for dead letters: it is made with the first letter, by whoever buries it.
+	// That halves what many queues cost a broker, but needs receivers that may create streams.
+	LateLetters bool
 	// Count is called after each call to the broker, with its outcome; nil counts nothing.
 	Count func(operation string, err error)
 	Log   *slog.Logger // nil discards

@@ -85,7 +85,7 @@ func newQueue(js jetstream.JetStream, name string, opts Options) (*Queue, error)
 // bind reads the queue's limits from its consumer.
 func (q *Queue) bind(ctx context.Context) error {
 	consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+	if notFound(err) {
 		if err := q.openDead(ctx, err); err != nil {
 			return err
 		}
@@ -94,23 +94,29 @@ func (q *Queue) bind(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := consumer.CachedInfo().Config
-	t := terms{visibility: cfg.AckWait}
-	if text, ok := cfg.Metadata[visibilityKey]; ok {
-		if t.visibility, err = time.ParseDuration(text); err != nil {
-			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
-				consumerName, streamName(q.name), visibilityKey, err)
-		}
-	}
-	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
-		if t.deliveries, err = strconv.Atoi(limit); err != nil {
-			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
-				consumerName, streamName(q.name), deliveriesKey, err)
-		}
+	t, err := termsOf(consumer.CachedInfo().Config)
+	if err != nil {
+		return fmt.Errorf("consumer %s of stream %s: %w", consumerName, streamName(q.name), err)
 	}
 	q.terms.Store(&t)
 	q.lost.Store(false)
 	return nil
+}
+
+// termsOf reads the limits of a queue from its consumer.
+func termsOf(cfg jetstream.ConsumerConfig) (t terms, err error) {
+	t.visibility = cfg.AckWait
+	if text, ok := cfg.Metadata[visibilityKey]; ok {
+		if t.visibility, err = time.ParseDuration(text); err != nil {
+			return t, fmt.Errorf("metadata %s: %w", visibilityKey, err)
+		}
+	}
+	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
+		if t.deliveries, err = strconv.Atoi(limit); err != nil {
+			return t, fmt.Errorf("metadata %s: %w", deliveriesKey, err)
+		}
+	}
+	return t, nil
 }
 
 // Name implements queue.Queue.

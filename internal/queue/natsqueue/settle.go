@@ -105,7 +105,7 @@ func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) e
 		_, err := q.js.PublishMsg(ctx, letter)
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {
 			if _, missing := q.js.Stream(ctx, streamName(dead)); notFound(missing) {
-				return missing
+				return q.firstLetter(ctx, letter)
 			}
 		}
 		return err

@@ -95,7 +95,7 @@ func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Optio
 	if err != nil {
 		return backend.Opened{}, err
 	}
-	openers := backend.Openers{"nats": natsbackend.WithSlack(Slack)}
+	openers := backend.Openers{"nats": natsbackend.Own(Slack)}
 	client, err := backend.Open(ctx, b.URL(), openers, opts)
 	if err != nil {
 		return backend.Opened{}, errors.Join(err, b.Close())
