@@ -59,10 +59,10 @@ as a whole, and the pools run on unchanged.`,
 	return cmd
 }
 
-// saveMemory lets the heap grow by 40% of what is in use before it is collected, not by as much again, unless GOGC says
+// saveMemory lets the heap grow by 30% of what is in use before it is collected, not by as much again, unless GOGC says
 // otherwise. The controller is seldom busy, and with many pools the embedded broker holds much that never changes.
 func saveMemory() {
-	const percent = 40
+	const percent = 30
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}

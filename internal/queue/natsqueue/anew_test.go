@@ -196,3 +196,34 @@ func TestEnsureLeavesAloneWhatIsRight(t *testing.T) {
 		}
 	}
 }
+
+// TestLateLetters: the stream of the dead letters is made by who buries the first one, with a queue that it has only
+// opened.
+func TestLateLetters(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	js := b.connect(t)
+	late := natsqueue.Options{LateLetters: true}
+	if _, err := natsqueue.Ensure(t.Context(), js, "jobs", queue.Limits{}, late); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Stream(t.Context(), "cloudmaster-jobs-dead"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("before the first letter: got %v, want %v", err, jetstream.ErrStreamNotFound)
+	}
+	q, err := natsqueue.Open(t.Context(), b.connect(t), "jobs", natsqueue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"one", "two"} {
+		if err := q.Bury(t.Context(), sendAndTake(t, q, text), "no job"); err != nil {
+			t.Fatalf("bury %s: %v", text, err)
+		}
+	}
+	dead, err := natsqueue.Open(t.Context(), js, queue.DeadLetters("jobs"), natsqueue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := dead.Receive(t.Context(), 10, time.Second); err != nil || len(got) != 2 {
+		t.Errorf("got %d dead letters and error %v, want both", len(got), err)
+	}
+}
