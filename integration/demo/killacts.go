@@ -81,8 +81,8 @@ func (d *director) killController() error {
 // reports returns what all controllers of the play have reported.
 func (d *director) reports() []string { return slices.Concat(d.before, d.controller.Output(0)) }
 
-// doneOnce checks that in the whole play no job was lost or done twice. The one whose worker was killed was not finished
-// by it.
+// doneOnce checks that in the whole play no job was lost or done twice. The one whose worker was killed was not
+// finished by it.
 func (d *director) doneOnce(ctx context.Context) error {
 	return d.expect(ctx, "every job has one result", func() (string, bool) {
 		results := sample.Processed(d.reports())

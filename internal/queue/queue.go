@@ -98,9 +98,9 @@ type Watcher interface {
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }
 
-// Linked is an additional ability that a Queue may have. It tells one connection to the broker from the next, so that a
-// receiver can know whether the broker may have forgotten a delivery: one that dies forgets what it has delivered in its
-// last moments, and delivers it again when it is back.
+// Linked is an additional ability that a Queue may have. It tells one connection to the broker from the next, so that
+// a receiver can know whether the broker may have forgotten a delivery: one that dies forgets what it has delivered in
+// its last moments, and delivers it again when it is back.
 type Linked interface {
 	// Link returns the number of the present connection, which no other one had, and whether it is up.
 	Link() (number uint64, up bool)

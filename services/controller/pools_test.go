@@ -16,8 +16,8 @@ import (
 )
 
 // TestManyPools runs the built controller with as many pools as POOLS says, twice on one store, and prints how long it
-// takes until it is ready, what memory it takes and how long it takes to end. It is a measurement, for make bench-pools:
-// what it prints depends on the machine, but a controller that ends with an error fails.
+// takes until it is ready, what memory it takes and how long it takes to end. It is a measurement, for make
+// bench-pools: what it prints depends on the machine, but a controller that ends with an error fails.
 func TestManyPools(t *testing.T) {
 	pools, err := strconv.Atoi(os.Getenv("POOLS"))
 	if err != nil {
@@ -29,7 +29,8 @@ func TestManyPools(t *testing.T) {
 	}
 	dir, ops := t.TempDir(), freeAddress(t)
 	file := filepath.Join(dir, "c.yaml")
-	text := fmt.Sprintf("deployment: many\nbackend: embedded\nbroker: {listen: %q, store_dir: %s/store}\nops_listen: %q\n"+
+	text := fmt.Sprintf("deployment: many\nbackend: embedded\n"+
+		"broker: {listen: %q, store_dir: %s/store}\nops_listen: %q\n"+
 		"clouds:\n  local: {type: process, bin_dir: %s, state_dir: %s/instances}\npools:\n",
 		freeAddress(t), dir, ops, bin, dir)
 	for i := range pools {
