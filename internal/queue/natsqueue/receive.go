@@ -77,8 +77,8 @@ func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]q
 // runs; but into its files it writes, as the time of the delivery, the time at which the message was sent. After a
 // restart it would therefore take what had waited for long for expired at once, and give it to a second receiver,
 // although the first one has just begun. An extension is written with its own time. Whether a message is old is seen by
-// our clock: if that is wrong, it is extended once more than needed. Nobody waits for the answer. What has waited for less
-// than a quarter of the timeout is left as it is, because an extension costs a third of what receiving costs.
+// our clock: if that is wrong, it is extended once more than needed. Nobody waits for the answer. What has waited for
+// less than a quarter of the timeout is left as it is, because an extension costs a third of what receiving costs.
 func (q *Queue) restartClocks(msgs []queue.Message) {
 	now, fresh := time.Now(), q.Visibility()/4
 	for _, m := range msgs {
