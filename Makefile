@@ -60,6 +60,11 @@ fuzz-one:
 bench: ## Run the benchmarks (BENCHTIME=1s BENCHCOUNT=1); writes nothing into the tree
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(BENCHCOUNT) work
 
+POOLS ?= 500
+.PHONY: bench-pools
+bench-pools: build ## Measure a controller with POOLS (500) pools on the embedded broker: start, memory, end
+	POOLS=$(POOLS) go test -count=1 -v -run '^TestManyPools$$' ./services/controller
+
 # The packages with tests against LocalStack. They use the one that LOCALSTACK_ENDPOINT names, or start a container.
 INTEGRATION := ./internal/queue/sqsqueue ./internal/blob/s3blob ./internal/cloud/ec2cloud \
   ./internal/backend/awsbackend ./services/controller/internal/awssetup \

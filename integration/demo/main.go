@@ -23,6 +23,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&opts.bin, "bin", "bin", "directory of the programs")
 	flags.StringVar(&opts.config, "config", "deploy/local/demo.yaml", "the controller's configuration")
 	flags.StringVar(&opts.dir, "dir", "var/demo", "directory for everything that is written; play empties it first")
+	flags.Uint64Var(&opts.seed, "seed", 0, "when play kills the controller at random; 0 takes new moments")
 	root.AddCommand(&cobra.Command{
 		Use: "play", Short: "Play all acts, check what happens, and say PASS or FAIL", Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return play(ctx, opts, stdout) },

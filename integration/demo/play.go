@@ -24,6 +24,9 @@ type director struct {
 	act  string
 	rows []row
 	cast cast
+
+	fed    int      // jobs sent in all acts
+	before []string // what the controllers that were killed have reported
 }
 
 var errFailed = errors.New("FAIL")
@@ -66,6 +69,7 @@ func (d *director) acts(ctx context.Context) error {
 		{"fibonacci: grow", d.fibGrow},
 		{"fibonacci: shrink", d.fibShrink},
 		{"fault: a worker is killed", d.workerKilled},
+		{"fault: kills at random", d.controllerKilledOften},
 		{"fault: the controller is killed", d.controllerKilled},
 	} {
 		d.act = act.name

@@ -21,6 +21,7 @@ import (
 
 type options struct {
 	bin, config, dir string
+	seed             uint64 // of the moments at which the controller is killed; 0 takes a new one
 }
 
 // deployment is the name in deploy/local/demo.yaml. Names of queues and directories contain it.

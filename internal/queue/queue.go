@@ -98,6 +98,17 @@ type Watcher interface {
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }
 
+// Linked is an additional ability that a Queue may have. It tells one connection to the broker from the next, so that
+// a receiver can know whether the broker may have forgotten a delivery: one that dies forgets what it has delivered in
+// its last moments, and delivers it again when it is back.
+type Linked interface {
+	// Link returns the number of the present connection, which no other one had, and whether it is up.
+	Link() (number uint64, up bool)
+	// Settling is how long a broker may take to write down a delivery. What was delivered this long before the
+	// connection was lost is still in flight when the broker is back.
+	Settling() time.Duration
+}
+
 // Limits are the properties that a queue gets when it is created.
 type Limits struct {
 	Visibility time.Duration // how long a received message stays invisible; 0 means DefaultVisibility

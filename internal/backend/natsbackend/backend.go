@@ -56,12 +56,28 @@ type Backend struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	replicas int
+	queues   natsqueue.Options // of those that it makes
 	opts     backend.Options
 	close    func() error
 }
 
 // Open connects to the broker at address, waiting until there is one or ctx ends.
 func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	return open(ctx, address, opts, natsqueue.Options{})
+}
+
+// Own opens like Open, at a broker that lives and dies with this program and that all may use. The queues that the
+// backend makes hold deliveries longer than their visibility timeout says, by the slack, and get dead letters late;
+// natsqueue.Options says why.
+func Own(slack time.Duration) backend.Opener {
+	return func(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+		return open(ctx, address, opts, natsqueue.Options{Slack: slack, LateLetters: true})
+	}
+}
+
+func open(
+	ctx context.Context, address *url.URL, opts backend.Options, queues natsqueue.Options,
+) (backend.Backend, error) {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	target, err := parse(address)
 	if err != nil {
@@ -71,7 +87,7 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{nc: nc, js: js, replicas: target.replicas, opts: opts}
+	b := &Backend{nc: nc, js: js, replicas: target.replicas, queues: queues, opts: opts}
 	b.close = sync.OnceValue(b.shut)
 	return b, nil
 }
@@ -95,7 +111,9 @@ func (b *Backend) Ensure(ctx context.Context, name string, limits queue.Limits) 
 }
 
 func (b *Backend) queueOptions() natsqueue.Options {
-	return natsqueue.Options{Replicas: b.replicas, Count: b.count, Log: b.opts.Log}
+	o := b.queues
+	o.Replicas, o.Count, o.Log = b.replicas, b.count, b.opts.Log
+	return o
 }
 
 var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]`)

@@ -21,6 +21,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	deaf     atomic.Bool  // answers are swallowed
+	mute     atomic.Bool  // what the client says is swallowed
 	gate     sync.RWMutex // locked for writing while answers are delayed
 	work     sync.WaitGroup
 
@@ -49,7 +50,7 @@ func startProxy(t *testing.T, target string) *proxy {
 			p.mu.Lock()
 			p.conns = append(p.conns, client, broker)
 			p.mu.Unlock()
-			p.work.Go(func() { _, _ = io.Copy(broker, client) })
+			p.work.Go(func() { _, _ = io.Copy(calls{broker, p}, client) })
 			p.work.Go(func() { _, _ = io.Copy(answers{client, p}, broker) })
 		}
 	})
@@ -59,6 +60,19 @@ func startProxy(t *testing.T, target string) *proxy {
 		p.work.Wait()
 	})
 	return p
+}
+
+type calls struct {
+	to net.Conn
+	p  *proxy
+}
+
+// Write swallows whole commands, because the client writes each in one piece.
+func (c calls) Write(b []byte) (int, error) {
+	if c.p.mute.Load() {
+		return len(b), nil
+	}
+	return c.to.Write(b)
 }
 
 type answers struct {
@@ -92,8 +106,34 @@ func (p *proxy) cut() {
 	p.conns = nil
 }
 
+// TestAnExtensionIsRepeatedInTime: an extension that gets lost is repeated while the message is still in flight, also
+// if the visibility timeout is as short as the configuration allows.
+func TestAnExtensionIsRepeatedInTime(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	limits := queue.Limits{Visibility: time.Second}
+	observer := ensure(t, b.connect(t), "jobs", limits)
+	q, p := throughProxyWith(t, b, "jobs", limits)
+	send(t, observer, "job")
+	held := take(t, q)
+	<-time.After(limits.Visibility / 3)
+	p.mute.Store(true)
+	time.AfterFunc(limits.Visibility/5, func() { p.mute.Store(false) })
+	if err := q.Extend(t.Context(), held.Receipt); err != nil {
+		t.Fatalf("extend: %v", err)
+	}
+	if got, err := observer.Receive(t.Context(), 1, limits.Visibility/3); err != nil || len(got) > 0 {
+		t.Errorf("another receiver got %d messages and error %v, want none", len(got), err)
+	}
+}
+
 // throughProxy opens a queue on a connection whose answers can be lost.
 func throughProxy(t *testing.T, b *broker, name string) (*natsqueue.Queue, *proxy) {
+	t.Helper()
+	return throughProxyWith(t, b, name, queue.Limits{Visibility: time.Minute})
+}
+
+func throughProxyWith(t *testing.T, b *broker, name string, limits queue.Limits) (*natsqueue.Queue, *proxy) {
 	t.Helper()
 	p := startProxy(t, b.srv.Addr().String())
 	nc, err := nats.Connect(
@@ -108,7 +148,7 @@ func throughProxy(t *testing.T, b *broker, name string) (*natsqueue.Queue, *prox
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ensure(t, js, name, queue.Limits{Visibility: time.Minute}), p
+	return ensure(t, js, name, limits), p
 }
 
 // eventually waits until the backlog has these counts.

@@ -18,6 +18,14 @@ type Options struct {
 	Replicas int
 	// Patience is how long a call waits for a broker that does not answer; 0 means 10 s.
 	Patience time.Duration
+	// Slack is how much longer than the visibility timeout the broker waits before it delivers a message again, of the
+	// queues that Ensure makes or changes. Receivers are told the visibility timeout and extend in time for that. Slack
+	// covers a restart of the broker, during which nobody can extend, and that the broker writes down times in whole
+	// seconds.
+	Slack time.Duration
+	// LateLetters lets Ensure make no stream for dead letters: it is made with the first letter, by whoever buries it.
+	// That halves what many queues cost a broker, but needs receivers that may create streams.
+	LateLetters bool
 	// Count is called after each call to the broker, with its outcome; nil counts nothing.
 	Count func(operation string, err error)
 	Log   *slog.Logger // nil discards
@@ -44,7 +52,10 @@ const (
 	maxWaiting     = 8192 // receivers that may wait at the same time
 	prefix         = "cloudmaster-"
 	consumerName   = "workers"
+	metadataPrefix = "cloudmaster."           // begins the names of our metadata
 	deliveriesKey  = "cloudmaster.deliveries" // metadata of the consumer: the delivery limit
+	deadKey        = "cloudmaster.dead"       // metadata of a stream of dead letters: their visibility timeout
+	visibilityKey  = "cloudmaster.visibility" // metadata of the consumer: the visibility timeout, if there is slack
 	headerReason   = "Cloudmaster-Reason"     // of a dead letter: why it was moved there
 	headerOrigin   = "Cloudmaster-Origin"     // of a dead letter: the queue from which it came
 	headerOriginID = "Cloudmaster-Origin-Id"  // of a dead letter: its message id in that queue

@@ -290,10 +290,10 @@ func TestDeadLettersSayWhy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seq, want := range []string{"N is  missing", "received 1 times without being deleted"} {
-		m, err := stream.GetMsg(t.Context(), uint64(seq+1))
+	for i, want := range []string{"N is  missing", "received 1 times without being deleted"} {
+		m, err := stream.GetMsg(t.Context(), stream.CachedInfo().State.FirstSeq+uint64(i))
 		if err != nil {
-			t.Fatalf("letter %d: %v", seq+1, err)
+			t.Fatalf("letter %d: %v", i+1, err)
 		}
 		if got := m.Header.Get("Cloudmaster-Reason"); got != want {
 			t.Errorf("got reason %q, want %q", got, want)

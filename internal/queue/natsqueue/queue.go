@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,15 +41,22 @@ import (
 var (
 	_ queue.Queue   = (*Queue)(nil)
 	_ queue.Watcher = (*Queue)(nil)
+	_ queue.Linked  = (*Queue)(nil)
 )
 
 // Queue is one queue, opened with Open or Ensure.
 type Queue struct {
-	name       string
-	js         jetstream.JetStream
-	nc         *nats.Conn // the connection of js
-	opts       Options
-	log        *slog.Logger
+	name  string
+	js    jetstream.JetStream
+	nc    *nats.Conn // the connection of js
+	opts  Options
+	log   *slog.Logger
+	terms atomic.Pointer[terms]
+	lost  atomic.Bool // the queue was not found: when it is there again its terms may be others
+}
+
+// terms are the limits of a queue as its consumer has them.
+type terms struct {
 	visibility time.Duration
 	deliveries int // receipts before a message is moved to the dead letters; 0 means no limit
 }
@@ -77,26 +85,51 @@ func newQueue(js jetstream.JetStream, name string, opts Options) (*Queue, error)
 // bind reads the queue's limits from its consumer.
 func (q *Queue) bind(ctx context.Context) error {
 	consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
+	if notFound(err) {
+		if err := q.openDead(ctx, err); err != nil {
+			return err
+		}
+		consumer, err = q.js.Consumer(ctx, streamName(q.name), consumerName)
+	}
 	if err != nil {
 		return err
 	}
-	cfg := consumer.CachedInfo().Config
-	q.visibility = cfg.AckWait
-	q.deliveries = 0
-	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
-		if q.deliveries, err = strconv.Atoi(limit); err != nil {
-			return fmt.Errorf("consumer %s of stream %s: metadata %s: %w",
-				consumerName, streamName(q.name), deliveriesKey, err)
+	t, err := termsOf(consumer.CachedInfo().Config)
+	if err != nil {
+		return fmt.Errorf("consumer %s of stream %s: %w", consumerName, streamName(q.name), err)
+	}
+	q.terms.Store(&t)
+	q.lost.Store(false)
+	return nil
+}
+
+// termsOf reads the limits of a queue from its consumer.
+func termsOf(cfg jetstream.ConsumerConfig) (t terms, err error) {
+	t.visibility = cfg.AckWait
+	if text, ok := cfg.Metadata[visibilityKey]; ok {
+		if t.visibility, err = time.ParseDuration(text); err != nil {
+			return t, fmt.Errorf("metadata %s: %w", visibilityKey, err)
 		}
 	}
-	return nil
+	if limit, ok := cfg.Metadata[deliveriesKey]; ok {
+		if t.deliveries, err = strconv.Atoi(limit); err != nil {
+			return t, fmt.Errorf("metadata %s: %w", deliveriesKey, err)
+		}
+	}
+	return t, nil
 }
 
 // Name implements queue.Queue.
 func (q *Queue) Name() string { return q.name }
 
 // Visibility implements queue.Queue.
-func (q *Queue) Visibility() time.Duration { return q.visibility }
+func (q *Queue) Visibility() time.Duration { return q.terms.Load().visibility }
+
+// Link implements queue.Linked.
+func (q *Queue) Link() (number uint64, up bool) { return q.nc.Stats().Reconnects, q.nc.IsConnected() }
+
+// Settling implements queue.Linked. The broker writes down what it delivers every 100 ms; on a busy machine it is late.
+func (q *Queue) Settling() time.Duration { return 250 * time.Millisecond }
 
 // Backlog implements queue.Queue. The package comment says what it counts as visible.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
@@ -129,14 +162,21 @@ func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
 // call runs f, which makes one or more calls to the broker, until it succeeds, fails permanently,
 // or Patience is over. Each try is counted as operation.
 func (q *Queue) call(ctx context.Context, operation string, f func(context.Context) error) error {
-	return q.callFor(ctx, operation, 0, f)
+	return q.callIn(ctx, operation, q.opts.Patience, q.opts.Patience/tries, f)
 }
 
 // callFor is call for an f that may itself wait for so long before it succeeds.
 func (q *Queue) callFor(
 	ctx context.Context, operation string, wait time.Duration, f func(context.Context) error,
 ) error {
-	limited, cancel := context.WithTimeout(ctx, q.opts.Patience+wait)
+	return q.callIn(ctx, operation, q.opts.Patience+wait, q.opts.Patience/tries+wait, f)
+}
+
+// callIn is call with other limits: of all tries together, and of each.
+func (q *Queue) callIn(
+	ctx context.Context, operation string, all, each time.Duration, f func(context.Context) error,
+) error {
+	limited, cancel := context.WithTimeout(ctx, all)
 	defer cancel()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -145,12 +185,15 @@ func (q *Queue) callFor(
 		return classify(nats.ErrConnectionClosed)
 	}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := q.try(limited, operation, q.opts.Patience/tries+wait, f)
+		err := q.try(limited, operation, each, f)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if notFound(err) {
+			q.lost.Store(true)
 		}
 		if !transient(err) || limited.Err() != nil {
 			return classify(err)

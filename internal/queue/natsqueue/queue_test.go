@@ -20,7 +20,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestConformance(t *testing.T) {
+func TestConformance(t *testing.T) { conform(t, natsqueue.Options{}) }
+
+// TestConformanceWithLateLetters runs the suite on queues whose dead letters get a stream when there are any.
+func TestConformanceWithLateLetters(t *testing.T) { conform(t, natsqueue.Options{LateLetters: true}) }
+
+func conform(t *testing.T, opts natsqueue.Options) {
+	t.Helper()
 	b := startBroker(t)
 	js := b.connect(t)
 	var mu sync.Mutex
@@ -31,7 +37,11 @@ func TestConformance(t *testing.T) {
 			made++
 			name := fmt.Sprintf("Queue_%d", made)
 			mu.Unlock()
-			return ensure(t, js, name, limits)
+			q, err := natsqueue.Ensure(t.Context(), js, name, limits, opts)
+			if err != nil {
+				t.Fatalf("ensure: %v", err)
+			}
+			return q
 		},
 		Open: func(ctx context.Context, name string) (queue.Queue, error) {
 			return natsqueue.Open(ctx, js, name, natsqueue.Options{})

@@ -45,11 +45,17 @@ func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration) ([]qu
 func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]queue.Message, error) {
 	var got []*nats.Msg
 	limit := min(time.Until(deadline), longestPull)
-	// f ignores the time limit of a try, because the request has its own: a batch that is arriving may take longer.
-	err := q.callFor(ctx, "pull", max(limit, 0), func(context.Context) error {
+	whole := ctx
+	// The request ignores the time limit of a try, because it has its own: a batch that is arriving may take longer.
+	err := q.callFor(ctx, "pull", max(limit, 0), func(ctx context.Context) error {
+		if q.lost.Load() {
+			if err := q.bind(ctx); err != nil {
+				return err
+			}
+		}
 		wait := min(time.Until(deadline), limit)
 		var err error
-		got, err = q.pull(ctx, request{batch: most, wait: wait, maxBytes: q.mostBytes()})
+		got, err = q.pull(whole, request{batch: most, wait: wait, maxBytes: q.mostBytes()})
 		return err
 	})
 	if err != nil {
@@ -63,18 +69,39 @@ func (q *Queue) pullOnce(ctx context.Context, most int, deadline time.Time) ([]q
 		}
 		msgs = append(msgs, msg)
 	}
+	q.restartClocks(msgs)
 	return msgs, nil
+}
+
+// restartClocks tells the broker that the visibility timeouts of these messages begin now. It knows that as long as it
+// runs; but into its files it writes, as the time of the delivery, the time at which the message was sent. After a
+// restart it would therefore take what had waited for long for expired at once, and give it to a second receiver,
+// although the first one has just begun. An extension is written with its own time. Whether a message is old is seen by
+// our clock: if that is wrong, it is extended once more than needed. Nobody waits for the answer. What has waited for
+// less than a quarter of the timeout is left as it is, because an extension costs a third of what receiving costs.
+func (q *Queue) restartClocks(msgs []queue.Message) {
+	now, fresh := time.Now(), q.Visibility()/4
+	for _, m := range msgs {
+		if now.Sub(m.SentAt).Abs() < fresh {
+			continue
+		}
+		if err := q.nc.Publish(string(m.Receipt), []byte(ackProgress)); err != nil {
+			q.log.Debug("extend what was just received", "error", err) // its holder will extend it
+			return
+		}
+	}
 }
 
 // living returns the messages, except those that were delivered too often, which it moves to the
 // dead letters.
 func (q *Queue) living(ctx context.Context, msgs []queue.Message) []queue.Message {
-	if q.deliveries == 0 {
+	limit := q.terms.Load().deliveries
+	if limit == 0 {
 		return msgs
 	}
 	alive := make([]queue.Message, 0, len(msgs))
 	for _, m := range msgs {
-		if m.Deliveries <= q.deliveries {
+		if m.Deliveries <= limit {
 			alive = append(alive, m)
 			continue
 		}

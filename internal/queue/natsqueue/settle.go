@@ -56,9 +56,11 @@ func (q *Queue) acknowledge(ctx context.Context, operation, verb string, receipt
 			return fmt.Errorf("receipt %q was not given by this queue", r)
 		}
 	}
+	// An extension that gets lost must be repeated while the message is still in flight.
+	each := min(q.opts.Patience/tries, q.Visibility()/3)
 	body := []byte(verb)
 	last := len(receipts) - 1
-	return q.call(ctx, operation, func(ctx context.Context) error {
+	return q.callIn(ctx, operation, q.opts.Patience, each, func(ctx context.Context) error {
 		for _, r := range receipts[:last] {
 			if err := q.nc.Publish(string(r), body); err != nil {
 				return err
@@ -103,7 +105,7 @@ func (q *Queue) addLetter(ctx context.Context, m queue.Message, reason string) e
 		_, err := q.js.PublishMsg(ctx, letter)
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {
 			if _, missing := q.js.Stream(ctx, streamName(dead)); notFound(missing) {
-				return missing
+				return q.firstLetter(ctx, letter)
 			}
 		}
 		return err

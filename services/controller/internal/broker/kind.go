@@ -16,6 +16,10 @@ import (
 // Embedded is the address of the backend that the controller runs itself.
 const Embedded = "embedded"
 
+// Slack is how much longer than its visibility timeout a message stays in flight. The broker ends and starts with the
+// controller; what workers hold meanwhile, and cannot extend, must not be given to others.
+const Slack = 3 * time.Second
+
 // Settings are the keys of the embedded backend.
 type Settings struct {
 	Listen   string `key:"listen"    help:"HOST:PORT for clients; port 0 takes a free one"`
@@ -91,7 +95,8 @@ func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Optio
 	if err != nil {
 		return backend.Opened{}, err
 	}
-	client, err := backend.Open(ctx, b.URL(), backend.Openers{"nats": natsbackend.Open}, opts)
+	openers := backend.Openers{"nats": natsbackend.Own(Slack)}
+	client, err := backend.Open(ctx, b.URL(), openers, opts)
 	if err != nil {
 		return backend.Opened{}, errors.Join(err, b.Close())
 	}

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -116,7 +117,8 @@ func (b *bench) wantVisible(t *testing.T, want int) {
 // sieve stands for the real one: N seconds for the prime N+1000.
 type sieve struct {
 	mu   sync.Mutex
-	asks []int // guarded by mu
+	asks []int         // guarded by mu
+	unit time.Duration // a job of n takes so long, times n; 0 means a second
 	err  error
 }
 
@@ -128,7 +130,7 @@ func (s *sieve) nth(ctx context.Context, n int) (uint64, error) {
 		return 0, s.err
 	}
 	select {
-	case <-time.After(time.Duration(n) * time.Second):
+	case <-time.After(time.Duration(n) * cmp.Or(s.unit, time.Second)):
 		return uint64(n + 1000), nil
 	case <-ctx.Done():
 		return 0, fmt.Errorf("prime number %d: %w", n, context.Cause(ctx))

@@ -10,7 +10,8 @@ const (
 	processed  = "processed"
 	refused    = "refused"
 	handedBack = "handed_back"
-	repeated   = "repeated" // a finished job that was delivered again
+	forgotten  = "forgotten" // the broker may not remember that it was given to us
+	repeated   = "repeated"  // a finished job that was delivered again
 )
 
 // Metrics are a worker's counters.
@@ -38,7 +39,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "1 while a job is worked on.",
 		}),
 	}
-	for _, outcome := range []string{processed, refused, handedBack, repeated} {
+	for _, outcome := range []string{processed, refused, handedBack, forgotten, repeated} {
 		m.jobs.WithLabelValues(outcome) // show 0 before the first
 	}
 	return m

@@ -5,46 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
 )
-
-// keep keeps a message in flight until the returned function is called, which returns when no extension is under way
-// any more.
-func (w *Worker) keep(ctx context.Context, m queue.Message) (letGo func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for failures := 0; ; {
-			wait := w.queue.Visibility() / 3
-			if failures > 0 {
-				wait = min(wait, backoff.Delay(failures, leastBackoff, mostBackoff))
-			}
-			if !backoff.Wait(ctx, wait) {
-				return
-			}
-			err := w.queue.Extend(ctx, m.Receipt)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err == nil:
-				failures = 0
-				continue
-			case failures == 0: // the job goes on; at worst another worker does it, too
-				w.opts.Log.WarnContext(ctx, "cannot extend a job's visibility; trying again", "error", err)
-			}
-			failures++
-		}
-	})
-	return func() {
-		cancel()
-		wg.Wait()
-	}
-}
 
 // refuse reports what is wrong with a message and moves it to the dead letters.
 func (w *Worker) refuse(ctx context.Context, m queue.Message, reason error) {

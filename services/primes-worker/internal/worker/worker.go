@@ -11,7 +11,8 @@
 // When the context of Run ends no new job is begun. The current one may finish within Options.StopTimeout; after that
 // it is handed back.
 //
-// While the broker is away the worker waits for it, and keeps the result that it has computed.
+// While the broker is away the worker waits for it, and keeps the result that it has computed. Only a job that it had
+// just received when the broker went away is let go: the broker may have forgotten that, and give it to another worker.
 package worker
 
 import (
@@ -185,8 +186,9 @@ func (w *Worker) work(ctx context.Context, m queue.Message, job primesjob.Job) {
 	defer w.opts.Metrics.busy.Set(0)
 	w.reporter.Say(fmt.Sprintf("Processing: %s %d", job.ID, job.N))
 
-	letGo := w.keep(ctx, m)
-	err := w.result(ctx, job)
+	held := w.hold(m)
+	working, letGo := held.keep(ctx)
+	err := w.result(working, job, held)
 	if err == nil {
 		w.finished.add(m)
 		w.opts.Metrics.count(processed)
@@ -195,6 +197,10 @@ func (w *Worker) work(ctx context.Context, m queue.Message, job primesjob.Job) {
 	letGo()
 	switch {
 	case err == nil:
+	case errors.Is(err, errForgotten) || errors.Is(context.Cause(working), errForgotten):
+		// It is neither deleted nor handed back, because that would end or hand on what another worker may hold.
+		w.reporter.Say(fmt.Sprintf("Let go: %s %d: %v", job.ID, job.N, errForgotten))
+		w.opts.Metrics.count(forgotten)
 	case ctx.Err() != nil:
 		w.reporter.Say(fmt.Sprintf("Handed back: %s %d", job.ID, job.N))
 		w.opts.Metrics.count(handedBack)
@@ -205,7 +211,7 @@ func (w *Worker) work(ctx context.Context, m queue.Message, job primesjob.Job) {
 }
 
 // result computes a job and returns nil when the broker has stored its result.
-func (w *Worker) result(ctx context.Context, job primesjob.Job) error {
+func (w *Worker) result(ctx context.Context, job primesjob.Job, held *hold) error {
 	start := time.Now()
 	prime, err := w.compute(ctx, job.N)
 	if err != nil {
@@ -213,6 +219,9 @@ func (w *Worker) result(ctx context.Context, job primesjob.Job) error {
 	}
 	elapsed := time.Since(start)
 	w.opts.Metrics.seconds.Observe(elapsed.Seconds())
+	if err := held.sure(); err != nil {
+		return err
+	}
 	text := fmt.Sprintf("Processed: %s %d primes (%d) in %d", job.ID, job.N, prime, int(elapsed.Seconds()))
 	w.reporter.Say(text)
 	if err := w.reporter.Flush(ctx); err != nil {

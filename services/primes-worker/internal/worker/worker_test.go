@@ -151,6 +151,7 @@ func TestMetrics(t *testing.T) {
 		err := testutil.GatherAndCompare(registry, strings.NewReader(`
 			# HELP cloudmaster_primes_jobs_total Deliveries from the work queue by the end they came to.
 			# TYPE cloudmaster_primes_jobs_total counter
+			cloudmaster_primes_jobs_total{outcome="forgotten"} 0
 			cloudmaster_primes_jobs_total{outcome="handed_back"} 1
 			cloudmaster_primes_jobs_total{outcome="processed"} 2
 			cloudmaster_primes_jobs_total{outcome="refused"} 1
