@@ -118,9 +118,6 @@ func answerSQS(body []byte) string {
 	if strings.HasPrefix(name, "primes-work") {
 		deliveries = 5
 	}
-	if strings.Contains(name, "-status-") && !strings.HasSuffix(name, "-dead") {
-		retention = "345600"
-	}
 	redrive := fmt.Sprintf(`{"deadLetterTargetArn":"arn:%s-dead","maxReceiveCount":%d}`, name, deliveries)
 	visibility := "30"
 	if strings.HasPrefix(name, "primes-work") {
