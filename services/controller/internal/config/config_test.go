@@ -67,7 +67,7 @@ func TestDefaults(t *testing.T) {
 			{"work", "work_queue_name", "primes-work-demo", queue.Limits{Visibility: 30 * time.Second, Deliveries: 5}},
 			{
 				"status", "status_queue_name", "primes-status-demo",
-				queue.Limits{Deliveries: 1000, Retention: 96 * time.Hour},
+				queue.Limits{Deliveries: 1000, Retention: 14 * 24 * time.Hour},
 			},
 		},
 		StatusParser: "std", ActiveSet: "none",
