@@ -41,7 +41,7 @@ func (*standing) Tag(context.Context, map[string]string, ...pool.InstanceID) err
 func (*standing) Terminate(context.Context, ...pool.InstanceID) error { panic("terminated") }
 
 // stand lists n active instances of the pool, and tells the roster that all are busy.
-func stand(b *testing.B, n int, r *roster.Roster, now time.Time) *standing {
+func stand(b testing.TB, n int, r *roster.Roster, now time.Time) *standing {
 	b.Helper()
 	list := make([]cloud.Instance, n)
 	for i := range list {
@@ -63,28 +63,35 @@ func stand(b *testing.B, n int, r *roster.Roster, now time.Time) *standing {
 	return &standing{inventory.Listing{At: now, Instances: map[pool.Name][]cloud.Instance{"p": list}}}
 }
 
+// standingPool returns the loop of a pool of n busy instances, in which nothing is to be done, with its clock.
+func standingPool(b testing.TB, n int, now *time.Time) *loop.Loop {
+	b.Helper()
+	r := roster.New("mem", roster.Options{})
+	machines := stand(b, n, r, *now)
+	job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, IdleThreshold: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return loop.New(loop.Options{
+		Judge: policy.Judge{
+			Policy: job, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
+			Limits: pool.Limits{Maximum: n, StartLimit: 1, StopLimit: 1},
+		},
+		PolicyInterval: time.Minute, ReportInterval: time.Hour,
+	}, loop.Ports{
+		Pool: "p", Cloud: machines, Inventory: machines, Roster: r, Store: memblob.New(),
+		Work: memqueue.New("work", queue.Limits{}), Now: func() time.Time { return *now },
+		Token: func() string { return "token" },
+	})
+}
+
 // BenchmarkPass measures a pass in which nothing is to be done, with its metrics and its log: what a pool costs
 // that is as it should be.
 func BenchmarkPass(b *testing.B) {
 	for _, n := range []int{10, 1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
 			now := time.Now()
-			r := roster.New("mem", roster.Options{})
-			machines := stand(b, n, r, now)
-			job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, IdleThreshold: 1})
-			if err != nil {
-				b.Fatal(err)
-			}
-			l := loop.New(loop.Options{
-				Judge: policy.Judge{
-					Policy: job, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
-					Limits: pool.Limits{Maximum: n, StartLimit: 1, StopLimit: 1},
-				},
-				PolicyInterval: time.Minute, ReportInterval: time.Hour,
-			}, loop.Ports{
-				Pool: "p", Cloud: machines, Inventory: machines, Roster: r, Store: memblob.New(),
-				Work: memqueue.New("work", queue.Limits{}), Now: time.Now, Token: func() string { return "token" },
-			})
+			l := standingPool(b, n, &now)
 			log := slog.New(slog.DiscardHandler)
 			sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
 			b.ReportAllocs()
