@@ -89,19 +89,29 @@ func standingPool(b testing.TB, n int, now *time.Time) *loop.Loop {
 // that is as it should be.
 func BenchmarkPass(b *testing.B) {
 	for _, n := range []int{10, 1000, 10000} {
-		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
-			now := time.Now()
-			l := standingPool(b, n, &now)
-			log := slog.New(slog.DiscardHandler)
-			sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
-			b.ReportAllocs()
-			for b.Loop() {
-				rec := l.Step(b.Context(), now)
-				if rec.Err != nil || !rec.Decision.Empty() || len(rec.Instances) != n {
-					b.Fatalf("got %v and %v of %d instances", rec.Err, rec.Words, len(rec.Instances))
-				}
-				sink.Pass(b.Context(), rec)
-			}
-		})
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) { benchmarkPass(b, n) })
+	}
+}
+
+// BenchmarkGrowth is judged by integration/growth.
+func BenchmarkGrowth(b *testing.B) {
+	for _, n := range []int{300, 3_000} {
+		b.Run(fmt.Sprintf("pass/n=%d", n), func(b *testing.B) { benchmarkPass(b, n) })
+	}
+}
+
+func benchmarkPass(b *testing.B, n int) {
+	b.Helper()
+	now := time.Now()
+	l := standingPool(b, n, &now)
+	log := slog.New(slog.DiscardHandler)
+	sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
+	b.ReportAllocs()
+	for b.Loop() {
+		rec := l.Step(b.Context(), now)
+		if rec.Err != nil || !rec.Decision.Empty() || len(rec.Instances) != n {
+			b.Fatalf("got %v and %v of %d instances", rec.Err, rec.Words, len(rec.Instances))
+		}
+		sink.Pass(b.Context(), rec)
 	}
 }

@@ -1,0 +1,34 @@
+package allocate_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"cloudmaster/services/allocator/internal/allocate"
+)
+
+// BenchmarkGrowth is judged by integration/growth: as many choices as there are servers, and a new set of them.
+func BenchmarkGrowth(b *testing.B) {
+	for _, n := range []int{300, 3_000} {
+		b.Run(fmt.Sprintf("allocate/n=%d", n), func(b *testing.B) {
+			p := newPool(b, allocate.Options{})
+			p.Update(bigSet(n), noon)
+			now := noon
+			for b.Loop() {
+				for range n {
+					now = now.Add(50 * time.Microsecond) // 20,000 a second
+					if _, err := p.Allocate(now); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("allocate-update/n=%d", n), func(b *testing.B) {
+			p, s := newPool(b, allocate.Options{}), bigSet(n)
+			for b.Loop() {
+				p.Update(s, noon)
+			}
+		})
+	}
+}
