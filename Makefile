@@ -60,6 +60,10 @@ fuzz-one:
 bench: ## Run the benchmarks (BENCHTIME=1s BENCHCOUNT=1); writes nothing into the tree
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(BENCHCOUNT) work
 
+.PHONY: bench-growth
+bench-growth: ## Fail if a hot path grows faster than its input, or is too slow beside its peer (UPDATE=1: docs)
+	go run ./integration/growth $(if $(UPDATE),--update docs/performance.md)
+
 # The packages with tests against LocalStack. They use the one that LOCALSTACK_ENDPOINT names, or start a container.
 INTEGRATION := ./internal/queue/sqsqueue ./internal/blob/s3blob ./internal/cloud/ec2cloud \
   ./internal/backend/awsbackend ./services/controller/internal/awssetup \
