@@ -63,7 +63,7 @@ func primesieve(b *testing.B, path string, n int) time.Duration {
 
 func BenchmarkSegment(b *testing.B) {
 	for _, n := range []int{10_000_000, 100_000_000} {
-		for _, kib := range []int{32, 48, 64, 128, 256} {
+		for _, kib := range []int{32, 64, 128, 256, 512, 1024} {
 			b.Run(fmt.Sprintf("n=%d/KiB=%d", n, kib), func(b *testing.B) {
 				for b.Loop() {
 					if _, err := primes.NthWith(b.Context(), n, primes.Options{Segment: kib << 10}); err != nil {
