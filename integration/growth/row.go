@@ -66,8 +66,8 @@ func (r *row) median(f func(*round) float64) float64 {
 	return benchmath.AssumeNothing.Summary(all, 0.95).Center
 }
 
-// factor returns how many times as long ten times as many take. Each round is judged for itself, because what disturbs a
-// round disturbs both sizes.
+// factor returns how many times as long ten times as many take. Each round is judged for itself, because what disturbs
+// a round disturbs both sizes.
 func (r *row) factor() float64 {
 	return r.median(func(in *round) float64 { return in.seconds[1] / in.seconds[0] })
 }

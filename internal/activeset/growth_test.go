@@ -15,8 +15,8 @@ func BenchmarkGrowth(b *testing.B) {
 		set := activeset.Set{Pool: "fib", Version: 1, WrittenAt: written}
 		for i := range n {
 			set.Instances = append(set.Instances, activeset.Instance{
-				ID: pool.InstanceID(fmt.Sprintf("i-%017d", i*7919%n)), Address: "10.0.0.7:20808", Load: float64(i%10) / 10,
-				ReportedAt: written.Add(-time.Second),
+				ID: pool.InstanceID(fmt.Sprintf("i-%017d", i*7919%n)), Address: "10.0.0.7:20808",
+				Load: float64(i%10) / 10, ReportedAt: written.Add(-time.Second),
 			})
 		}
 		data, err := activeset.Encode(set)

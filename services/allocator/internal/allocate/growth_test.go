@@ -8,8 +8,8 @@ import (
 	"cloudmaster/services/allocator/internal/allocate"
 )
 
-// BenchmarkGrowth is judged by integration/growth: as many choices as there are servers, in the same time, and a new set
-// of them.
+// BenchmarkGrowth is judged by integration/growth: as many choices as there are servers, in the same time, and a new
+// set of them.
 func BenchmarkGrowth(b *testing.B) {
 	for _, n := range []int{300, 3_000} {
 		b.Run(fmt.Sprintf("allocate/n=%d", n), func(b *testing.B) {

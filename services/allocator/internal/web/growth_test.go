@@ -11,10 +11,10 @@ import (
 func BenchmarkGrowth(b *testing.B) {
 	for _, n := range []int{300, 3_000} {
 		b.Run(fmt.Sprintf("allocation-request/n=%d", n), func(b *testing.B) {
-			h := benchHandler(b, n)
+			h, url := benchHandler(b, n), "/v1/pools/fib/allocations"
 			for b.Loop() {
 				for range n {
-					r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/v1/pools/fib/allocations", http.NoBody)
+					r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, url, http.NoBody)
 					w := httptest.NewRecorder()
 					if h.ServeHTTP(w, r); w.Code != http.StatusCreated {
 						b.Fatalf("got status %d, want 201", w.Code)

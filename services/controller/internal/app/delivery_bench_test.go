@@ -29,10 +29,10 @@ const (
 	deliveredAtOnce = 1000
 )
 
-// BenchmarkDelivery measures the way of status messages of 1,000 instances, which wait on the broker, through the parser
-// into the roster, until the broker has confirmed that they are gone. In turns with it a bare consumer takes the same
-// messages in batches of the same size from a stream of the same kind, acknowledges them, and does nothing else with
-// them: "ratio" is the intake's rate over the bare consumer's.
+// BenchmarkDelivery measures the way of status messages of 1,000 instances, which wait on the broker, through the
+// parser into the roster, until the broker has confirmed that they are gone. In turns with it a bare consumer takes the
+// same messages in batches of the same size from a stream of the same kind, acknowledges them, and does nothing else
+// with them: "ratio" is the intake's rate over the bare consumer's.
 func BenchmarkDelivery(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	srv, err := broker.Start(b.Context(),

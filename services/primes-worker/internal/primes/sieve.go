@@ -1,11 +1,10 @@
 package primes
 
 import (
-	"cmp"
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"slices"
+	"sort"
 )
 
 // sieve walks over the number line, a segment at a time.
@@ -34,9 +33,9 @@ type stride struct {
 	at [8]uint32
 }
 
-// newSieve returns a sieve that is right for numbers up to limit. If segment is 0, it chooses the size itself: four times
-// the root is the best of those measured up to the 100,000,000th prime. Shorter ones make the large primes visit more
-// segments, and longer ones leave the cache.
+// newSieve returns a sieve that is right for numbers up to limit. If segment is 0, it chooses the size itself: four
+// times the root is the best of those measured up to the 100,000,000th prime. Shorter ones make the large primes visit
+// more segments, and longer ones leave the cache.
 func newSieve(limit uint64, segment int) *sieve {
 	root := uint64(math.Sqrt(float64(limit))) + 1
 	if segment == 0 {
@@ -64,7 +63,7 @@ func newSieve(limit uint64, segment int) *sieve {
 // next sieves the next segment.
 func (s *sieve) next() {
 	s.low += uint64(len(s.segment))
-	small, _ := slices.BinarySearchFunc(s.strides, smallPrime, func(st stride, p uint32) int { return cmp.Compare(st.p, p) })
+	small := sort.Search(len(s.strides), func(i int) bool { return s.strides[i].p >= smallPrime })
 	for at := 0; at < len(s.segment); at += s.block {
 		presieve(s.segment[at:at+s.block], s.low+uint64(at), &s.patterns)
 		if s.low == 0 && at == 0 {
