@@ -71,6 +71,10 @@ var programs = map[string]program{
 		for fmt.Fprintln(stdout, "started"); ; {
 			select {
 			case <-ctx.Done():
+				fmt.Fprintln(stdout, "stopping")
+				<-time.After(200 * time.Millisecond)
+				fmt.Fprintln(stdout, "still stopping")
+				<-time.After(200 * time.Millisecond)
 				return nil
 			case <-again:
 				fmt.Fprintln(stdout, "read again")
@@ -215,6 +219,7 @@ func TestMainStopsAtASignal(t *testing.T) {
 }
 
 // TestHangups: a program that asked for it is told of SIGHUP each time, and goes on until another signal stops it.
+// While it stops, SIGHUP does not kill it.
 func TestHangups(t *testing.T) {
 	t.Parallel()
 	c := start(t, "reload")
@@ -224,6 +229,10 @@ func TestHangups(t *testing.T) {
 		c.wantLine("read again")
 	}
 	c.signal(syscall.SIGTERM)
+	for _, line := range []string{"stopping", "still stopping"} {
+		c.wantLine(line)
+		c.signal(syscall.SIGHUP)
+	}
 	if state, _ := c.wait(); state.ExitCode() != daemon.ExitOK || c.stderr.Len() > 0 {
 		t.Errorf("got exit code %d and %q, want %d and nothing", state.ExitCode(), c.stderr.String(), daemon.ExitOK)
 	}

@@ -78,13 +78,16 @@ func (j Job) up(s *pool.Snapshot, d *pool.Decision) {
 	if waiting < j.settings.StartThreshold && (waiting == 0 || counted > 0) {
 		return
 	}
-	needed := max(1, waiting/j.settings.StartThreshold)
+	needed := j.needed(waiting)
 	if needed <= counted {
 		return
 	}
 	d.Launch = needed - counted
 	d.Because("%d messages need %d instances, %d counted", waiting, needed, counted)
 }
+
+// needed is how many instances so many messages need, of which there is at least one.
+func (j Job) needed(waiting int) int { return max(1, waiting/j.settings.StartThreshold) }
 
 func (j Job) down(s *pool.Snapshot, d *pool.Decision) {
 	idle := 0
@@ -101,7 +104,10 @@ func (j Job) down(s *pool.Snapshot, d *pool.Decision) {
 		return
 	}
 	n := int(math.Round(float64(spare) / float64(j.settings.IdleThreshold)))
-	if n == 0 {
+	if s.Backlog.Visible > 0 { // for these messages instances would be launched again
+		n = min(n, s.Counted()-j.needed(s.Backlog.Visible))
+	}
+	if n <= 0 {
 		return
 	}
 	d.Stop = stopIdle(s, n, pool.IdleSurplus)

@@ -149,7 +149,7 @@ func TestJobDown(t *testing.T) {
 	patient := policy.JobSettings{StartThreshold: 9, StopThreshold: 3, IdleThreshold: 1}
 	runJob(t, map[string]jobCase{
 		"above the stop threshold":    {fleet: "idle idle", backlog: visible(1), want: "nothing"},
-		"at a stop threshold of 3":    {set: patient, fleet: "idle idle", backlog: visible(3), want: "stop [i-1 i-2]"},
+		"at a stop threshold of 3":    {set: patient, fleet: "idle idle", backlog: visible(3), want: "stop [i-1]"},
 		"above a stop threshold of 3": {set: patient, fleet: "idle idle", backlog: visible(4), want: "nothing"},
 		"busy ones and starting ones are no victims": {
 			fleet: "busy starting idle 0.5 starting", backlog: inFlight(0, 2), want: "stop [i-3]",

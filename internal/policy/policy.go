@@ -265,7 +265,27 @@ func (j Judge) decide(s *pool.Snapshot, left pool.Budget, v *Verdict) pool.Decis
 	if v.Breaker && len(v.Hung) > 0 {
 		want.Launch = max(want.Launch, 1)
 	}
+	if !rest.Limits.Drain {
+		endLeftovers(&rest, &want)
+	}
 	return rest.Limits.Apply(&rest, want, left)
+}
+
+// endLeftovers ends the instances that drain in a pool whose policy drains none: it had another policy when they were
+// shut down, and the present one does not finish drains. They end when they say that nobody is connected.
+func endLeftovers(s *pool.Snapshot, d *pool.Decision) {
+	n := len(d.Stop)
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		empty := in.ReportedAt.After(in.StateSince) && !in.Busy && in.Load == 0
+		if in.State == pool.ShutDown && empty &&
+			!slices.ContainsFunc(d.Stop, func(e pool.Ending) bool { return e.Instance == in.ID }) {
+			d.Stop = append(d.Stop, in.EndIdle(s.Now, pool.Drained))
+		}
+	}
+	if ended := len(d.Stop) - n; ended > 0 {
+		d.Because("%d drained", ended)
+	}
 }
 
 // without returns the instances with those that are hung as stopping. Both lists are sorted by instance.

@@ -372,6 +372,8 @@ func ExampleWatchdog_Inspect() {
 		{ID: "i-1", State: pool.Active, HeardAt: now.Add(-11 * time.Minute)},
 		{ID: "i-2", State: pool.Active, HeardAt: now.Add(-time.Second)},
 	}}
-	fmt.Printf("%+v\n", policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}.Inspect(&s))
-	// Output: {Hung:[{Instance:i-1 Cause:hung For:11m0s Load:0 Due:0001-01-01 00:00:00 +0000 UTC}] Silent:1 Active:2 Breaker:false Failed:<nil>}
+	v := policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5}.Inspect(&s)
+	hung := v.Hung[0]
+	fmt.Printf("%s is %s: silent for %s; breaker open: %t\n", hung.Instance, hung.Cause, hung.For, v.Breaker)
+	// Output: i-1 is hung: silent for 11m0s; breaker open: false
 }

@@ -89,20 +89,27 @@ func TestResourceNoneActive(t *testing.T) {
 func TestResourceNoRoom(t *testing.T) {
 	t.Parallel()
 	runResource(t, map[string]resourceCase{
-		"two at 0.8":                           {fleet: "0.8 0.8", want: "launch 1"},
-		"two at exactly 0.75":                  {fleet: "0.75 0.75", want: "nothing"},
-		"one at 0.75, one above":               {fleet: "0.75 0.8", want: "launch 1"},
-		"one above, one below":                 {fleet: "1.5 0.74", want: "nothing"},
-		"one above":                            {fleet: "0.76", want: "launch 1"},
-		"far above: 0.75 over is one more":     {fleet: "1.5", want: "launch 1"},
-		"further above":                        {fleet: "1.51", want: "launch 2"},
-		"the sum over all":                     {fleet: "1.5 1.5 0.8", want: "launch 3"},
-		"those in startup count":               {fleet: "0.8 0.8 starting", want: "nothing"},
-		"requests add nothing":                 {fleet: "0.8 0.8", requests: 40, want: "launch 1"},
-		"reactivate, highest load first":       {fleet: "0.8 0.8 draining:0.1 draining:0.4", want: "reactivate [i-4]"},
-		"exactly as many as needed, then new":  {fleet: "1.5 1.5 1.5 draining:0.1 draining:0.2", want: "launch 1, reactivate [i-5 i-4]"},
-		"a drained one is taken back":          {fleet: "0.8 draining", want: "reactivate [i-2], stop [i-2]"}, // if there is no room for it
-		"only one of two drained is":           {fleet: "0.8 draining draining", want: "reactivate [i-2], stop [i-2 i-3]"},
+		"two at 0.8":                       {fleet: "0.8 0.8", want: "launch 1"},
+		"two at exactly 0.75":              {fleet: "0.75 0.75", want: "nothing"},
+		"one at 0.75, one above":           {fleet: "0.75 0.8", want: "launch 1"},
+		"one above, one below":             {fleet: "1.5 0.74", want: "nothing"},
+		"one above":                        {fleet: "0.76", want: "launch 1"},
+		"far above: 0.75 over is one more": {fleet: "1.5", want: "launch 1"},
+		"further above":                    {fleet: "1.51", want: "launch 2"},
+		"the sum over all":                 {fleet: "1.5 1.5 0.8", want: "launch 3"},
+		"those in startup count":           {fleet: "0.8 0.8 starting", want: "nothing"},
+		"requests add nothing":             {fleet: "0.8 0.8", requests: 40, want: "launch 1"},
+		"reactivate, highest load first":   {fleet: "0.8 0.8 draining:0.1 draining:0.4", want: "reactivate [i-4]"},
+		"exactly as many as needed, then new": {
+			fleet: "1.5 1.5 1.5 draining:0.1 draining:0.2",
+			want:  "launch 1, reactivate [i-5 i-4]",
+		},
+		"a drained one is taken back": {fleet: "0.8 draining", want: "reactivate [i-2], stop [i-2]"},
+		// if there is no room for it
+		"only one of two drained is": {
+			fleet: "0.8 draining draining",
+			want:  "reactivate [i-2], stop [i-2 i-3]",
+		},
 		"one that never reported may be empty": {fleet: "0.9 0.9 mute", want: "nothing"},
 		"three times 0.1 over 0.3 is one": {
 			fleet: "0.4 0.4 0.4", change: func(r *policy.ResourceSettings) { r.UpperLoad = 0.3 }, want: "launch 1",

@@ -44,7 +44,8 @@ func (r retiring) Decide(s *pool.Snapshot) (pool.Decision, error) {
 // draining is the pool as if there were only its draining instances, and nobody needed them.
 func draining(s *pool.Snapshot) *pool.Snapshot {
 	view := *s
-	view.Requests, view.Orders, view.Backlog, view.Instances = 0, nil, pool.Backlog{Known: true}, nil
+	view.Requests, view.Orders, view.Memory = 0, nil, nil
+	view.Backlog, view.Instances = pool.Backlog{Known: true}, nil
 	for i := range s.Instances {
 		if s.Instances[i].State == pool.ShutDown {
 			view.Instances = append(view.Instances, s.Instances[i])

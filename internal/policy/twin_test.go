@@ -124,6 +124,9 @@ func jobTwin(set policy.JobSettings, s *pool.Snapshot) (launch int, stop []pool.
 		keep++
 	}
 	for range roundDivide(max(0, len(idle)-keep), set.IdleThreshold) {
+		if s.Backlog.Visible > 0 && counted-len(stop) <= max(1, s.Backlog.Visible/set.StartThreshold) {
+			break // what is left is needed for the messages that wait
+		}
 		if len(stop) < len(old) {
 			stop = append(stop, old[len(stop)])
 		}

@@ -32,7 +32,8 @@ type Ending struct {
 	Cause    Cause         `json:"cause"`
 	For      time.Duration `json:"for,omitempty"`  // how long it has been silent, idle or draining: see Detail
 	Load     float64       `json:"load,omitempty"` // what it last reported
-	Due      time.Time     `json:"-"`              // from then on whatever it is doing; zero: one that finds work first may finish it
+	// Due is when it must end whatever it is doing. Zero: if it finds work first, it may finish that.
+	Due time.Time `json:"-"`
 }
 
 // Detail is the evidence for the cause, for people: "silent for 12m0s". It may be empty.

@@ -281,7 +281,7 @@ func (c *clamping) growth(left int) {
 	c.out.Spent.Starts = max(0, c.out.Launch-owed)
 }
 
-// spareReactivated stops none that is reactivated.
+// spareReactivated takes from the endings the instances that are reactivated.
 func (c *clamping) spareReactivated() {
 	back := setOf(c.out.Reactivate)
 	c.out.Stop = slices.DeleteFunc(c.out.Stop, func(e Ending) bool { return back[e.Instance] })

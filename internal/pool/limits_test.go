@@ -338,7 +338,10 @@ func TestApplyRefuses(t *testing.T) {
 			want: "reactivate [i-2], shut down [i-1] (i-1 cannot be stopped)",
 		},
 		"one that is wanted back and may be stopped is stopped without room": {
-			fleet: "idle draining", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{Reactivate: ids("i-2"), Stop: ends("i-2")}, left: plenty,
+			fleet: "idle draining", limits: pool.Limits{Maximum: 1}, ask: pool.Decision{
+				Reactivate: ids("i-2"),
+				Stop:       ends("i-2"),
+			}, left: plenty,
 			want: "stop [i-2] (maximum 1 allows 0 of 1 reactivations)",
 		},
 		"launching less than nothing": {

@@ -117,9 +117,10 @@ type Backlog struct {
 
 // Order is what an operator wants the number of instances to be.
 type Order struct {
-	ID       string `json:"id"`       // id of the message that brought it
-	Absolute bool   `json:"absolute"` // N is the wanted number; otherwise N is added to the present number
-	N        int    `json:"n"`
+	ID       string    `json:"id"`       // tells it from all other orders of the pool
+	At       time.Time `json:"at"`       // when it was sent
+	Absolute bool      `json:"absolute"` // N is the number itself, else it is added to the number
+	N        int       `json:"n"`
 }
 
 // Snapshot is everything that a policy may look at. Policies must not modify it.

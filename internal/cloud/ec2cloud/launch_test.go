@@ -338,7 +338,8 @@ func TestRefusedLaunchIsSettled(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]error{
 		"IdempotentInstanceTerminated": cloud.ErrConflict, "InvalidInstanceType": cloud.ErrInvalid,
-		"InvalidSubnet": cloud.ErrInvalid, "InvalidVpcID.NotFound": cloud.ErrInvalid, "VPCIdNotSpecified": cloud.ErrInvalid,
+		"InvalidSubnet": cloud.ErrInvalid, "InvalidVpcID.NotFound": cloud.ErrInvalid,
+		"VPCIdNotSpecified":    cloud.ErrInvalid,
 		"MaxIOPSLimitExceeded": cloud.ErrCapacity, "UnfulfillableCapacity": cloud.ErrCapacity,
 		"PrivateIpAddressLimitExceeded": cloud.ErrCapacity, "ResourceCountExceeded": cloud.ErrCapacity,
 		"AuthFailure.ServiceLinkedRoleCreationNotPermitted": cloud.ErrDenied, "CodeOfNextYear": cloud.ErrInvalid,

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"cloudmaster/internal/kind"
 	"cloudmaster/internal/policy"
@@ -32,7 +33,8 @@ type memory struct {
 // Decide carries out the orders that wait, one after the other, and brings the pool to the number.
 func (Manual) Decide(s *pool.Snapshot) (pool.Decision, error) {
 	number, err := remembered(s)
-	if err != nil {
+	replaced := slices.ContainsFunc(s.Orders, func(o pool.Order) bool { return o.Absolute })
+	if err != nil && !replaced {
 		return pool.Decision{}, err
 	}
 	var d pool.Decision
@@ -64,8 +66,8 @@ func remembered(s *pool.Snapshot) (int, error) {
 	dec := json.NewDecoder(bytes.NewReader(s.Memory))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&m); err != nil || m.Number < 0 {
-		return 0, fmt.Errorf("what the policy remembers, %q, is not of the form {\"number\": 3}: "+
-			"delete the object controller/policy/%s of the store to begin at the minimum", s.Memory, s.Pool)
+		return 0, fmt.Errorf("what the policy remembers, %s, is not of the form {\"number\": 3}: "+
+			"order a number, with controller pool scale %s N", s.Memory, s.Pool)
 	}
 	return m.Number, nil
 }

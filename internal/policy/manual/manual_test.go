@@ -129,12 +129,15 @@ func TestYoungOnesStay(t *testing.T) {
 	}
 }
 
-// TestDamagedMemory: an unknown number is not the minimum.
+// TestDamagedMemory: an unknown number is not the minimum, and an order that sets it helps.
 func TestDamagedMemory(t *testing.T) {
 	t.Parallel()
 	for _, memory := range []string{"{", `{"number":-1}`, `{"nomber":1}`, `{"number":"many"}`} {
-		d, err := made(t).Decide(snapshot("aaa", memory, set(1)))
-		const advice = "delete the object controller/policy/p"
+		if d, err := made(t).Decide(snapshot("aaa", memory, adjust(1), set(2))); err != nil || len(d.Stop) != 1 {
+			t.Errorf("%s and an order of 2: got %s, %v, want one stopped", memory, d.String(), err)
+		}
+		d, err := made(t).Decide(snapshot("aaa", memory, adjust(1)))
+		const advice = "order a number, with controller pool scale p N"
 		if err == nil || !strings.Contains(err.Error(), advice) || !d.Empty() || d.Memory != nil {
 			t.Errorf("%s: got %s, %v, want it refused", memory, d.String(), err)
 		}

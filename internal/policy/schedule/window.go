@@ -54,7 +54,8 @@ func (w *Window) parse() (*window, error) {
 	case out.from == clock{24, 0}:
 		err = errors.New("from is 24:00: write 00:00, and the days after")
 	case out.from == out.to:
-		err = fmt.Errorf("from and to are both %s: leave both out for whole days", w.From)
+		err = fmt.Errorf("from and to are both %02d:%02d: leave both out for whole days", out.from.hour,
+			out.from.minute)
 	case w.Minimum == nil && w.Maximum == nil:
 		err = errors.New("neither minimum nor maximum is given, so the window changes nothing")
 	}

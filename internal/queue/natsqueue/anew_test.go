@@ -60,7 +60,8 @@ func TestReceiptOfAQueueBeforeEndsNothing(t *testing.T) {
 			if taken {
 				take(t, q)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the broker does not answer what it does not know
+			ctx, cancel := context.WithTimeout(t.Context(),
+				2*time.Second) // the broker does not answer what it does not know
 			defer cancel()
 			if err := q.Delete(ctx, old.Receipt); err != nil {
 				t.Logf("the receipt is refused: %v", err)

@@ -66,7 +66,8 @@ func Lead(ctx context.Context, parts Parts, pools, renewals Starter) (*Controlle
 	renewals.Start(held.Task())
 	return &Controller{lease: held, Pools: desired.New(desired.Parts{
 		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store, Lead: held.Lead,
-		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause, Wait: parts.Wait, Log: parts.Log,
+		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause,
+		Wait: parts.Wait, Log: parts.Log,
 	})}, nil
 }
 

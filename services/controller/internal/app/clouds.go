@@ -31,5 +31,6 @@ func (o *opened) openCloud(ctx context.Context, name pool.CloudName, changed fun
 		return desired.Machines{}, err
 	}
 	o.closers = append(o.closers, opened.Close)
+	o.clouds[name] = where
 	return desired.Machines{Cloud: opened, ListLag: where.Kind.ListLag, Audit: where.AuditInterval}, nil
 }

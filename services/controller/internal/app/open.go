@@ -38,6 +38,7 @@ type opened struct {
 	count   func(service, operation string, err error) // calls to brokers, stores and clouds
 	address string                                     // of the backend, for instances
 	closers []func() error                             // in the order of opening
+	clouds  map[pool.CloudName]config.Cloud            // that are open, as they were configured then
 }
 
 // RunConfig runs the controller that a configuration describes, until ctx ends or something fails for good.
@@ -62,7 +63,7 @@ func RunConfig(ctx context.Context, cfg *config.Config, load func() (*config.Con
 
 // open makes the parts that a configuration asks for. What was opened must be closed also after an error.
 func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) (*opened, error) {
-	o := &opened{cfg: cfg, Parts: Parts{
+	o := &opened{cfg: cfg, clouds: make(map[pool.CloudName]config.Cloud), Parts: Parts{
 		Lease: lease.Options{TTL: cfg.Backend.Kind.LeaseTTL}, Now: time.Now, Token: rand.Text, Log: log,
 		Registry: daemon.NewRegistry(), OpsListen: cfg.OpsListen,
 	}}
@@ -125,7 +126,7 @@ func flush(ctx context.Context, f func(context.Context)) {
 	f(ctx)
 }
 
-// close undoes what was opened, last first.
+// close closes what was opened, in the reverse order.
 func (o *opened) close() error {
 	var errs []error
 	for _, f := range slices.Backward(o.closers) {

@@ -25,7 +25,9 @@ func (o *opened) next(
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := config.Restart(o.cfg, cfg); err != nil {
+	runs := *o.current.Load()
+	runs.Clouds = o.clouds // those that no pool has used yet are not open, and may change
+	if err := config.Restart(&runs, cfg); err != nil {
 		return nil, nil, err
 	}
 	if pools, err = o.pools(ctx, cfg); err != nil {

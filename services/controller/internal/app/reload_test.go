@@ -57,6 +57,12 @@ pools: {`+pools+`}
 			return parse("127.0.0.1:0",
 				"primes: {policy: job, image: ls, cloud: local, maximum_number_of_instances: 9}")
 		}, "changed=[primes] removed=[more]"},
+		{
+			func() (*config.Config, error) {
+				return parse("127.0.0.1:0", "primes: {policy: job, image: ls, cloud: local, status_queue_name: other}")
+			},
+			"its status queue cannot change from primes-status to other while it runs",
+		},
 	} {
 		next <- c.load
 		reload <- struct{}{}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -140,11 +139,15 @@ func (r *reader) validatePool(c *Config, p *Pool) {
 	if !name.MatchString(string(p.Name)) {
 		r.complain(here, "%q is %s", p.Name, nameRule)
 	}
-	judge, err := policy.Judge{Limits: p.Limits}, error(nil)
+	judge := policy.Judge{Limits: p.Limits}
 	if p.Policy.known() {
-		judge, err = p.Judge()
+		made, err := p.Judge()
+		if judge.Policy = made.Policy; err != nil {
+			r.complainEach(here, err)
+			judge.Policy = nil // its limits can be judged all the same
+		}
 	}
-	r.complainEach(here, errors.Join(err, judge.Check()))
+	r.complainEach(here, judge.Check())
 	r.validatePlace(c, p)
 	if p.OnRemove != Drain && p.OnRemove != Leave {
 		r.complain(at("on_remove"), "%q is not %s or %s", p.OnRemove, Drain, Leave)

@@ -56,18 +56,34 @@ type Pool struct {
 	OnRemove    OnRemove
 }
 
-// identity is what cannot change while a pool runs. If it is changed, the pool is restarted, which does not
-// touch its instances either.
+// identity is what cannot change while a pool's tasks run. If it is changed, they are ended and started anew, which
+// does not touch the pool's instances, nor what is known of them.
 type identity struct {
-	cloud                pool.CloudName
 	work, status, orders Queue
-	parser               string
 	port                 int
 	publishes            bool
 }
 
 func (p *Pool) identity() identity {
-	return identity{p.Cloud, p.Work, p.Status, p.Orders, p.Parser, p.ServicePort, p.Publishes}
+	return identity{p.Work, p.Status, p.Orders, p.ServicePort, p.Publishes}
+}
+
+// misfits returns what cannot change from p to next, joined, because instances that run were launched with it.
+func (p *Pool) misfits(next *Pool) error {
+	var errs []error
+	for _, f := range []struct{ what, was, is, why string }{
+		{"cloud", string(p.Cloud), string(next.Cloud), "run there"},
+		{"work queue", p.Work.Name, next.Work.Name, "take their work from it"},
+		{"status queue", p.Status.Name, next.Status.Name, "report to it"},
+		{"status parser", p.Parser, next.Parser, "write for it"},
+	} {
+		if f.was != f.is {
+			errs = append(errs, fmt.Errorf("pool %s: its %s cannot change from %s to %s while it runs, because its "+
+				"instances %s: remove the pool first (on_remove: drain), and add it again when they have ended",
+				p.Name, f.what, f.was, f.is, f.why))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Machines is an opened cloud.
@@ -95,12 +111,13 @@ type Parts struct {
 	// Lead says until when this controller may act, or why it may not; nil: it always may.
 	Lead   func(now time.Time) (until time.Time, err error)
 	Sink   report.Sink
-	Forget func(pool.Name) // told of pools that do not run any more; nil: nobody minds
+	Forget func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Now    func() time.Time
-	Token  func() string                    // random text, different each time
-	Pause  func(failures int) time.Duration // before a status queue that cannot be read is tried again; nil: a random one
-	Wait   time.Duration                    // how long a look at a status queue waits; 0 means 20 s
-	Log    *slog.Logger
+	Token  func() string // random text, different each time
+	// Pause returns how long to wait before a status queue that cannot be read is tried again. Nil: a random time.
+	Pause func(failures int) time.Duration
+	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
+	Log   *slog.Logger
 }
 
 // Pools are the running pools. The methods may be called from any goroutine.
@@ -142,7 +159,10 @@ func (c *Changes) Empty() bool {
 func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	p.applying.Lock()
 	defer p.applying.Unlock()
-	plan := p.plan(want)
+	plan, err := p.plan(want)
+	if err != nil {
+		return Changes{}, err
+	}
 	var errs []error
 	for _, u := range plan.fresh {
 		errs = append(errs, p.open(ctx, u))
@@ -150,8 +170,12 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Changes{}, err
 	}
-	for _, u := range plan.ends {
-		u.halt()
+	for _, u := range plan.fresh {
+		if u.from != nil {
+			u.from.halt()
+			u.from.withdraw(ctx, u.want.Publishes)
+		}
+		u.build()
 	}
 	for _, u := range plan.leaves {
 		p.leave(ctx, u)
@@ -191,7 +215,13 @@ func (p *Pools) remove(u *unit) {
 // list starts the inventories of the clouds that are in use. It comes after enter, so that no instance is
 // taken for one of an unknown pool.
 func (p *Pools) list() {
-	for _, name := range slices.Sorted(maps.Keys(p.clouds)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	used := make(map[pool.CloudName]bool)
+	for _, u := range p.units {
+		used[u.want.Cloud] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(used)) {
 		if m := p.clouds[name]; !m.listed {
 			m.listed = true
 			m.inventory.Subscribe(p.noticeStrays(name, m.inventory))
@@ -202,33 +232,38 @@ func (p *Pools) list() {
 
 // plan is what Apply is going to do.
 type plan struct {
-	fresh   []*unit // to be opened and started
-	ends    []*unit // to be replaced by a fresh one
+	fresh   []*unit // to be opened and started; some of them in the place of another one
 	leaves  []*unit
 	drains  []*unit
 	changes map[*unit]Pool
 	said    Changes
 }
 
-func (p *Pools) plan(want []Pool) plan {
+// plan compares what should run with what runs. The error says what cannot be done.
+func (p *Pools) plan(want []Pool) (plan, error) {
 	out := plan{changes: make(map[*unit]Pool)}
 	named := make(map[pool.Name]bool)
+	var errs []error
 	byName := func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) }
 	for _, w := range slices.SortedFunc(slices.Values(want), byName) {
 		named[w.Name] = true
 		u := p.units[w.Name]
+		if u != nil {
+			errs = append(errs, u.want.misfits(&w))
+		}
 		switch {
 		case u == nil:
-			out.fresh = append(out.fresh, newUnit(&p.parts, w))
+			out.fresh = append(out.fresh, newUnit(&p.parts, w, nil))
 			out.said.Added = append(out.said.Added, w.Name)
 		case u.want.identity() != w.identity():
-			out.fresh, out.ends = append(out.fresh, newUnit(&p.parts, w)), append(out.ends, u)
+			out.fresh = append(out.fresh, newUnit(&p.parts, w, u))
 			out.said.Restarted = append(out.said.Restarted, w.Name)
 		case u.want.Revision != w.Revision || u.retiring:
 			out.changes[u] = w
 			out.said.Changed = append(out.said.Changed, w.Name)
 		}
 	}
+	errs = append(errs, p.shared(want, named))
 	for _, name := range slices.Sorted(maps.Keys(p.units)) {
 		switch u := p.units[name]; {
 		case named[name], u.retiring:
@@ -240,7 +275,36 @@ func (p *Pools) plan(want []Pool) plan {
 			out.said.Removed = append(out.said.Removed, name)
 		}
 	}
-	return out
+	return out, errors.Join(errs...)
+}
+
+// shared returns which queues two pools would read. Each would take what the other one should hear.
+func (p *Pools) shared(want []Pool, named map[pool.Name]bool) error {
+	var errs []error
+	readers := make(map[string]pool.Name)
+	for _, name := range slices.Sorted(maps.Keys(p.units)) {
+		if u := p.units[name]; !named[name] && (u.retiring || u.want.OnRemove == Drain) {
+			for _, q := range u.want.queues() {
+				readers[q] = name
+			}
+		}
+	}
+	for _, w := range want {
+		for _, q := range w.queues() {
+			if other, taken := readers[q]; taken {
+				errs = append(errs,
+					fmt.Errorf("pool %s: its queue %s is still read by the pool %s, whose instances are "+
+						"being drained: wait until it has none, or give that pool on_remove: leave", w.Name, q, other))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// queues returns the names of the pool's queues.
+func (p *Pool) queues() []string {
+	return slices.DeleteFunc([]string{p.Work.Name, p.Status.Name, p.Orders.Name},
+		func(q string) bool { return q == "" })
 }
 
 // leave ends a pool's tasks. Its instances run on.
@@ -302,7 +366,6 @@ func (p *Pools) open(ctx context.Context, u *unit) error {
 		}
 		*q.to = opened
 	}
-	u.build()
 	return nil
 }
 
@@ -341,6 +404,7 @@ func (p *Pools) Ready() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(p.clouds)) {
 		switch l := p.clouds[name].inventory.Latest(); {
+		case !p.clouds[name].listed: // it was opened for a pool that was refused for another reason
 		case l.Err != nil:
 			errs = append(errs, fmt.Errorf("cloud %s: %w", name, l.Err))
 		case l.At.IsZero():

@@ -32,7 +32,7 @@ func TestOrdersOutliveTheController(t *testing.T) {
 		w.order(&p, 1, false)
 		w.run(tasks, time.Minute)
 		if got := w.running("a"); len(got) != 3 {
-			t.Fatalf("got %v, want three after orders of two and one more", got)
+			w.t.Fatalf("got %v, want three after orders of two and one more", got)
 		}
 		before := w.running("a")
 		time.Sleep(20 * time.Second) // the first one stands still, so that its lease ends
@@ -41,20 +41,20 @@ func TestOrdersOutliveTheController(t *testing.T) {
 		w.apply(second, p)
 		w.run(others, time.Minute)
 		if got := w.running("a"); len(got) != 4 || !same(got[:3], before) {
-			t.Errorf("got %v, want %v and one more", got, before)
+			w.t.Errorf("got %v, want %v and one more", got, before)
 		}
 		w.order(&p, 9, false)
 		w.passes = nil
 		w.run(others, time.Minute)
 		if got := w.running("a"); len(got) != 4 {
-			t.Errorf("got %v, want the maximum of four", got)
+			w.t.Errorf("got %v, want the maximum of four", got)
 		}
 		said := ""
 		for _, r := range w.passes {
 			said += r.Words
 		}
 		if strings.Count(said, "maximum 4 drops 9 of the order") != 1 {
-			t.Errorf("got %s, want it said once that nine were dropped", said)
+			w.t.Errorf("got %s, want it said once that nine were dropped", said)
 		}
 	})
 }
@@ -68,7 +68,7 @@ func TestAWindowBeginsAtItsTime(t *testing.T) {
 			From: begin.Format("15:04"), To: begin.Add(time.Hour).Format("15:04"), Minimum: &three,
 		}}}, policy.Fixed{})
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		p := want("a", 1, 4)
 		p.Loop.Judge.Policy, p.Loop.PolicyInterval = made, time.Hour
@@ -76,11 +76,11 @@ func TestAWindowBeginsAtItsTime(t *testing.T) {
 		w.apply(c, p)
 		w.run(tasks, time.Until(begin)-time.Second)
 		if got := w.running("a"); len(got) != 1 {
-			t.Errorf("a second before: got %v, want one", got)
+			w.t.Errorf("a second before: got %v, want one", got)
 		}
 		w.run(tasks, 2*time.Second)
 		if got := w.running("a"); len(got) != 3 {
-			t.Errorf("a second after: got %v, want three", got)
+			w.t.Errorf("a second after: got %v, want three", got)
 		}
 	})
 }

@@ -20,7 +20,8 @@ type unit struct {
 	parts    *Parts
 	name     string
 	want     Pool
-	retiring bool // the pool was removed, and its instances are being ended
+	retiring bool  // the pool was removed, and its instances are being ended
+	from     *unit // the one whose place it takes, with what that knows of the pool's instances; nil: none
 
 	machines             *machines
 	work, status, orders queue.Queue
@@ -37,22 +38,31 @@ type unit struct {
 	intakeErrors int
 }
 
-func newUnit(parts *Parts, want Pool) *unit {
-	return &unit{parts: parts, name: string(want.Name), want: want, wake: driver.NewWake()}
+func newUnit(parts *Parts, want Pool, from *unit) *unit {
+	return &unit{parts: parts, name: string(want.Name), want: want, wake: driver.NewWake(), from: from}
 }
 
-// build makes the parts of the pool that work on its cloud and queues, once these are open.
+// build makes the parts of the pool that work on its cloud and queues, once these are open and the unit whose place it
+// takes has been halted.
 func (u *unit) build() {
 	p, w := u.parts, &u.want
-	u.roster = roster.New(w.Cloud, roster.Options{ServicePort: w.ServicePort, ListLag: u.machines.ListLag})
 	if u.orders != nil {
 		u.book = orders.New(w.Name, u.orders, p.Store, p.Wait)
 	}
-	u.loop = loop.New(w.Loop, loop.Ports{
-		Pool: w.Name, Cloud: u.machines.Cloud, Inventory: u.machines.inventory, Roster: u.roster, Work: u.work,
-		Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead, Now: p.Now,
-		Token: p.Token,
-	})
+	if u.from != nil {
+		u.roster, u.loop = u.from.roster, u.from.loop
+		u.roster.SetServicePort(w.ServicePort)
+		u.roster.Deafen() // what the other intake had received and not taken in comes again
+		u.loop.Rewire(w.Loop, u.work, u.book, w.Publishes)
+		u.from = nil
+	} else {
+		u.roster = roster.New(w.Cloud, roster.Options{ServicePort: w.ServicePort, ListLag: u.machines.ListLag})
+		u.loop = loop.New(w.Loop, loop.Ports{
+			Pool: w.Name, Cloud: u.machines.Cloud, Inventory: u.machines.inventory, Roster: u.roster, Work: u.work,
+			Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead,
+			Since: p.Now(), Now: p.Now, Token: p.Token,
+		})
+	}
 	u.intake = intake.New(u.status, u.roster, intake.Options{
 		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now,
 		Pause: p.Pause,
@@ -66,7 +76,9 @@ func (u *unit) start(finished func(*unit) bool) {
 	u.unsubscribe = u.machines.inventory.Subscribe(u.wake.Up)
 	stops := []func(){u.parts.Start(driver.Task{Name: "intake/" + name, Step: u.takeIn})}
 	if u.book != nil {
-		stops = append(stops, u.parts.Start(driver.Task{Name: "orders/" + name, Step: u.takeOrders}))
+		stops = append(stops, u.parts.Start(driver.Task{
+			Name: "orders/" + name, Step: u.takeOrders, Stopped: u.handBackOrders,
+		}))
 	}
 	u.haltIntake = sync.OnceFunc(func() {
 		u.unsubscribe()
@@ -103,6 +115,17 @@ func (u *unit) empty(r *record.Record) bool {
 func (u *unit) halt() {
 	u.haltIntake()
 	u.stopLoop()
+}
+
+// withdraw empties the active set of a halted unit if nobody publishes it from now on: what it names would stay there.
+func (u *unit) withdraw(ctx context.Context, publishes bool) {
+	if !u.want.Publishes || publishes {
+		return
+	}
+	if err := u.loop.Withdraw(ctx); err != nil {
+		u.parts.Log.WarnContext(ctx, "the active set is not published any more, and could not be emptied: "+
+			"delete it, or allocators go on sending clients", "pool", u.name, "error", err)
+	}
 }
 
 // change makes the pool follow other settings, without touching anything that runs.
@@ -175,5 +198,14 @@ func (u *unit) handBack(ctx context.Context) {
 	if n, err := u.loop.HandBack(ctx); err != nil {
 		u.parts.Log.WarnContext(ctx, "requests could not be handed back; they will come again",
 			"pool", u.name, "count", n, "error", err)
+	}
+}
+
+// handBackOrders gives orders that are not carried out back to the queue, so that the next controller gets them at
+// once, before newer ones.
+func (u *unit) handBackOrders(ctx context.Context) {
+	if err := u.book.HandBack(ctx); err != nil {
+		u.parts.Log.WarnContext(ctx, "orders could not be handed back; they will come again", "pool", u.name, "error",
+			err)
 	}
 }

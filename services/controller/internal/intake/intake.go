@@ -42,8 +42,9 @@ const (
 	deafAfter = 2
 	// callTimeout bounds a deletion of what was taken in, and a look at how much is in flight.
 	callTimeout = 5 * time.Second
-	// patience is how long messages may be taken for ones that waited because of the broker's time of them. Nothing
-	// that can be taken waits so long beside looks that take all there is: the broker's clock is behind.
+	// patience is how long messages are taken for ones that were waiting, going by the times that the broker gives
+	// them. Looks take all that is there, so after this long no message can have been waiting all the time: the
+	// broker's clock is behind.
 	patience = time.Minute
 )
 
@@ -57,7 +58,8 @@ type Options struct {
 	Lead func(now time.Time) (until time.Time, err error)
 	Wait time.Duration    // how long a look waits for messages; 0 means LongWait
 	Now  func() time.Time // the clock
-	// Pause returns how long to wait after so many looks in a row that failed; nil means backoff.Delay from 100 ms to 5 s.
+	// Pause returns how long to wait after so many looks in a row that failed. Nil means backoff.Delay with
+	// 100 ms to 5 s.
 	Pause func(failures int) time.Duration
 }
 
@@ -96,7 +98,7 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 		i.catchUp = now
 	}
 	if !i.leads(now) {
-		i.failures = deafAfter // the messages belong to whoever leads now
+		i.failures = deafAfter // the messages are for the controller that leads now
 		i.roster.Deafen()
 		return said, mostPause
 	}
@@ -119,8 +121,8 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 	return said, 0
 }
 
-// caughtUp reports whether all has been taken in that was said before the queue could be read: what waited on it, and
-// what a controller before this one had taken and may have died over.
+// caughtUp reports whether all has been taken in that was sent before the queue could be read: what waited on it, and
+// what a controller before this one had received and may have died without taking in.
 func (i *Intake) caughtUp(ctx context.Context, newest []queue.Message) bool {
 	since := i.opts.Now().Sub(i.catchUp)
 	waited := func(m queue.Message) bool { return !m.SentAt.After(i.catchUp) }
@@ -215,7 +217,8 @@ func (i *Intake) hear(body []byte, said *record.Intake) bool {
 	if outcome == roster.Future {
 		said.Future = append(said.Future, m.From())
 	}
-	return outcome == roster.Accepted || outcome == roster.Future // what is unknown changes nothing before a list explains it
+	// A status of an unknown instance changes nothing until a list shows the instance.
+	return outcome == roster.Accepted || outcome == roster.Future
 }
 
 // quota keeps the log short when many messages cannot be read: only a few in each minute are reported, and

@@ -96,7 +96,8 @@ func (j *journal) ours(e entry) bool { return strings.HasPrefix(e.Token, j.life)
 // certain is from when on lists show what came of a launch: the call may have taken effect at its very end.
 func (j *journal) certain(e entry) time.Time { return e.At.Add(launchTimeout + j.lag) }
 
-// expire forgets the launches that a list shows, or would show. The list was asked for at the given time.
+// expire forgets the launches that a list shows, or that are so old that it would show them. The list was
+// asked for at the given time.
 func (j *journal) expire(list []cloud.Instance, at time.Time) {
 	j.entries = slices.DeleteFunc(j.entries, func(e entry) bool {
 		return !at.Before(j.certain(e)) || at.After(e.At) && started(list, e.Token) >= e.Count

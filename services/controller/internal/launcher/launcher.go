@@ -59,7 +59,7 @@ type Launcher struct {
 type intent struct {
 	token   string
 	machine machine
-	at      time.Time // when it was first asked for; part of what the token stands for
+	at      time.Time // when it was first asked for; a request with the same token must repeat it
 	first   time.Time // when the cloud was first asked; zero: not yet
 	certain time.Time // lists that were asked for later show what came of it, however late the last call took effect
 	count   int
@@ -127,7 +127,7 @@ func (l *Launcher) Next() time.Time { return l.open.notBefore }
 // Request is what a pass wants launched.
 type Request struct {
 	Count   int
-	Present int // instances that there are, whatever their state, and that the cloud has not accepted to end
+	Present int // instances in any state, without those that the cloud has accepted to end
 	Maximum int // of the pool
 }
 
@@ -200,8 +200,8 @@ func (l *Launcher) unwritten(err error) error {
 	return err
 }
 
-// exhausted reports whether a launch was asked for often enough: what the cloud has not answered by now it may never
-// answer, so the token is left alone until lists show what came of it.
+// exhausted reports whether a launch was asked for often enough. The cloud may never answer it, so it is not asked
+// again until lists show what came of it, and then a new launch with a new token is possible.
 func (i *intent) exhausted(now time.Time, lag time.Duration) bool {
 	return !i.first.IsZero() && now.Sub(i.first) > launchTimeout+lag
 }
@@ -232,8 +232,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// settle forgets the intent when the cloud has answered. An error outside the
-// port's set leaves open whether the launch took effect, so the token stays.
+// settle forgets the launch when the cloud has answered. After any error that the port does not name, the
+// launch may or may not have taken effect, so its token stays.
 func (l *Launcher) settle(err error, now time.Time) error {
 	if err == nil {
 		l.open = intent{}

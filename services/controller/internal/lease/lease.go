@@ -109,15 +109,11 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 	case err != nil:
 		return nil, fmt.Errorf("acquire lease: %w", err)
 	default:
-		if err := l.refuse(ctx, old, now); err != nil {
-			err = l.outwait(ctx, old, now, err)
-			if err != nil {
-				return nil, fmt.Errorf("%w, or give this one another deployment name", err)
-			}
-			now = clock().UTC()
-			l.holder.Since = now
+		if l.version, err = l.claim(ctx, old); err != nil {
+			return nil, err
 		}
-		l.version = old.Version
+		now = clock().UTC() // it may have taken its time
+		l.holder.Since = now
 	}
 	if err := l.write(ctx, now); err != nil {
 		if !errors.Is(err, blob.ErrConflict) {
@@ -147,57 +143,76 @@ func Free(ctx context.Context, store blob.Store) error {
 	l := &Lease{
 		log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()},
 	}
-	return l.refuse(ctx, found, time.Now())
+	_, _, err = l.refuse(ctx, found, time.Now())
+	return err
 }
 
-// refuse returns ErrHeld if the lease that was found is in force.
-func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) error {
-	var h Holder
+// claim returns the version of the lease in the store when it may be taken, or why it may not.
+//
+// Clocks differ, so a lease that looks as if it had run out, or as if it came from the future, may be one that its
+// holder renews. That shows in that it changes: it is watched for as long as it holds without renewal.
+func (l *Lease) claim(ctx context.Context, old blob.Object) (blob.Version, error) {
+	refused := func(err error) error { return fmt.Errorf("%w, or give this one another deployment name", err) }
+	h, unclear, err := l.refuse(ctx, old, l.now())
+	switch {
+	case err != nil:
+		return "", refused(err)
+	case !unclear:
+		return old.Version, nil
+	}
+	l.log.InfoContext(ctx, "lease is not renewed, as far as clocks tell; waiting whether it is", "host", h.Host,
+		"pid", h.PID, "renewed_at", h.RenewedAt, "wait", h.ttl())
+	if !backoff.Wait(ctx, h.ttl()) {
+		return "", context.Cause(ctx)
+	}
+	found, err := l.store.Get(ctx, Key, "")
+	switch {
+	case errors.Is(err, blob.ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("acquire lease: %w", err)
+	case found.Version == old.Version:
+		l.log.InfoContext(ctx, "taking over from a controller that has stopped renewing its lease", "host", h.Host,
+			"pid", h.PID, "renewed_at", h.RenewedAt)
+		return old.Version, nil
+	}
+	if h, unclear, err = l.refuse(ctx, found, l.now()); err == nil && unclear {
+		err = l.held(h, l.now()) // it is renewed, by another clock
+	}
+	if err != nil {
+		return "", refused(err)
+	}
+	return found.Version, nil // it was given back
+}
+
+// refuse returns ErrHeld if the lease that was found is in force. unclear says that only clocks speak against that.
+func (l *Lease) refuse(ctx context.Context, old blob.Object, now time.Time) (h Holder, unclear bool, err error) {
 	if err := json.Unmarshal(old.Data, &h); err != nil {
 		l.log.WarnContext(ctx, "lease is damaged; taking it over", "error", err)
-		return nil
+		return h, false, nil
 	}
 	if h.RenewedAt.IsZero() {
-		return nil // it was given back
-	}
-	if now.Sub(h.RenewedAt) > h.ttl() {
-		l.log.InfoContext(ctx, "taking over from a controller that stopped renewing its lease", "host", h.Host,
-			"pid", h.PID, "renewed_at", h.RenewedAt)
-		return nil
+		return h, false, nil // it was given back
 	}
 	if l.dead(h) {
 		l.log.InfoContext(ctx, "taking over from a controller that has ended", "pid", h.PID)
-		return nil
+		return h, false, nil
 	}
+	if age := now.Sub(h.RenewedAt); age > h.ttl() || age < -h.ttl() {
+		return h, true, nil
+	}
+	return h, false, l.held(h, now)
+}
+
+// held is ErrHeld with the holder's name.
+func (l *Lease) held(h Holder, now time.Time) error {
 	return fmt.Errorf("%w: process %d on %s, since %s, renewed %s ago. Stop it first; if it is gone, wait until its "+
 		"lease runs out at %s",
 		ErrHeld, h.PID, h.Host, h.Since.Format(time.RFC3339), now.Sub(h.RenewedAt).Round(time.Second),
 		h.RenewedAt.Add(h.ttl()).Format(time.TimeOnly))
 }
 
-// outwait returns nil when the old lease, which was refused, has not been renewed for its time. It waits only for one
-// from further in the future than a holder's clock can explain: its time says nothing of when it runs out. That the
-// holder lives shows in that the lease changes.
-func (l *Lease) outwait(ctx context.Context, old blob.Object, now time.Time, refused error) error {
-	var h Holder
-	if json.Unmarshal(old.Data, &h) != nil || h.RenewedAt.Sub(now) <= h.ttl() {
-		return refused
-	}
-	l.log.WarnContext(ctx, "lease is from the future: a clock is wrong; waiting whether it is renewed",
-		"host", h.Host, "pid", h.PID, "renewed_at", h.RenewedAt, "wait", h.ttl())
-	if !backoff.Wait(ctx, h.ttl()) {
-		return context.Cause(ctx)
-	}
-	switch found, err := l.store.Get(ctx, Key, ""); {
-	case err != nil && !errors.Is(err, blob.ErrNotFound):
-		return fmt.Errorf("acquire lease: %w", err)
-	case err == nil && found.Version != old.Version:
-		return refused
-	}
-	return nil
-}
-
-// dead reports whether a holder is certainly gone: its process id is free, or is ours now.
+// dead reports whether a holder has certainly ended: its process id is in use by nobody, or by this process.
 func (l *Lease) dead(h Holder) bool {
 	if h.Host != l.holder.Host || h.Namespace == "" || h.Namespace != l.holder.Namespace {
 		return false
@@ -315,7 +330,7 @@ var ErrExpired = errors.New("the lease has run out and cannot be renewed: anothe
 // may hold it at the given time. It is asked before every act, and no act may take longer.
 func (l *Lease) Lead(now time.Time) (until time.Time, err error) {
 	until = l.until()
-	// Also by the wall clock: the monotonic one stands still while the machine sleeps.
+	// The wall clock is compared too, because the monotonic clock stands still while the machine sleeps.
 	if now.After(until) || now.Round(0).After(until.Round(0)) {
 		return time.Time{}, ErrExpired
 	}

@@ -160,7 +160,7 @@ func TestAcquire(t *testing.T) {
 			if err := lease.Free(t.Context(), store); errors.Is(err, lease.ErrHeld) == c.free {
 				t.Errorf("look at it: got %v, want free: %v", err, c.free)
 			}
-			_, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
+			err := acquire(t, store, now)
 			if got := err == nil; got != c.free {
 				t.Fatalf("got %v, want free: %v", err, c.free)
 			}
@@ -175,6 +175,17 @@ func TestAcquire(t *testing.T) {
 			}
 		})
 	}
+}
+
+// acquire tries to take the lease, in simulated time that begins now: one that looks as if it had run out is watched.
+func acquire(t *testing.T, store *memblob.Store, now time.Time) (err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		clock := func() time.Time { return now.Add(time.Since(start)) }
+		_, err = lease.Acquire(t.Context(), store, quiet, lease.Options{Now: clock})
+	})
+	return err
 }
 
 func TestAcquireFirstAndDamaged(t *testing.T) {
@@ -379,20 +390,43 @@ func TestLeaseFromTheFutureHoldsNoLonger(t *testing.T) {
 	})
 }
 
-// TestLeaseFromTheFutureIsHonouredWhileItIsRenewed: its holder lives, whatever its clock shows.
-func TestLeaseFromTheFutureIsHonouredWhileItIsRenewed(t *testing.T) {
+// TestLeaseOfAnotherClockIsHonouredWhileItIsRenewed: its holder lives, whatever its clock shows.
+func TestLeaseOfAnotherClockIsHonouredWhileItIsRenewed(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]time.Duration{
+		"ahead": time.Hour, "behind": -time.Hour,
+		"a little behind": -time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				other := lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: time.Now().Add(off)}
+				store := held(t, other)
+				time.AfterFunc(renewal, func() {
+					other.RenewedAt = other.RenewedAt.Add(renewal)
+					if doc, err := json.Marshal(other); err == nil {
+						_, _ = store.Put(t.Context(), lease.Key, doc, blob.Any)
+					}
+				})
+				_, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
+				if !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "elsewhere") {
+					t.Errorf("got %v, want %v that names the holder", err, lease.ErrHeld)
+				}
+			})
+		})
+	}
+}
+
+// TestLeaseThatIsGivenBackWhileItIsWatched is free at once.
+func TestLeaseThatIsGivenBackWhileItIsWatched(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ahead := lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: time.Now().Add(time.Hour)}
-		store := held(t, ahead)
+		store := held(t, lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: time.Now().Add(-time.Hour)})
 		time.AfterFunc(renewal, func() {
-			ahead.RenewedAt = ahead.RenewedAt.Add(renewal)
-			if doc, err := json.Marshal(ahead); err == nil {
-				_, _ = store.Put(t.Context(), lease.Key, doc, blob.Any)
-			}
+			_, _ = store.Put(t.Context(), lease.Key, []byte(`{"host":"elsewhere","pid":1}`), blob.Any)
 		})
-		if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); !errors.Is(err, lease.ErrHeld) {
-			t.Errorf("got %v, want %v", err, lease.ErrHeld)
+		if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err != nil {
+			t.Errorf("got %v, want the lease", err)
 		}
 	})
 }

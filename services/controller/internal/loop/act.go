@@ -15,8 +15,8 @@ import (
 	"cloudmaster/services/controller/internal/roster"
 )
 
-// stopAgain repairs what earlier passes, or a controller before this one, have left undone: it tells instances to end
-// that should have ended.
+// stopAgain repairs what earlier passes, of this controller or another one, have left undone: it tells instances again
+// to end that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
 	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
 	lost := func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) }
@@ -59,9 +59,9 @@ func (p *pass) act(ctx context.Context) error {
 	)
 }
 
-// reactivate makes draining instances active again, when their tags say so: whoever takes over goes by those. They join
-// the published set at the end of the pass. Where that fails for long it returns how many new ones may take their
-// place.
+// reactivate makes draining instances active again. Their tags are written first, because a controller that takes over
+// goes by them. They join the published set at the end of the pass. If the tags cannot be written for returnTimeout,
+// reactivate returns how many new instances may be launched instead.
 func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) (instead int, err error) {
 	now, since := p.ports.Now(), p.memory.unreturned
 	p.memory.unreturned = time.Time{}
@@ -112,7 +112,7 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 	if said.Open {
 		some = said.Asked
 	}
-	p.budget.started(now, said.Token, some-(n-paid)) // those that the minimum demands are free
+	p.budget.started(now, said.Token, some-(n-paid)) // launches up to the minimum do not count
 	p.rec.Launches = append(p.rec.Launches, *said)
 	return err
 }
@@ -135,7 +135,7 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 			drained = append(drained, e)
 		}
 	}
-	p.note(drained, record.ShutDown, nil) // it drains whether or not its tags can be written
+	p.note(drained, record.ShutDown, nil) // they drain even if their tags cannot be written
 	if len(drained) == 0 {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 	return err
 }
 
-// note enters what was done to instances, and what became of it where that failed.
+// note enters into the record what was done to instances, with the error of those where it failed.
 func (p *pass) note(list []pool.Ending, act record.Act, failed map[pool.InstanceID]error) {
 	for _, e := range list {
 		said := record.Ending{Ending: e, Act: act}
@@ -195,7 +195,7 @@ func (p *pass) untouched(list []pool.Ending, act record.Act, err error) {
 	}
 }
 
-// terminate ends instances, and returns why it could not for those where it could not.
+// terminate ends instances. failed has the error of each one that could not be ended.
 func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) (failed map[pool.InstanceID]error, err error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -209,8 +209,8 @@ func (p *pass) terminate(ctx context.Context, ids []pool.InstanceID) (failed map
 	return failed, err
 }
 
-// part ends some of the instances. A cloud may refuse a whole request for the sake of one that it does not end, so the
-// halves of what it refuses are tried alone.
+// part ends some of the instances. A cloud may refuse a whole request because of one instance in it, so a request that
+// is refused is split into halves, which are tried separately.
 func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.InstanceID]error) error {
 	err := p.cloud.Terminate(ctx, ids...)
 	switch half := len(ids) / 2; {
@@ -227,7 +227,7 @@ func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.
 	return err
 }
 
-// refused reports whether a cloud has said what is wrong with a request, rather than failed.
+// refused reports whether the cloud has refused a request, so that nothing of it was done.
 func refused(err error) bool {
 	for _, known := range []error{cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
 		if errors.Is(err, known) {
@@ -237,8 +237,9 @@ func refused(err error) bool {
 	return false
 }
 
-// retag writes the state on the instances whose tags do not say it: those that have reported for the first time, and
-// those where an earlier attempt failed. Nothing but a successor waits for that, so a pass takes little time for it.
+// retag writes the state to the tags of instances where they do not say it: those that have reported for the first
+// time, and those where an earlier attempt failed. Only a controller that takes over needs these tags, so a pass spends
+// little time on them.
 func (p *pass) retag(ctx context.Context) error {
 	m, list := &p.memory, p.ports.Roster.Mistagged()
 	if len(list) == 0 || p.now.Before(m.retag) {

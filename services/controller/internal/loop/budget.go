@@ -17,11 +17,11 @@ type budget struct {
 // start is one instance that was launched, or may have been.
 type start struct {
 	at    time.Time
-	token string // of the launch; empty: of a controller before us
+	token string // of the launch; empty: launched by a controller before this one
 }
 
-// seed counts, once, what can be seen of the launches and drains of a controller
-// before us, so that a restart refills nothing.
+// seed counts, once, the launches and drains of the last policy interval that can be seen from the instances,
+// so that a restart does not refill the budget.
 func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) {
 	if b.seeded {
 		return
@@ -37,8 +37,8 @@ func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) 
 	slices.SortFunc(b.stops, time.Time.Compare)
 }
 
-// left returns what the window that ends now has left. What was taken for an open launch may be used to ask for it
-// again.
+// left returns what is left in the policy interval that ends now. What was counted for the launch with the token open,
+// of which it is not known whether it took effect, may be used again to ask for it again.
 func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration, open string) pool.Budget {
 	over := func(at time.Time) bool { return now.Sub(at) >= window }
 	b.starts = slices.DeleteFunc(b.starts, func(s start) bool { return over(s.at) })
@@ -55,8 +55,8 @@ func (b *budget) left(now time.Time, limits pool.Limits, window time.Duration, o
 	}
 }
 
-// started counts n instances that a launch has started now, or may have: each attempt takes the place of those before
-// it.
+// started counts n instances that a launch has started now, or may have started. It replaces what earlier attempts with
+// the same token have counted.
 func (b *budget) started(now time.Time, token string, n int) {
 	b.starts = slices.DeleteFunc(b.starts, func(s start) bool { return s.token == token })
 	for range n {

@@ -29,7 +29,7 @@ func (c *calls) until(now time.Time) (time.Time, error) {
 	return c.lead(now)
 }
 
-// make makes one call. about is asked when it has ended.
+// make makes one call, if this controller may act, and enters it into the record. about is called when it has ended.
 func (c *calls) make(ctx context.Context, op string, about func() string, call func(ctx context.Context) error) error {
 	began := c.now()
 	until, err := c.until(began)
@@ -87,7 +87,10 @@ func (c callCloud) Tag(ctx context.Context, tags map[string]string, ids ...pool.
 // Terminate notes the call and passes it on.
 func (c callCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
 	about := func() string { return fmt.Sprint(ids) }
-	return c.make(ctx, "cloud.terminate", about, func(ctx context.Context) error { return c.cloud.Terminate(ctx, ids...) })
+	return c.make(ctx, "cloud.terminate", about, func(ctx context.Context) error {
+		return c.cloud.Terminate(ctx,
+			ids...)
+	})
 }
 
 // callStore is a store whose calls are entered into the record.
@@ -107,7 +110,9 @@ func (s callStore) Get(ctx context.Context, key string, have blob.Version) (o bl
 }
 
 // Put notes the call and passes it on.
-func (s callStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version, err error) {
+func (s callStore) Put(ctx context.Context, key string, data []byte, last blob.Version) (version blob.Version,
+	err error,
+) {
 	err = s.make(ctx, "store.put", func() string { return key }, func(ctx context.Context) (err error) {
 		version, err = s.store.Put(ctx, key, data, last)
 		return err
@@ -146,7 +151,9 @@ func (q callQueue) Release(ctx context.Context, receipts ...queue.Receipt) error
 	return q.count(ctx, "work.release", q.Queue.Release, receipts)
 }
 
-func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error, receipts []queue.Receipt) error {
+func (q callQueue) count(ctx context.Context, op string, call func(context.Context, ...queue.Receipt) error,
+	receipts []queue.Receipt,
+) error {
 	about := func() string { return fmt.Sprintf("%d messages", len(receipts)) }
 	return q.make(ctx, op, about, func(ctx context.Context) error { return call(ctx, receipts...) })
 }

@@ -94,7 +94,7 @@ func TestClockOfTheCloudAheadUsesUpNoStartLimit(t *testing.T) {
 	cfg := jobPool()
 	cfg.StartLimit = 1
 	unstarted(t, cfg, func(b *bench) {
-		b.workers.hold(true)
+		b.workers.hold()
 		b.detour = launchedLater(2 * time.Hour)
 		b.startController()
 		b.send(8)

@@ -38,7 +38,7 @@ func scenarios() map[string]scenario {
 				b.send(8)
 				b.live(90 * time.Second) // the requests of a controller that has died are delivered again
 				b.workers.load(first, 0.9)
-				b.workers.load(second, 0.9) // a third is needed
+				b.workers.load(second, 0.9) // so that a third instance is needed
 				b.live(50 * time.Second)    // a successor waits for what its predecessor may have launched
 				b.workers.load(second, 0.05)
 				b.workers.load(first, 0.05)

@@ -18,7 +18,7 @@ func TestWhatFallsSilentWhileItIsToEndIsEnded(t *testing.T) {
 	cfg.Maximum = 1
 	bubble(t, cfg, func(b *bench) {
 		b.tap.mayEnd = b.workers.isMute
-		b.workers.hold(true)
+		b.workers.hold()
 		b.send(1)
 		b.grow(1)
 		b.tap.breakDown("cloud.terminate", cloud.ErrThrottled)
@@ -79,7 +79,7 @@ func TestFinishedDrainEndsAlsoWhenThePoolIsFull(t *testing.T) {
 func TestOneThatCannotBeEndedKeepsNoOtherFromIt(t *testing.T) {
 	t.Parallel()
 	unstarted(t, jobPool(), func(b *bench) {
-		b.workers.hold(true)
+		b.workers.hold()
 		b.detour = &detour{terminate: func(ctx context.Context, next cloud.Cloud, ids []pool.InstanceID) error {
 			if slices.Contains(ids, first) {
 				return cloud.ErrDenied

@@ -50,7 +50,9 @@ func TestSlowLaunchWithoutAnswerIsNotMadeTwice(t *testing.T) {
 	unstarted(t, fixedPool(2, 4), func(b *bench) {
 		b.listLag, b.audit = time.Second, 2*time.Second
 		var calls atomic.Int32
-		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance, error) {
+		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance,
+			error,
+		) {
 			if calls.Add(1) > 1 {
 				return next.Launch(ctx, spec)
 			}
@@ -69,11 +71,14 @@ func TestSuccessorWaitsForALaunchThatWasUnderWay(t *testing.T) {
 	t.Parallel()
 	unstarted(t, fixedPool(2, 2), func(b *bench) {
 		var calls atomic.Int32
-		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance, error) {
+		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance,
+			error,
+		) {
 			if calls.Add(1) > 1 {
 				return next.Launch(ctx, spec)
 			}
-			time.AfterFunc(25*time.Second, func() { _, _ = b.account.Cloud("test").Launch(context.Background(), spec) })
+			late := context.WithoutCancel(ctx)
+			time.AfterFunc(25*time.Second, func() { _, _ = b.account.Cloud("test").Launch(late, spec) })
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
@@ -94,11 +99,13 @@ func TestLaunchesWithoutAnswersAreCharged(t *testing.T) {
 	cfg.StartLimit, cfg.Maximum = 1, 10
 	unstarted(t, cfg, func(b *bench) {
 		b.listLag, b.audit = time.Second, 2*time.Second
-		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance, error) {
+		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance,
+			error,
+		) {
 			_, _ = next.Launch(ctx, spec)
 			return nil, errLost
 		}}
-		b.workers.hold(true)
+		b.workers.hold()
 		b.startController()
 		b.pass(time.Second)
 		b.send(20)

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cloudmaster/internal/activeset"
 	"cloudmaster/internal/blob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/policy"
@@ -77,7 +78,10 @@ type Ports struct {
 	Orders    *orders.Book  // nil if the policy takes no orders
 	ListLag   time.Duration // how far the cloud's lists may be behind; 0 means roster.DefaultListLag
 	// Lead says until when this controller may act, or why it may not: another one may lead. Nil: it always may.
-	Lead  func(now time.Time) (until time.Time, err error)
+	Lead func(now time.Time) (until time.Time, err error)
+	// Since is when the pool began to run here: lists that were asked for before do not count, because they may lack
+	// what ran in the pool before.
+	Since time.Time
 	Now   func() time.Time // the clock, for what takes its time within a pass
 	Token func() string    // random text, different each time
 }
@@ -105,7 +109,7 @@ type memory struct {
 	breaker  bool // whether it was open in the last pass that decided
 	told     told
 
-	unreturned time.Time // since when draining instances could not be taken back; zero: they could, or nobody wanted them
+	unreturned time.Time // since when tags of reactivated instances cannot be written; zero: they can
 
 	untagged int       // passes in a row that could not write tags
 	retag    time.Time // and when to try it again
@@ -115,20 +119,41 @@ type memory struct {
 func New(opts Options, ports Ports) *Loop {
 	ports.ListLag = cmp.Or(ports.ListLag, roster.DefaultListLag)
 	c := &calls{now: ports.Now, lead: ports.Lead}
-	set := publisher.Store(nil)
-	if ports.Publishes {
-		set = callStore{c, ports.Store}
-	}
 	machines := callCloud{c, ports.Cloud}
-	return &Loop{
-		opts: opts, ports: ports, calls: c, cloud: machines,
-		work: workload.New(callQueue{ports.Work, c}, opts.workload(ports.Work)),
+	l := &Loop{
+		ports: ports, calls: c, cloud: machines,
 		launcher: launcher.New(machines, callStore{c, ports.Store}, launcher.Options{
 			Pool: ports.Pool, Image: opts.Image, UserData: opts.UserData, ListLag: ports.ListLag,
 			MostPause: opts.PolicyInterval, Now: ports.Now, Token: ports.Token,
 		}),
-		set: publisher.New(ports.Pool, set, opts.ActiveSetInterval),
 	}
+	l.Rewire(opts, ports.Work, ports.Orders, ports.Publishes)
+	return l
+}
+
+// Rewire makes the loop work on other queues, and publish the active set or not. What it knows of its instances and
+// of its launches stays. Its task must not be running.
+func (l *Loop) Rewire(opts Options, work workload.Queue, book *orders.Book, publishes bool) {
+	l.changed.Store(&opts)
+	l.takeChange()
+	l.ports.Work, l.ports.Orders, l.ports.Publishes = work, book, publishes
+	l.work = workload.New(callQueue{work, l.calls}, opts.workload(work))
+	store := publisher.Store(nil)
+	if publishes {
+		store = callStore{l.calls, l.ports.Store}
+	}
+	l.set = publisher.New(l.ports.Pool, store, opts.ActiveSetInterval)
+}
+
+// Withdraw publishes an empty active set, because nobody will keep it true. The loop's task must not be running.
+func (l *Loop) Withdraw(ctx context.Context) error {
+	if !l.set.Known() {
+		if _, _, err := l.set.Load(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := l.set.Publish(ctx, []activeset.Instance{}, l.ports.Now())
+	return err
 }
 
 // workload returns the options for the workload of a queue.
@@ -161,9 +186,11 @@ func (l *Loop) takeChange() {
 		return
 	}
 	l.opts = *opts
-	l.work.Change(opts.workload(l.ports.Work))
 	l.launcher.Change(opts.Image, opts.UserData, opts.PolicyInterval)
-	l.set.SetInterval(opts.ActiveSetInterval)
+	if l.work != nil { // else the loop is being made
+		l.work.Change(opts.workload(l.ports.Work))
+		l.set.SetInterval(opts.ActiveSetInterval)
+	}
 }
 
 const (

@@ -40,7 +40,7 @@ func (p *pass) run(ctx context.Context) {
 		p.rec.Fail(ctx.Err())
 		return
 	}
-	if err := p.leads(p.ports.Now()); err != nil { // to observe may have taken its time
+	if err := p.leads(p.ports.Now()); err != nil { // asked again, because observing may have taken long
 		p.blind(err)
 		return
 	}
@@ -54,7 +54,7 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.publish(ctx, nil))
 }
 
-// leads returns nil as long as no other controller can have taken this one's place.
+// leads returns nil if no other controller can lead at the given time.
 func (p *pass) leads(now time.Time) error {
 	_, err := p.calls.until(now)
 	return err
@@ -71,9 +71,14 @@ func (p *pass) blind(err error) {
 // observed is unknown, and the record says why; the pass goes on.
 func (p *pass) observe(ctx context.Context) bool {
 	p.listing = p.ports.Inventory.Latest()
-	if p.listing.At.IsZero() {
+	switch {
+	case p.listing.At.IsZero():
 		p.rec.Blind = "the cloud has not been listed yet"
 		p.rec.Fail(p.listing.Err)
+		return false
+	case p.listing.At.Before(p.ports.Since):
+		p.rec.Blind = "the cloud has not been listed since the pool was added"
+		p.ports.Inventory.Refresh()
 		return false
 	}
 	list := p.listing.Instances[p.ports.Pool]
@@ -169,6 +174,9 @@ func (p *pass) remember(ctx context.Context) error {
 	d := &p.rec.Decision
 	if p.rec.Policy != "" {
 		p.rec.Fail(fmt.Errorf("the policy could not decide: %s", p.rec.Policy))
+		if p.ports.Orders != nil {
+			p.ports.Orders.Reread() // it may be the memory, which somebody corrects
+		}
 	}
 	if p.ports.Orders == nil || d.Memory == nil {
 		return nil
@@ -261,6 +269,9 @@ func (p *pass) next() time.Time {
 		}
 	}
 	if p.rec.Blind != "" {
+		if p.listing.At.Before(p.ports.Since) && !p.listing.At.IsZero() {
+			sooner(p.now.Add(time.Second)) // the inventory tells of lists that differ, and the next one may not
+		}
 		return next
 	}
 	d := &p.rec.Decision

@@ -153,7 +153,7 @@ func TestNothingShrinksOnAnOldReading(t *testing.T) {
 				b.hint() // now the queue is known to be empty, and the instance is too young to go
 				b.pass(time.Minute)
 				if arrived {
-					b.workers.hold(true)
+					b.workers.hold()
 					b.pass(cfg.StatusInterval) // until no worker waits for a job any more
 					b.send(1)
 				}

@@ -194,7 +194,7 @@ func TestRequestsAreKept(t *testing.T) {
 			b.tap.heal()
 			b.startController()
 			b.pass(2 * time.Second)
-			b.wantLaunched(0)                      // the first may have launched, for all that lists show
+			b.wantLaunched(0)                      // as far as lists show, the first launch may have taken effect
 			b.pass(2*time.Minute + 30*time.Second) // the call may have taken effect at its very end
 			b.wantLaunched(2)
 			kept(b, 0)

@@ -51,7 +51,7 @@ func TestTagsThatHangHoldUpNoLaunch(t *testing.T) {
 	cfg := jobPool()
 	cfg.Maximum, cfg.StartLimit, cfg.PolicyInterval = 20, 1, 5*time.Second
 	unstarted(t, cfg, func(b *bench) {
-		b.workers.hold(true)
+		b.workers.hold()
 		b.detour = &detour{tag: func(ctx context.Context, _ []pool.InstanceID) error {
 			<-ctx.Done()
 			return ctx.Err()

@@ -79,11 +79,11 @@ func (f *fleet) setStuck(stuck bool) {
 	f.stuck = stuck
 }
 
-// hold says whether workers leave jobs where they are. They report as before.
-func (f *fleet) hold(held bool) {
+// hold makes workers leave jobs where they are. They report as before.
+func (f *fleet) hold() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.held = held
+	f.held = true
 }
 
 func (f *fleet) isHeld() bool {

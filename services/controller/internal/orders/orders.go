@@ -23,6 +23,7 @@ import (
 type Queue interface {
 	Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error)
 	Delete(ctx context.Context, receipts ...queue.Receipt) error
+	Release(ctx context.Context, receipts ...queue.Receipt) error
 }
 
 // Store is where the policy's memory is kept.
@@ -51,8 +52,15 @@ func Key(name pool.Name) string { return "controller/policy/" + string(name) }
 // doc is the content of the object in the store.
 type doc struct {
 	Memory  json.RawMessage `json:"memory"`
-	Applied []string        `json:"applied"` // ids of the messages of orders, oldest first
+	Applied []string        `json:"applied"` // ids of orders, oldest first
+	// SetAt is when the newest applied order was sent that sets the number. An order that was sent before it, and
+	// comes later, has been overtaken: it would undo a newer one.
+	SetAt time.Time `json:"set_at,omitzero"`
 }
+
+// id tells an order from all others. The ids of messages alone do not: those of a queue that was made anew may
+// begin again.
+func id(m *queue.Message) string { return m.ID + "@" + m.SentAt.UTC().Format(time.RFC3339Nano) }
 
 // Book keeps the orders of one pool. Step is called by one goroutine, everything else by another.
 type Book struct {
@@ -65,8 +73,9 @@ type Book struct {
 	known    bool                     // the store has been read; guarded by mu
 	version  blob.Version             // guarded by mu
 	doc      doc                      // guarded by mu
-	pending  []pool.Order             // in the order of their arrival; guarded by mu
-	receipts map[string]queue.Receipt // of pending ones, by id; guarded by mu
+	pending  []pool.Order             // in the order in which they were sent; guarded by mu
+	receipts map[string]queue.Receipt // of pending ones and of applied ones to be deleted, by id; guarded by mu
+	dropped  []pool.Order             // overtaken ones that nobody has been told of yet; guarded by mu
 }
 
 // New returns the book of a pool. A look at the queue waits for orders for the time wait; 0 means LongWait.
@@ -93,9 +102,8 @@ func (b *Book) Load(ctx context.Context) error {
 	}
 	var d doc
 	if err == nil {
-		if err := json.Unmarshal(o.Data, &d); err != nil {
-			return fmt.Errorf("read what the policy remembers: the object %s is damaged: %w; "+
-				"correct it, or delete it to let the pool begin at its minimum", Key(b.pool), err)
+		if err := json.Unmarshal(o.Data, &d); err != nil { // the policy refuses it, and says what helps
+			d = doc{Memory: []byte(message.Excerpt(o.Data))}
 		}
 	}
 	b.mu.Lock()
@@ -127,9 +135,12 @@ func (b *Book) Known() bool {
 // seen are applied.
 func (b *Book) Commit(ctx context.Context, memory []byte, seen []pool.Order) error {
 	b.mu.Lock()
-	next := doc{Memory: memory, Applied: slices.Clone(b.doc.Applied)}
+	next := doc{Memory: memory, Applied: slices.Clone(b.doc.Applied), SetAt: b.doc.SetAt}
 	for _, o := range seen {
 		next.Applied = append(next.Applied, o.ID)
+		if o.Absolute && o.At.After(next.SetAt) {
+			next.SetAt = o.At
+		}
 	}
 	next.Applied = next.Applied[max(0, len(next.Applied)-mostApplied):]
 	version := b.version
@@ -162,9 +173,39 @@ func (b *Book) delete(ctx context.Context) {
 	}
 }
 
-// dropApplied forgets pending orders that are applied already.
+// dropApplied forgets pending orders that are applied already, and those that have been overtaken.
 func (b *Book) dropApplied() {
-	b.pending = slices.DeleteFunc(b.pending, func(o pool.Order) bool { return slices.Contains(b.doc.Applied, o.ID) })
+	b.pending = slices.DeleteFunc(b.pending, func(o pool.Order) bool {
+		applied, overtaken := slices.Contains(b.doc.Applied, o.ID), o.At.Before(b.doc.SetAt)
+		if overtaken && !applied {
+			b.dropped = append(b.dropped, o)
+		}
+		return applied || overtaken
+	})
+}
+
+// Reread makes the next Load read what the policy remembers again: the policy could not use it, and somebody may have
+// corrected it.
+func (b *Book) Reread() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = false
+}
+
+// HandBack gives the orders that are not applied back to the queue, so that the next controller gets them at once.
+func (b *Book) HandBack(ctx context.Context) error {
+	b.mu.Lock()
+	var receipts []queue.Receipt
+	for _, o := range b.pending {
+		receipts = append(receipts, b.receipts[o.ID])
+		delete(b.receipts, o.ID)
+	}
+	b.pending = nil
+	b.mu.Unlock()
+	if len(receipts) == 0 {
+		return nil
+	}
+	return b.queue.Release(ctx, receipts...)
 }
 
 // Step takes orders from the queue, and deletes those that are applied. It reports what it took, and whether
@@ -203,15 +244,31 @@ func (b *Book) take(messages []queue.Message, said *record.Intake) (done []queue
 			done = append(done, m.Receipt)
 			continue
 		}
-		if _, pending := b.receipts[m.ID]; !pending {
-			b.pending = append(b.pending, pool.Order{ID: m.ID, Absolute: absolute, N: adjust})
+		if _, pending := b.receipts[id(m)]; !pending {
+			b.pending = append(b.pending, pool.Order{ID: id(m), At: m.SentAt, Absolute: absolute, N: adjust})
 		}
-		b.receipts[m.ID] = m.Receipt
+		b.receipts[id(m)] = m.Receipt
 	}
+	slices.SortStableFunc(b.pending, func(x, y pool.Order) int { return x.At.Compare(y.At) })
 	if b.known {
 		b.dropApplied()
 	}
-	for _, id := range b.doc.Applied {
+	return append(done, b.finished(said)...)
+}
+
+// finished returns the receipts of orders that need not come again, and says which of them were not carried out.
+func (b *Book) finished(said *record.Intake) (done []queue.Receipt) {
+	ids := slices.Clone(b.doc.Applied)
+	for _, o := range b.dropped {
+		ids = append(ids, o.ID)
+		said.Garbage = append(said.Garbage, record.Garbage{
+			Err: fmt.Errorf("order was sent at %s, before one that has set the number since",
+				o.At.Format(time.RFC3339)),
+			Body: string(message.EncodeOrder(o.N, o.Absolute)),
+		})
+	}
+	b.dropped = nil
+	for _, id := range ids {
 		if r, ok := b.receipts[id]; ok {
 			done = append(done, r)
 			delete(b.receipts, id)

@@ -48,6 +48,11 @@ func (l *lossy) Delete(ctx context.Context, receipts ...queue.Receipt) error {
 	return l.queue.Delete(ctx, receipts...)
 }
 
+// Release passes the call on.
+func (l *lossy) Release(ctx context.Context, receipts ...queue.Receipt) error {
+	return l.queue.Release(ctx, receipts...)
+}
+
 func run(t *testing.T, f func(t *testing.T, l *lossy, open func() *orders.Book)) {
 	t.Helper()
 	t.Parallel()
@@ -111,16 +116,93 @@ func TestAnOrderCountsOnce(t *testing.T) {
 	})
 }
 
-// TestADamagedMemoryIsNotForgotten checks that a damaged memory gives an error that says what to do, and is
-// not taken for an empty one.
+// TestADamagedMemoryIsNotForgotten checks that a damaged object is not taken for an empty one: the policy is given
+// what it cannot read, and refuses it.
 func TestADamagedMemoryIsNotForgotten(t *testing.T) {
 	run(t, func(t *testing.T, l *lossy, open func() *orders.Book) {
 		if _, err := l.Store.Put(t.Context(), orders.Key("p"), []byte("{"), blob.Any); err != nil {
 			t.Fatal(err)
 		}
 		b := open()
-		if err := b.Load(t.Context()); err == nil || b.Known() {
-			t.Errorf("got %v, known %v, want an error", err, b.Known())
+		if err := b.Load(t.Context()); err != nil || pending(b) != `"{"` {
+			t.Errorf("got %v, %s, want what is in the store, as text", err, pending(b))
+		}
+		if err := b.Commit(t.Context(), []byte(`{"n":1}`), nil); err != nil { // then the policy has another one
+			t.Fatal(err)
+		}
+		b.Reread()
+		if err := b.Load(t.Context()); err != nil || pending(b) != `{"n":1}` {
+			t.Errorf("got %v, %s, want the new memory", err, pending(b))
+		}
+	})
+}
+
+// TestAnOvertakenOrderIsDropped: an order that a controller had taken and not carried out when it died comes again
+// after newer ones. If one of those sets the number, the older order would undo it.
+func TestAnOvertakenOrderIsDropped(t *testing.T) {
+	run(t, func(t *testing.T, l *lossy, open func() *orders.Book) {
+		dying := open()
+		send(t, l, `{"set":1}`, `{"adjust":5}`)
+		dying.Step(t.Context(), time.Now()) // and dies
+		time.Sleep(time.Second)
+		b := open()
+		send(t, l, `{"set":4}`)
+		b.Step(t.Context(), time.Now())
+		if err := b.Load(t.Context()); err != nil || pending(b) != " true:4" {
+			t.Fatalf("got %v, %q, want the newest order", err, pending(b))
+		}
+		seen, _ := b.Pending()
+		if err := b.Commit(t.Context(), []byte(`{"n":4}`), seen); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(31 * time.Second)
+		send(t, l, `{"adjust":-1}`)
+		said, _ := b.Step(t.Context(), time.Now())
+		if got := pending(b); got != `{"n":4} false:-1` || len(said.Garbage) != 2 {
+			t.Errorf("got %q and %v, want only the newest, and the two others said", got, said.Garbage)
+		}
+		if left := l.queue.Bodies(); len(left) != 1 {
+			t.Errorf("got %v left on the queue, want the newest only", left)
+		}
+	})
+}
+
+// TestHandBack: the next controller gets the orders that this one has not carried out at once, and in their order.
+func TestHandBack(t *testing.T) {
+	run(t, func(t *testing.T, l *lossy, open func() *orders.Book) {
+		b := open()
+		send(t, l, `{"set":1}`, `{"set":2}`)
+		b.Step(t.Context(), time.Now())
+		if err := b.HandBack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next := open()
+		next.Step(t.Context(), time.Now())
+		if err := next.Load(t.Context()); err != nil || pending(next) != " true:1 true:2" {
+			t.Errorf("got %v, %q, want both orders", err, pending(next))
+		}
+	})
+}
+
+// TestOrdersOfAQueueThatWasMadeAnew may have the ids of orders that were applied long ago.
+func TestOrdersOfAQueueThatWasMadeAnew(t *testing.T) {
+	run(t, func(t *testing.T, l *lossy, open func() *orders.Book) {
+		b := open()
+		for n := range 2 {
+			send(t, l, `{"adjust":1}`)
+			b.Step(t.Context(), time.Now())
+			if err := b.Load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			seen, _ := b.Pending()
+			if len(seen) != 1 {
+				t.Fatalf("queue %d: got %v, want one order", n, seen)
+			}
+			if err := b.Commit(t.Context(), []byte(`{"n":1}`), seen); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			l.queue = memqueue.New("orders", queue.Limits{Visibility: 30 * time.Second})
 		}
 	})
 }

@@ -118,9 +118,9 @@ type Launch struct {
 	Token   string            `json:"token"`
 	Asked   int               `json:"asked"`             // instances that the request is for
 	Again   bool              `json:"again,omitempty"`   // the answer to an earlier request with this token was lost
-	Started []pool.InstanceID `json:"started,omitempty"` // by this answer, those told of before not counted
+	Started []pool.InstanceID `json:"started,omitempty"` // what this answer told of for the first time
 	Open    bool              `json:"open,omitempty"`    // it is not known whether it took effect
-	Reason  string            `json:"reason,omitempty"`  // class of the failure, as metrics name it
+	Reason  string            `json:"reason,omitempty"`  // why it failed, as a label of metrics
 	Error   string            `json:"error,omitempty"`
 }
 

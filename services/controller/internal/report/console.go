@@ -53,7 +53,8 @@ func (c *Console) write(events []Event) {
 	var lines []string
 	for i := range events {
 		for _, line := range events[i].Lines() {
-			lines = append(lines, fmt.Sprintf("%s %s %s\n", events[i].At.Format("Jan 02 15:04:05"), events[i].Pool, line))
+			lines = append(lines, fmt.Sprintf("%s %s %s\n", events[i].At.Format("Jan 02 15:04:05"), events[i].Pool,
+				line))
 		}
 	}
 	if len(lines) == 0 {

@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"log/slog"
+	"math"
 	"regexp"
 	"sync"
 	"time"
@@ -129,10 +130,14 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 
 // limits logs that other limits are in force, because the time has come or the configuration has changed.
 func (d *Diary) limits(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
-	if l := r.Seen.Limits; w.seen && (l.Minimum != w.limits.Minimum || l.Maximum != w.limits.Maximum) {
+	l := r.Seen.Limits
+	if l.Maximum == math.MaxInt32 { // of a pool that was removed: nobody has set them
+		return
+	}
+	if w.seen && (l.Minimum != w.limits.Minimum || l.Maximum != w.limits.Maximum) {
 		log.InfoContext(ctx, "other limits are in force", "minimum", l.Minimum, "maximum", l.Maximum)
 	}
-	w.seen, w.limits = true, r.Seen.Limits
+	w.seen, w.limits = true, l
 }
 
 // decision logs a decision that differs from the last one, and each ending with its cause.
@@ -209,7 +214,8 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 			"others_since", g.Unsaid)
 	}
 	if len(in.Future) > 0 && d.mayTellOfClocks(in.Pool, in.At) {
-		log.WarnContext(ctx, "statuses are from the future: an instance's clock is ahead, or this controller's is behind",
+		log.WarnContext(ctx,
+			"statuses are from the future: an instance's clock is ahead, or this controller's is behind",
 			"instances", in.Future)
 	}
 	if in.Undeleted != nil {

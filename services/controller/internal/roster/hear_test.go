@@ -30,12 +30,13 @@ func TestStatusOrder(t *testing.T) {
 		second message.Status
 		want   roster.Outcome
 	}{
-		"newer":                        {status(11, 0), roster.Accepted},
-		"newer, lower sequence":        {status(11, 3), roster.Accepted},
-		"same time, higher sequence":   {status(10, 6), roster.Accepted},
-		"the same again":               {status(10, 5), roster.Outdated},
-		"same time, lower sequence":    {status(10, 4), roster.Outdated},
-		"older, higher sequence, busy": {status(9, 9), roster.Accepted}, // its clock was set back, or not: it may be at work
+		"newer":                      {status(11, 0), roster.Accepted},
+		"newer, lower sequence":      {status(11, 3), roster.Accepted},
+		"same time, higher sequence": {status(10, 6), roster.Accepted},
+		"the same again":             {status(10, 5), roster.Outdated},
+		"same time, lower sequence":  {status(10, 4), roster.Outdated},
+		// Its clock may have been set back: then it is at work.
+		"older, higher sequence, busy": {status(9, 9), roster.Accepted},
 		"much older, higher sequence":  {status(-60, 9), roster.Accepted},
 		"much older, lower sequence":   {status(-60, 4), roster.Outdated},
 		"ahead of our clock, a little": {status(80, 0), roster.Accepted},

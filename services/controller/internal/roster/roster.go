@@ -9,9 +9,7 @@ package roster
 
 import (
 	"cmp"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -37,8 +35,8 @@ type Roster struct {
 
 	mu        sync.Mutex
 	records   map[pool.InstanceID]*record // guarded by mu
-	strays    map[pool.InstanceID]stray   // guarded by mu; statuses that no listed instance explains yet
-	graves    map[pool.InstanceID]grave   // guarded by mu; were to end and are gone; a late list may show them
+	strays    map[pool.InstanceID]stray   // guarded by mu; statuses of instances that are not listed
+	graves    map[pool.InstanceID]grave   // guarded by mu; were told to end and are gone; a late list may show them
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
 	listening time.Time                   // guarded by mu; since when statuses reach us; zero: they do not
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
@@ -48,24 +46,25 @@ type Roster struct {
 type record struct {
 	pool.Instance
 	phase    cloud.Phase
-	host     string             // the cloud's address of it
+	host     string             // its address as the cloud lists it
 	said     string             // the address it reported
-	tagged   pool.State         // what its tags say
+	tagged   pool.State         // the state that its tags say
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
 	missing  bool               // the newest list lacks it
 	ours     bool               // this controller has launched it, so that no other one has ended it
-	ending   pool.Ending        // why it was told to end; its cause is empty while it was not
-	forced   bool               // it was to end although it was at work
-	ended    time.Time          // when the cloud accepted to end it; zero: it has not
-	seed     activeset.Instance // what a predecessor published of it; zero: nothing
+	ending   pool.Ending        // why it was told to end; the cause is empty if it was not told
+	forced   bool               // it was told to end although it was at work
+	ended    time.Time          // when the cloud accepted to end it; zero if it has not
+	seed     activeset.Instance // what a controller before this one published of it; zero: nothing
 	stamp    stamp              // of its newest status, by its own clock
 	ahead    time.Duration      // by how much that clock is ahead of ours, as far as we know; never less than 0
-	heardNo  uint64             // which of all that were accepted that was
-	logged   []stamp            // of its newest log messages, to drop what a queue delivers twice
+	heardNo  uint64             // number of its newest status among all accepted statuses of the pool
+	logged   []stamp            // of its newest log messages, to recognise those that a queue delivers twice
 }
 
-// grave is an instance that was to end and that lists do not show any more.
+// grave is what is kept of an instance that was told to end and that lists do not show any more. A later list may
+// show it once more, because lists can be behind by different times; then it is still an instance that was told to end.
 type grave struct {
 	record *record
 	dug    time.Time // when the first list was asked for that lacked it
@@ -79,6 +78,13 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 		records: make(map[pool.InstanceID]*record), strays: make(map[pool.InstanceID]stray),
 		graves: make(map[pool.InstanceID]grave),
 	}
+}
+
+// SetServicePort changes the port of instances that report no address.
+func (r *Roster) SetServicePort(port int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opts.ServicePort = port
 }
 
 // Changes is what is new in a list. Its lists are sorted by instance.
@@ -137,13 +143,14 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 }
 
 // maybeLate reports whether a list that was asked for at the given time may lack the instance although it is there.
-// One that is to end, and was listed, is nothing to anybody: if a later list has it after all it comes back from its
-// grave.
+// For one that was told to end, and was listed before, that does not matter: nobody counts on it, and if a later list
+// shows it after all, it is entered again as it was (see grave).
 func (rec *record) maybeLate(at time.Time) bool {
-	return at.Before(rec.expected) && !(rec.listed && rec.State == pool.Stopping)
+	return at.Before(rec.expected) && (!rec.listed || rec.State != pool.Stopping)
 }
 
-// reason is why an instance ends: what it was told, or nothing that this controller knows of.
+// reason returns why an instance ends: the cause for which it was told to, or pool.Outside if this controller
+// did not tell it.
 func (rec *record) reason() pool.Ending {
 	if rec.ending.Cause == "" {
 		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
@@ -182,7 +189,7 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 		r.records[in.ID] = g.record
 		return g.record
 	}
-	launched := earlier(in.Launched, now) // what we see is no later than now, whatever other clocks say
+	launched := earlier(in.Launched, now) // the cloud's clock may be ahead of ours
 	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: launched, HeardAt: now,
 		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: launched,
@@ -209,8 +216,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Launched takes what a launch returned. The instances are expected in lists from
-// now on and count from now on.
+// Launched enters the instances that a launch returned. They are part of the pool from now on, and lists are
+// expected to show them within Options.ListLag.
 func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -266,9 +273,9 @@ func (r *Roster) Ready() []pool.InstanceID {
 	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
 }
 
-// Untold lists the instances that should have ended, that the cloud does not show
-// ending, and that it has not accepted to end lately: they must be told (again), for the cause for which they
-// were told first. One that was idle and has found work since may finish it first, unless its end is due or it is lost.
+// Untold lists the instances that should have ended, but which the cloud does not show as ending and has not accepted
+// to end lately. They must be told (again), with the cause for which they were told first. An instance that was idle
+// and has found work since may finish that work first, unless it must end by now (Ending.Due) or is lost.
 func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.Ending {
 	mayWork := func(rec *record) bool {
 		in := rec.Instance
@@ -302,62 +309,6 @@ func (r *Roster) Ended(now time.Time, ids ...pool.InstanceID) {
 	}
 }
 
-// Tagging is what the tags of some instances should say.
-type Tagging struct {
-	State pool.State
-	Since time.Time
-	IDs   []pool.InstanceID // sorted
-}
-
-// Tags returns the tags.
-func (t *Tagging) Tags() map[string]string {
-	return map[string]string{
-		cloud.TagState: t.State.String(), cloud.TagStateSince: t.Since.UTC().Format(time.RFC3339Nano),
-	}
-}
-
-// Mistagged lists the instances whose tags do not say their state, grouped by the tags that they should have,
-// so that few calls are needed. Instances that are ending need no tags.
-func (r *Roster) Mistagged() []Tagging {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []Tagging
-	for id, rec := range r.records {
-		if rec.tagged == rec.State || rec.State == pool.Stopping {
-			continue
-		}
-		i := slices.IndexFunc(out,
-			func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
-		if i < 0 {
-			i = len(out)
-			out = append(out, Tagging{State: rec.State, Since: rec.StateSince})
-		}
-		out[i].IDs = append(out[i].IDs, id)
-	}
-	for i := range out {
-		slices.Sort(out[i].IDs)
-	}
-	slices.SortFunc(out, func(a, b Tagging) int { return cmp.Compare(a.IDs[0], b.IDs[0]) })
-	return out
-}
-
-// Tagged notes that the instances have been tagged.
-func (r *Roster) Tagged(t Tagging) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, id := range t.IDs {
-		if rec := r.records[id]; rec != nil {
-			rec.tagged = t.State
-		}
-	}
-}
-
-// Present returns how many instances there are, whatever their state, without those that the cloud has
-// accepted to end.
-func (r *Roster) Present() int {
-	return len(r.which(func(rec *record) bool { return rec.phase != cloud.Terminating && rec.ended.IsZero() }))
-}
-
 func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -369,73 +320,6 @@ func (r *Roster) which(is func(*record) bool) []pool.InstanceID {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-// doubtful reports whether the newest list lacks an instance that a controller before us may have ended, and it has
-// said nothing since.
-func (r *Roster) doubtful(rec *record) bool {
-	return rec.missing && !rec.ours && !rec.ReportedAt.After(r.listed)
-}
-
-// Serving returns the members of the active set, sorted by id: those that are
-// active, have an address, are not doubtful, and whose tags do not say that they are draining. Whoever
-// takes over goes by the tags. Until an instance has reported to us, what the set of our
-// predecessor said of it stays.
-func (r *Roster) Serving() []activeset.Instance {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	out := []activeset.Instance{}
-	for id, rec := range r.records {
-		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" || r.doubtful(rec) {
-			continue
-		}
-		member := activeset.Instance{ID: id, Address: r.address(rec), Load: rec.Load, ReportedAt: rec.ReportedAt}
-		if rec.ReportedAt.IsZero() {
-			member.Load, member.ReportedAt = rec.seed.Load, rec.seed.ReportedAt
-		}
-		out = append(out, member)
-	}
-	slices.SortFunc(out, func(a, b activeset.Instance) int { return cmp.Compare(a.ID, b.ID) })
-	return out
-}
-
-// Instances returns all instances as a snapshot needs them, sorted by id.
-func (r *Roster) Instances(now time.Time) []pool.Instance {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	out := make([]pool.Instance, 0, len(r.records))
-	for _, rec := range r.records {
-		in := rec.Instance
-		in.Address = r.address(rec)
-		in.HeardAt = r.heardAt(rec, now)
-		out = append(out, in)
-	}
-	pool.SortInstances(out)
-	return out
-}
-
-// heardAt returns from when the silence of an instance counts: at the earliest from when statuses could reach
-// this controller (again), because before that nobody could be heard.
-func (r *Roster) heardAt(rec *record, now time.Time) time.Time {
-	if r.listening.IsZero() {
-		return now
-	}
-	if rec.HeardAt.Before(r.listening) {
-		return r.listening
-	}
-	return rec.HeardAt
-}
-
-// address returns the address that the instance has reported, or else the cloud's address with the port of
-// the pool's service.
-func (r *Roster) address(rec *record) string {
-	if rec.said != "" {
-		return rec.said
-	}
-	if rec.host == "" || r.opts.ServicePort == 0 {
-		return ""
-	}
-	return net.JoinHostPort(rec.host, strconv.Itoa(r.opts.ServicePort))
 }
 
 // Seed takes loads and addresses from the active set that a controller before this one wrote, so that a
@@ -451,7 +335,7 @@ func (r *Roster) Seed(set activeset.Set, now time.Time) {
 		if rec == nil || !rec.ReportedAt.IsZero() || in.ReportedAt.IsZero() || in.ReportedAt.After(now.Add(tolerance)) {
 			continue
 		}
-		if rec.State == pool.Startup { // its tags could not be written: who is in the set was active and not told to go
+		if rec.State == pool.Startup { // its tags could not be written; but it was published, so it was active
 			rec.become(pool.Active, now)
 		}
 		rec.said, rec.seed = in.Address, *in

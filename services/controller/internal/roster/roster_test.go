@@ -87,7 +87,8 @@ func TestGone(t *testing.T) {
 	wantIDs(t, "gone by an older list", gone)
 	gone = goneOf(r.Observe(nil, at(33), at(33)))
 	wantIDs(t, "gone", gone, "i-2")
-	if r.Mark("i-1", pool.Active, at(34)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(34)) {
+	if r.Mark("i-1", pool.Active, at(34)) || r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(),
+		at(34)) {
 		t.Error("an instance that is gone changed its state")
 	}
 }
@@ -129,7 +130,8 @@ func TestOneListThatHasItDoesNotMakeTheNextOneCurrent(t *testing.T) {
 	wantIDs(t, "gone", goneOf(r.Observe(nil, at(40), at(40))), "i-1")
 }
 
-// TestWhatTheNewestListLacksServesOnlyIfItSpeaks: a controller before this one may have ended it, unless we launched it.
+// TestWhatTheNewestListLacksServesOnlyIfItSpeaks: a controller before this one may have ended it, unless this one has
+// launched it.
 func TestWhatTheNewestListLacksServesOnlyIfItSpeaks(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
