@@ -151,7 +151,7 @@ func (q *Queue) count(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 }
 
 // The pauses of count.
-const firstLook, lastLook = 250 * time.Microsecond, 4 * time.Millisecond
+const firstLook, lastLook = 250 * time.Microsecond, 16 * time.Millisecond
 
 // call runs f, which makes one or more calls to the broker, until it succeeds, fails permanently,
 // or Patience is over. Each try is counted as operation.
