@@ -14,8 +14,8 @@ func grown(t *testing.T, times ...[2]float64) *row {
 	t.Helper()
 	r := &row{path: "pass", pkg: "./loop", bench: "Growth/pass"}
 	for _, in := range times {
-		out := fmt.Sprintf("goos: linux\ncpu: x\nBenchmarkGrowth/pass/n=300-2 \t 100 \t %v ns/op\n"+
-			"BenchmarkGrowth/pass/n=3000-2 \t 10 \t %v ns/op \t 5 B/op\nPASS\n", in[0], in[1])
+		out := fmt.Sprintf("goos: linux\ncpu: x\nBenchmarkGrowth/pass/n=300-2 \t 100 \t 7 ns/op \t %v cpu-ns/op\n"+
+			"BenchmarkGrowth/pass/n=3000-2 \t 10 \t 9 ns/op \t %v cpu-ns/op \t 5 B/op\nPASS\n", in[0], in[1])
 		got, err := read(strings.NewReader(out), "test")
 		if err != nil {
 			t.Fatal(err)
@@ -38,7 +38,7 @@ func TestVerdict(t *testing.T) {
 		"one round was disturbed": {times: [][2]float64{{1e3, 1e4}, {1e3, 9e4}, {1e3, 1e4}}},
 		"quadratic": {
 			[][2]float64{{1e3, 1e5}, {1e3, 9e4}, {1e3, 8e4}},
-			"pass: 1 µs at n=300 and 90 µs at n=3000, 90.0 times as long, and the most is 13",
+			"pass: 1 µs at n=300 and 90 µs at n=3000, 80.0 times as long, and the most is 13",
 		},
 		"not measured": {nil, "pass was not measured"},
 	} {
@@ -72,15 +72,15 @@ func TestWhatIsMissingIsAnError(t *testing.T) {
 	r := row{path: "pass", bench: "Growth/pass"}
 	for name, got := range map[string]sample{
 		"nothing":     {},
-		"one size":    {"Growth/pass/n=300": {"sec/op": 1}},
-		"wrong sizes": {"Growth/pass/n=300": {"sec/op": 1}, "Growth/pass/n=600": {"sec/op": 2}},
+		"one size":    {"Growth/pass/n=300": {"cpu-ns/op": 1}},
+		"wrong sizes": {"Growth/pass/n=300": {"cpu-ns/op": 1}, "Growth/pass/n=600": {"cpu-ns/op": 2}},
 	} {
 		if r.add(got) == nil {
 			t.Errorf("%s: want an error", name)
 		}
 	}
 	r.peer = &peer{}
-	if r.add(sample{"Growth/pass": {"sec/op": 1}}) == nil {
+	if r.add(sample{"Growth/pass": {"cpu-ns/op": 1}}) == nil {
 		t.Error("no ratio: want an error")
 	}
 }

@@ -144,6 +144,9 @@ func read(from io.Reader, name string) (sample, error) {
 			values := make(map[string]float64)
 			for _, v := range rec.Values {
 				values[v.Unit] = v.Value
+				if v.OrigUnit != "" {
+					values[v.OrigUnit] = v.OrigValue
+				}
 			}
 			got[string(base)] = values
 		}

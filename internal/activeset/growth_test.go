@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/pool"
 )
 
@@ -24,6 +25,7 @@ func BenchmarkGrowth(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.Run(fmt.Sprintf("active-set-encode/n=%d", n), func(b *testing.B) {
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				if _, err := activeset.Encode(set); err != nil {
 					b.Fatal(err)
@@ -31,6 +33,7 @@ func BenchmarkGrowth(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("active-set-decode/n=%d", n), func(b *testing.B) {
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				if _, err := activeset.Decode(data); err != nil {
 					b.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/policy"
 	"cloudmaster/internal/policy/manual"
 	"cloudmaster/internal/policy/schedule"
@@ -92,6 +93,7 @@ func benchmarkScaled(b *testing.B, what string, n int) {
 	b.Helper()
 	judge, s := scaled(b, what, n)
 	b.ReportAllocs()
+	defer benchtest.CPU(b)()
 	for b.Loop() {
 		if d, v := judge.Decide(s, pool.Budget{Starts: n, Stops: n}); d.Empty() || v.Failed != nil {
 			b.Fatalf("decided nothing: %v", v.Failed)

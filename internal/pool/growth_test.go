@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/pool/pooltest"
 )
@@ -29,6 +30,7 @@ func BenchmarkGrowth(b *testing.B) {
 				}
 			}
 			limits := pool.Limits{Maximum: n / 3, StartLimit: n, StopLimit: n / 4, Drain: true}
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				if out := limits.Apply(&s, d, pool.Budget{Starts: n, Stops: n / 4}); out.Empty() {
 					b.Fatal("the limits leave nothing")

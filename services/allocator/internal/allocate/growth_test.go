@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/services/allocator/internal/allocate"
 )
 
@@ -16,6 +17,7 @@ func BenchmarkGrowth(b *testing.B) {
 			p := newPool(b, allocate.Options{})
 			p.Update(bigSet(n), noon)
 			now := noon
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				for range n {
 					now = now.Add(150 * time.Millisecond / time.Duration(n)) // 20,000 a second among 3,000 servers
@@ -27,6 +29,7 @@ func BenchmarkGrowth(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("allocate-update/n=%d", n), func(b *testing.B) {
 			p, s := newPool(b, allocate.Options{}), bigSet(n)
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				p.Update(s, noon)
 			}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
@@ -64,6 +65,7 @@ func BenchmarkGrowth(b *testing.B) {
 			in := intake.New(q, r, intake.Options{
 				Pool: "p", Parse: message.ParseStd, Changed: func() {}, Hinted: func() {}, Now: time.Now,
 			})
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				for taken := 0; taken < n; {
 					said, _ := in.Step(b.Context(), time.Now())

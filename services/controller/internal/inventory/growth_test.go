@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/driver"
@@ -28,6 +29,7 @@ func BenchmarkGrowth(b *testing.B) {
 			})
 			from := &fakeCloud{list: list}
 			task := v.Task(from)
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				if _, err := task.Step(b.Context(), time.Now()); err != nil {
 					b.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/blob/memblob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
@@ -107,6 +108,7 @@ func benchmarkPass(b *testing.B, n int) {
 	log := slog.New(slog.DiscardHandler)
 	sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
 	b.ReportAllocs()
+	defer benchtest.CPU(b)()
 	for b.Loop() {
 		rec := l.Step(b.Context(), now)
 		if rec.Err != nil || !rec.Decision.Empty() || len(rec.Instances) != n {

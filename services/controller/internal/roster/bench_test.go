@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
@@ -59,6 +60,7 @@ func BenchmarkGrowth(b *testing.B) {
 		r := roster.New("mem", roster.Options{})
 		r.Observe(list, now, now)
 		b.Run(fmt.Sprintf("roster-hear/n=%d", n), func(b *testing.B) {
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				now = now.Add(time.Second)
 				for i := range statuses {
@@ -71,12 +73,14 @@ func BenchmarkGrowth(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("roster-observe/n=%d", n), func(b *testing.B) {
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				now = now.Add(time.Second)
 				r.Observe(list, now, now)
 			}
 		})
 		b.Run(fmt.Sprintf("roster-instances/n=%d", n), func(b *testing.B) {
+			defer benchtest.CPU(b)()
 			for b.Loop() {
 				if got := r.Instances(now); len(got) != n {
 					b.Fatalf("got %d instances, want %d", len(got), n)
