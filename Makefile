@@ -65,6 +65,10 @@ POOLS ?= 500
 bench-pools: build ## Measure a controller with POOLS (500) pools on the embedded broker: start, memory, end
 	POOLS=$(POOLS) go test -count=1 -v -run '^TestManyPools$$' ./services/controller
 
+.PHONY: bench-growth
+bench-growth: ## Fail if a hot path grows faster than its input, or is too slow beside its peer (UPDATE=1: docs)
+	go run ./integration/growth $(if $(UPDATE),--update docs/performance.md)
+
 # The packages with tests against LocalStack. They use the one that LOCALSTACK_ENDPOINT names, or start a container.
 INTEGRATION := ./internal/queue/sqsqueue ./internal/blob/s3blob ./internal/cloud/ec2cloud \
   ./internal/backend/awsbackend ./services/controller/internal/awssetup \

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -69,7 +70,7 @@ func (i *Instance) EndIdle(now time.Time, cause Cause) Ending {
 
 // IDs returns the ids of the instances in a list of endings, in the same order.
 func IDs(list []Ending) []InstanceID {
-	var ids []InstanceID
+	ids := slices.Grow([]InstanceID(nil), len(list))
 	for i := range list {
 		ids = append(ids, list[i].Instance)
 	}

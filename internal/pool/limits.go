@@ -66,20 +66,6 @@ func (l Limits) Mature(now time.Time, i *Instance) bool {
 	return i.State != Active || now.Sub(i.ActiveAt) >= l.MinimumActiveTime
 }
 
-// ByVictim orders candidates for a shut-down or a stop: those whose lifetimes are over first, then lowest load, then
-// idle longest, then oldest launch, then id.
-func (l Limits) ByVictim(now time.Time) func(a, b *Instance) int {
-	return func(a, b *Instance) int {
-		if old := l.Mature(now, a); old != l.Mature(now, b) {
-			if old {
-				return -1
-			}
-			return 1
-		}
-		return ByVictim(a, b)
-	}
-}
-
 // Settled reports whether an active instance has been active for the minimum
 // active time, so that it may be shut down. It may be stopped when it is Mature.
 func (l Limits) Settled(now time.Time, i *Instance) bool {
@@ -95,6 +81,7 @@ func (l Limits) Apply(s *Snapshot, d Decision, left Budget) Decision {
 	if l.Drain {     // a starting server cannot take the place of one that serves clients
 		c.serving = s.Count(Active) - l.Minimum
 	}
+	c.look(&d)
 	c.out.Asked, c.out.Clamps, c.out.Spent = d.ask(), slices.Clone(keep), Budget{}
 	c.sanitize()
 	if s.Stale {
@@ -113,6 +100,20 @@ type clamping struct {
 	snapshot *Snapshot
 	serving  int // how many active instances may go: with Drain, the minimum must be active
 	out      Decision
+	named    map[InstanceID]*Instance // those that the decision names; nil: there is none of that id
+}
+
+// look finds the instances that a decision names, once for all that is asked of them.
+func (c *clamping) look(d *Decision) {
+	c.named = make(map[InstanceID]*Instance, len(d.Reactivate)+len(d.ShutDown)+len(d.Stop))
+	for _, id := range d.Reactivate {
+		c.named[id] = c.snapshot.Find(id)
+	}
+	for _, list := range [][]Ending{d.ShutDown, d.Stop} {
+		for i := range list {
+			c.named[list[i].Instance] = c.snapshot.Find(list[i].Instance)
+		}
+	}
 }
 
 // sanitize drops what the state machine forbids, because no policy is trusted to keep to it.
@@ -121,9 +122,9 @@ func (c *clamping) sanitize() {
 		c.out.Clamp(ByState, -c.out.Launch, "%d cannot be launched", c.out.Launch)
 		c.out.Launch = 0
 	}
-	seen := make(map[InstanceID]bool)
+	seen := make(map[InstanceID]bool, len(c.named))
 	refused := func(id InstanceID, verb string, ok func(*Instance) bool) bool {
-		i := c.snapshot.Find(id)
+		i := c.named[id]
 		if i == nil || seen[id] || !ok(i) {
 			c.out.Clamp(ByState, 1, "%s cannot be %s", id, verb)
 			return true
@@ -166,7 +167,7 @@ func (c *clamping) shrinkage(left int) {
 	young := 0
 	grown := func(list []Ending, old func(time.Time, *Instance) bool) []Ending {
 		return slices.DeleteFunc(list, func(e Ending) bool {
-			if old(c.snapshot.Now, c.snapshot.Find(e.Instance)) {
+			if old(c.snapshot.Now, c.named[e.Instance]) {
 				return false
 			}
 			young++
@@ -186,7 +187,7 @@ func (c *clamping) shrinkage(left int) {
 func (c *clamping) trim(left int) {
 	spare, needed, limited := c.snapshot.Counted()-c.Minimum, 0, 0
 	keep := func(e Ending) bool {
-		i := c.snapshot.Find(e.Instance)
+		i := c.named[e.Instance]
 		switch {
 		case !i.Counted():
 			return false
@@ -222,10 +223,14 @@ func (c *clamping) surplus() {
 		return
 	}
 	drained, stopped := 0, 0
-	for _, id := range c.superfluous() {
-		i := c.snapshot.Find(id)
+	c.out.ShutDown = slices.Grow(c.out.ShutDown, min(over, max(0, c.serving)))
+	for _, rank := range c.superfluous() {
+		if drained+stopped == over {
+			break
+		}
+		i := &c.snapshot.Instances[rank.at]
+		c.named[i.ID] = i
 		switch {
-		case drained+stopped == over:
 		case !c.Drain || i.State != Active:
 			c.out.Stop = append(c.out.Stop, i.EndIdle(c.snapshot.Now, OverMaximum))
 			stopped++
@@ -240,10 +245,10 @@ func (c *clamping) surplus() {
 
 // superfluous returns the instances that may go when there are too many; those that should go first come
 // first.
-func (c *clamping) superfluous() []InstanceID {
-	leaving := setOf(IDs(c.out.Stop), IDs(c.out.ShutDown))
-	return c.snapshot.Pick(math.MaxInt, func(i *Instance) bool {
-		return !leaving[i.ID] && (i.State == Startup || i.Idle() || c.Drain && i.State == Active)
+func (c *clamping) superfluous() []Rank {
+	leaving := endingsOf(c.out.Stop, c.out.ShutDown)
+	return c.snapshot.pick(math.MaxInt, func(i *Instance) bool {
+		return (i.State == Startup || i.Idle() || c.Drain && i.State == Active) && !leaving[i.ID]
 	}, ByVictim)
 }
 
@@ -313,18 +318,30 @@ func (c *clamping) reactivateFirst() int {
 func (c *clamping) counted() int {
 	n := c.snapshot.Counted() - len(c.out.ShutDown)
 	for i := range c.out.Stop {
-		if c.snapshot.Find(c.out.Stop[i].Instance).Counted() {
+		if c.named[c.out.Stop[i].Instance].Counted() {
 			n--
 		}
 	}
 	return n
 }
 
-func setOf(lists ...[]InstanceID) map[InstanceID]bool {
-	set := make(map[InstanceID]bool)
-	for _, ids := range lists {
-		for _, id := range ids {
-			set[id] = true
+func setOf(ids []InstanceID) map[InstanceID]bool {
+	set := make(map[InstanceID]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
+}
+
+func endingsOf(lists ...[]Ending) map[InstanceID]bool {
+	count := 0
+	for _, list := range lists {
+		count += len(list)
+	}
+	set := make(map[InstanceID]bool, count)
+	for _, list := range lists {
+		for i := range list {
+			set[list[i].Instance] = true
 		}
 	}
 	return set

@@ -166,27 +166,38 @@ func (s *Snapshot) Find(id InstanceID) *Instance {
 }
 
 // Pick returns the ids of the first n instances, in the given order, among those that keep accepts.
-func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order func(a, b *Instance) int) []InstanceID {
-	var list []*Instance // pointers, because instances are large and sorting would move them
-	for i := range s.Instances {
-		if keep(&s.Instances[i]) {
-			list = append(list, &s.Instances[i])
-		}
-	}
-	slices.SortFunc(list, order)
-	var out []InstanceID
-	for _, i := range list[:max(0, min(n, len(list)))] {
-		out = append(out, i.ID)
+func (s *Snapshot) Pick(n int, keep func(*Instance) bool, order Ranking) []InstanceID {
+	ranks := s.pick(n, keep, order)
+	out := slices.Grow([]InstanceID(nil), len(ranks))
+	for i := range ranks {
+		out = append(out, s.Instances[ranks[i].at].ID)
 	}
 	return out
+}
+
+func (s *Snapshot) pick(n int, keep func(*Instance) bool, order Ranking) []Rank {
+	var kept []int32
+	for i := range s.Instances {
+		if keep(&s.Instances[i]) {
+			kept = append(kept, int32(i)) //nolint:gosec // nobody runs more than MaxInt32 instances
+		}
+	}
+	ranks := make([]Rank, len(kept))
+	for i, at := range kept {
+		ranks[i] = order(&s.Instances[at])
+		ranks[i].at = at
+	}
+	slices.SortFunc(ranks, Rank.compare)
+	return ranks[:max(0, min(n, len(ranks)))]
 }
 
 // End returns endings for n instances, or for as many as there are, among those that may go. ByVictim says
 // which go first.
 func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
-	var out []Ending
-	for _, id := range s.Pick(n, may, s.Limits.ByVictim(s.Now)) {
-		out = append(out, s.Find(id).EndIdle(s.Now, cause))
+	ranks := s.pick(n, may, s.Limits.ByVictim(s.Now))
+	out := slices.Grow([]Ending(nil), len(ranks))
+	for i := range ranks {
+		out = append(out, s.Instances[ranks[i].at].EndIdle(s.Now, cause))
 	}
 	return out
 }
@@ -194,39 +205,6 @@ func (s *Snapshot) End(n int, cause Cause, may func(*Instance) bool) []Ending {
 // SortInstances sorts by ID, which is the order that a Snapshot promises.
 func SortInstances(list []Instance) {
 	slices.SortFunc(list, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
-}
-
-// ByVictim orders candidates for a stop: lowest load first, then longest idle, then oldest launch, then id.
-// It does not look at lifetimes: callers leave out the instances that are too young.
-func ByVictim(a, b *Instance) int {
-	return cmp.Or(
-		cmp.Compare(a.Load, b.Load),
-		compareIdle(a.IdleSince, b.IdleSince),
-		a.Launched.Compare(b.Launched),
-		cmp.Compare(a.ID, b.ID),
-	)
-}
-
-// compareIdle orders instances that have been idle longest first, and those that are not idle last.
-func compareIdle(a, b time.Time) int {
-	switch {
-	case a.IsZero() && b.IsZero():
-		return 0
-	case a.IsZero():
-		return 1
-	case b.IsZero():
-		return -1
-	}
-	return a.Compare(b)
-}
-
-// ByLoadDescending orders candidates for reactivation: highest load first, then oldest launch, then id.
-func ByLoadDescending(a, b *Instance) int {
-	return cmp.Or(
-		cmp.Compare(b.Load, a.Load),
-		a.Launched.Compare(b.Launched),
-		cmp.Compare(a.ID, b.ID),
-	)
 }
 
 // ValidLoad reports whether a load is finite and not negative. Any other value that an instance reports is

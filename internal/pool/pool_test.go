@@ -109,7 +109,7 @@ func TestOrders(t *testing.T) {
 	t.Parallel()
 	early, late := pooltest.Now.Add(-2*time.Hour), pooltest.Now.Add(-time.Hour)
 	cases := map[string]struct {
-		order         func(a, b *pool.Instance) int
+		order         pool.Ranking
 		first, second pool.Instance
 	}{
 		"victim: lowest load": {
@@ -144,14 +144,11 @@ func TestOrders(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := c.order(&c.first, &c.second); got >= 0 {
-				t.Errorf("%+v, %+v: got %d, want less than 0", c.first, c.second, got)
-			}
-			if got := c.order(&c.second, &c.first); got <= 0 {
-				t.Errorf("%+v, %+v: got %d, want more than 0", c.second, c.first, got)
-			}
-			if got := c.order(&c.first, &c.first); got != 0 {
-				t.Errorf("%+v with itself: got %d, want 0", c.first, got)
+			s := pool.Snapshot{Instances: []pool.Instance{c.second, c.first}}
+			pool.SortInstances(s.Instances)
+			got := s.Pick(2, func(*pool.Instance) bool { return true }, c.order)
+			if want := []pool.InstanceID{c.first.ID, c.second.ID}; !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
 			}
 		})
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"cloudmaster/internal/backoff"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 )
@@ -53,6 +54,9 @@ type Queue struct {
 	log   *slog.Logger
 	terms atomic.Pointer[terms]
 	lost  atomic.Bool // the queue was not found: when it is there again its terms may be others
+
+	announced atomic.Uint64 // the sequence number of the message that Watch has last heard of
+	counted   atomic.Uint64 // the one that the broker was last asked to count
 }
 
 // terms are the limits of a queue as its consumer has them.
@@ -133,14 +137,7 @@ func (q *Queue) Settling() time.Duration { return 250 * time.Millisecond }
 
 // Backlog implements queue.Queue. The package comment says what it counts as visible.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
-	var info *jetstream.ConsumerInfo
-	err := q.call(ctx, "consumer_info", func(ctx context.Context) error {
-		consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
-		if err == nil {
-			info = consumer.CachedInfo()
-		}
-		return err
-	})
+	info, err := q.count(ctx)
 	if err != nil {
 		return pool.Backlog{}, fmt.Errorf("count backlog of %s: %w", q.name, err)
 	}
@@ -158,6 +155,35 @@ func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
 	}
 	return backlog, nil
 }
+
+// count asks the broker how many messages wait. The broker announces a message before it counts it: one in a few dozen
+// that were announced just now would be missing, and whoever was woken by the announcement would find nothing. So it is
+// asked again until it has counted what Watch has last heard of. Once is enough for each announcement: messages that
+// have expired undelivered stay missing.
+func (q *Queue) count(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	announced := q.announced.Load()
+	for pause := firstLook; ; pause *= 2 {
+		var info *jetstream.ConsumerInfo
+		err := q.call(ctx, "consumer_info", func(ctx context.Context) error {
+			consumer, err := q.js.Consumer(ctx, streamName(q.name), consumerName)
+			if err == nil {
+				info = consumer.CachedInfo()
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		counted := info.Delivered.Stream+info.NumPending >= announced || q.counted.Load() == announced
+		if counted || pause > lastLook || !backoff.Wait(ctx, pause) {
+			q.counted.Store(announced)
+			return info, nil
+		}
+	}
+}
+
+// The pauses of count.
+const firstLook, lastLook = 250 * time.Microsecond, 16 * time.Millisecond
 
 // call runs f, which makes one or more calls to the broker, until it succeeds, fails permanently,
 // or Patience is over. Each try is counted as operation.

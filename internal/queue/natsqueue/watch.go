@@ -3,8 +3,10 @@ package natsqueue
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Watch implements queue.Watcher. The broker announces each stored message, with headers only, on a
@@ -18,7 +20,12 @@ func (q *Queue) Watch(ctx context.Context) (<-chan struct{}, error) {
 		default: // the last signal has not been read yet: it stands for this one as well
 		}
 	}
-	sub, err := q.nc.Subscribe(hintName(q.name), func(*nats.Msg) { signal() })
+	sub, err := q.nc.Subscribe(hintName(q.name), func(m *nats.Msg) {
+		if n, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64); err == nil {
+			q.announced.Store(n)
+		}
+		signal()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", q.name, classify(err))
 	}

@@ -263,7 +263,7 @@ func (p *pass) retag(ctx context.Context) error {
 		return nil
 	}
 	m.untagged++
-	m.retag = p.ports.Now().Add(min(leastGap<<min(m.untagged, 12), mostBackoff))
+	m.retag = p.ports.Now().Add(backoff(m.untagged + 1))
 	return errors.Join(errs...)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cloudmaster/internal/benchtest"
 	"cloudmaster/internal/blob/memblob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
@@ -63,38 +64,56 @@ func stand(b testing.TB, n int, r *roster.Roster, now time.Time) *standing {
 	return &standing{inventory.Listing{At: now, Instances: map[pool.Name][]cloud.Instance{"p": list}}}
 }
 
+// standingPool returns the loop of a pool of n busy instances, in which nothing is to be done, with its clock.
+func standingPool(b testing.TB, n int, now *time.Time) *loop.Loop {
+	b.Helper()
+	r := roster.New("mem", roster.Options{})
+	machines := stand(b, n, r, *now)
+	job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, IdleThreshold: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return loop.New(loop.Options{
+		Judge: policy.Judge{
+			Policy: job, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
+			Limits: pool.Limits{Maximum: n, StartLimit: 1, StopLimit: 1},
+		},
+		PolicyInterval: time.Minute, ReportInterval: time.Hour,
+	}, loop.Ports{
+		Pool: "p", Cloud: machines, Inventory: machines, Roster: r, Store: memblob.New(),
+		Work: memqueue.New("work", queue.Limits{}), Now: func() time.Time { return *now },
+		Token: func() string { return "token" },
+	})
+}
+
 // BenchmarkPass measures a pass in which nothing is to be done, with its metrics and its log: what a pool costs
 // that is as it should be.
 func BenchmarkPass(b *testing.B) {
 	for _, n := range []int{10, 1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			now := time.Now()
-			r := roster.New("mem", roster.Options{})
-			machines := stand(b, n, r, now)
-			job, err := policy.NewJob(policy.JobSettings{StartThreshold: 2, IdleThreshold: 1})
-			if err != nil {
-				b.Fatal(err)
-			}
-			l := loop.New(loop.Options{
-				Judge: policy.Judge{
-					Policy: job, Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BreakerRatio: 0.5},
-					Limits: pool.Limits{Maximum: n, StartLimit: 1, StopLimit: 1},
-				},
-				PolicyInterval: time.Minute, ReportInterval: time.Hour,
-			}, loop.Ports{
-				Pool: "p", Cloud: machines, Inventory: machines, Roster: r, Store: memblob.New(),
-				Work: memqueue.New("work", queue.Limits{}), Now: time.Now, Token: func() string { return "token" },
-			})
-			log := slog.New(slog.DiscardHandler)
-			sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
-			b.ReportAllocs()
-			for b.Loop() {
-				rec := l.Step(b.Context(), now)
-				if rec.Err != nil || !rec.Decision.Empty() || len(rec.Instances) != n {
-					b.Fatalf("got %v and %v of %d instances", rec.Err, rec.Words, len(rec.Instances))
-				}
-				sink.Pass(b.Context(), rec)
-			}
-		})
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) { benchmarkPass(b, n) })
+	}
+}
+
+// BenchmarkGrowth is judged by integration/growth.
+func BenchmarkGrowth(b *testing.B) {
+	for _, n := range []int{300, 3_000} {
+		b.Run(fmt.Sprintf("pass/n=%d", n), func(b *testing.B) { benchmarkPass(b, n) })
+	}
+}
+
+func benchmarkPass(b *testing.B, n int) {
+	b.Helper()
+	now := time.Now()
+	l := standingPool(b, n, &now)
+	log := slog.New(slog.DiscardHandler)
+	sink := report.All{report.NewMetrics(prometheus.NewRegistry()), report.NewDiary(log)}
+	b.ReportAllocs()
+	defer benchtest.CPU(b)()
+	for b.Loop() {
+		rec := l.Step(b.Context(), now)
+		if rec.Err != nil || !rec.Decision.Empty() || len(rec.Instances) != n {
+			b.Fatalf("got %v and %v of %d instances", rec.Err, rec.Words, len(rec.Instances))
+		}
+		sink.Pass(b.Context(), rec)
 	}
 }

@@ -105,6 +105,7 @@ type Loop struct {
 type memory struct {
 	passes   uint64
 	failures int  // passes in a row that ended in an error
+	pace     pace // the pause between two passes
 	breaker  bool // whether it was open in the last pass that decided
 	told     told
 
@@ -193,12 +194,6 @@ func (l *Loop) takeChange() {
 }
 
 const (
-	// leastGap is the shortest time between two passes, so that what happens in a burst is judged together.
-	// It delays every reaction, so it is short.
-	leastGap = 50 * time.Millisecond
-	// The pause after passes that failed grows with each failure in a row: up to mostGap before a pass that
-	// something has asked for, and up to mostBackoff before one that only tries again.
-	mostGap, mostBackoff = time.Second, 10 * time.Second
 	// actTimeout bounds how long a pass waits for one answer of the cloud.
 	actTimeout = 30 * time.Second
 	// tagTimeout bounds what a pass waits for tags: that they are late harms nobody but a successor.
@@ -206,11 +201,6 @@ const (
 	// returnTimeout is how long it is tried to take draining instances back before new ones are launched instead.
 	returnTimeout = 30 * time.Second
 )
-
-// backoff returns the pause after a pass, which is longer the more passes in a row have failed.
-func (m *memory) backoff() time.Duration {
-	return min(leastGap<<min(max(0, m.failures-1), 12), mostBackoff)
-}
 
 // Step runs one pass, which begins at the given time.
 func (l *Loop) Step(ctx context.Context, now time.Time) *record.Record {

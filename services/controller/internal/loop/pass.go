@@ -229,10 +229,14 @@ func (p *pass) end(ctx context.Context) {
 	ended := p.ports.Now()
 	r.Took, r.Failures = ended.Sub(r.At), m.failures
 	r.Next = p.next()
-	if again := ended.Add(m.backoff()); m.failures > 0 && again.Before(r.Next) {
-		r.Next = again // a pass that failed is tried again before the policy interval ends
+	r.NotBefore = m.pace.next(r.At, ended)
+	if m.failures > 0 {
+		again := backoff(m.failures)
+		r.NotBefore = ended.Add(min(again, mostGap))
+		if at := ended.Add(again); at.Before(r.Next) {
+			r.Next = at // a pass that failed is tried again before the policy interval ends
+		}
 	}
-	r.NotBefore = ended.Add(min(m.backoff(), mostGap))
 	p.calls.begin(nil)
 }
 

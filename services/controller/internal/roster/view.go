@@ -2,6 +2,7 @@ package roster
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -51,13 +52,13 @@ func (r *Roster) Instances(now time.Time) []pool.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]pool.Instance, 0, len(r.records))
-	for _, rec := range r.records {
+	byID := func(a, b *record) int { return cmp.Compare(a.ID, b.ID) }
+	for _, rec := range slices.SortedFunc(maps.Values(r.records), byID) { // instances are large, and sorting moves much
 		in := rec.Instance
 		in.Address = r.address(rec)
 		in.HeardAt = r.heardAt(rec, now)
 		out = append(out, in)
 	}
-	pool.SortInstances(out)
 	return out
 }
 

@@ -7,7 +7,6 @@
 package primes
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -17,22 +16,17 @@ import (
 // segments to stay in a cache.
 const MaxN = 2_000_000_000
 
-// DefaultSegment is the size of a segment in bytes, the best of those measured up to
-// the 100 000 000th prime: larger ones leave the nearest cache, smaller ones make
-// the large primes visit more segments.
-const DefaultSegment = 64 << 10
-
 // Options of NthWith; the zero value works.
 type Options struct {
-	// Segment is the size of a segment in bytes. It is rounded up to a multiple of 8, and to the square root of the
-	// result. 0 means DefaultSegment.
+	// Segment is the size of a segment in bytes. It is rounded up to a multiple of 8, to the square root of the result,
+	// and to whole blocks. 0 means about four times the square root.
 	Segment int
 	// Progress is called after each segment with the number of primes up to its end; may be nil.
 	Progress func(found int)
 }
 
 // Nth returns the n-th prime, 1 ≤ n ≤ MaxN; the first is 2. When ctx ends it
-// returns its cause within the time of one segment, well under a millisecond.
+// returns its cause within the time of one segment, a few milliseconds at most.
 func Nth(ctx context.Context, n int) (uint64, error) {
 	return NthWith(ctx, n, Options{})
 }
@@ -45,7 +39,7 @@ func NthWith(ctx context.Context, n int, opts Options) (uint64, error) {
 	if n <= len(wheelPrimes) {
 		return wheelPrimes[n-1], nil
 	}
-	s := newSieve(upperBound(n), cmp.Or(opts.Segment, DefaultSegment))
+	s := newSieve(upperBound(n), opts.Segment)
 	found := len(wheelPrimes)
 	for {
 		if ctx.Err() != nil {
