@@ -27,7 +27,7 @@ type sample map[string]map[string]float64
 // measure measures all paths, and a second time those that fail.
 func (l *lab) measure(ctx context.Context) ([]row, error) {
 	rows := l.rows()
-	for range 2 {
+	for range 3 {
 		open := make(map[string][]*row) // by package
 		for i := range rows {
 			if rows[i].verdict() != nil {
