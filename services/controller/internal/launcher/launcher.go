@@ -64,6 +64,7 @@ type intent struct {
 	certain time.Time // lists that were asked for later show what came of it, however late the last call took effect
 	count   int
 	started []pool.InstanceID // the instances that answers have named so far
+	unknown bool              // an attempt had no answer, so it may have taken effect
 
 	// Of the last attempts, including those with earlier tokens:
 	failures  int
@@ -233,13 +234,16 @@ func latest(a, b time.Time) time.Time {
 }
 
 // settle forgets the launch when the cloud has answered. After any error that the port does not name, the
-// launch may or may not have taken effect, so its token stays.
+// launch may or may not have taken effect, so its token stays, also if a later attempt is refused.
 func (l *Launcher) settle(err error, now time.Time) error {
 	if err == nil {
 		l.open = intent{}
 		return nil
 	}
-	if answered(err) {
+	switch {
+	case !answered(err):
+		l.open.unknown = true
+	case !l.open.unknown: // else an attempt before this one may have taken effect, whatever this one was answered
 		l.open.token = ""
 	}
 	l.open.failures++

@@ -114,6 +114,31 @@ func TestLaunchesWithoutAnswersAreCharged(t *testing.T) {
 	})
 }
 
+// TestARefusalAfterALostAnswerSettlesNothing: the first attempt took effect and its answer was lost, the second one is
+// refused. A launch with another token would come on top of what the first one has started.
+func TestARefusalAfterALostAnswerSettlesNothing(t *testing.T) {
+	t.Parallel()
+	unstarted(t, fixedPool(1, 1), func(b *bench) {
+		attempts := []error{errLost, cloud.ErrNotFound, cloud.ErrCapacity}
+		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance,
+			error,
+		) {
+			if len(attempts) == 3 {
+				_, _ = next.Launch(ctx, spec)
+			}
+			if len(attempts) == 0 {
+				return next.Launch(ctx, spec)
+			}
+			err := attempts[0]
+			attempts = attempts[1:]
+			return nil, err
+		}}
+		b.startController()
+		b.pass(5 * time.Minute)
+		b.wantLaunched(1)
+	}, listsLate(100*time.Second))
+}
+
 // TestATokenThatTheCloudRefusesForEverIsLetGo: an error that nobody knows leaves open whether the launch took effect
 // only until lists must show it.
 func TestATokenThatTheCloudRefusesForEverIsLetGo(t *testing.T) {
