@@ -43,7 +43,9 @@ func (r *row) add(got sample) error {
 	for name, values := range got {
 		size, found := strings.CutPrefix(name, r.bench+"/n=")
 		if n, err := strconv.Atoi(size); found && err == nil {
-			times[n] = values["cpu-ns/op"] / 1e9
+			if times[n] = values["cpu-ns/op"] / 1e9; !(times[n] > 0) {
+				return fmt.Errorf("benchmark %s does not say its cpu-ns/op: use benchtest.CPU", name)
+			}
 		}
 	}
 	in.sizes = slices.Sorted(maps.Keys(times))

@@ -52,12 +52,13 @@ const (
 // Phase is how far an instance's life has come, as the cloud sees it. The zero value is invalid.
 type Phase int
 
-// The phases. Terminated instances are not listed.
+// The phases. Terminated instances need not be listed.
 const (
 	PhaseUnknown Phase = iota
 	Pending            // exists, but does not run yet
 	Running
 	Terminating // about to end, whether or not because we asked for it
+	Terminated  // has ended; it is listed for a while, if the cloud can tell
 )
 
 // String returns the phase in lower case.
@@ -69,6 +70,8 @@ func (p Phase) String() string {
 		return "running"
 	case Terminating:
 		return "terminating"
+	case Terminated:
+		return "terminated"
 	case PhaseUnknown:
 	}
 	return "unknown"
@@ -126,6 +129,8 @@ type Cloud interface {
 	Launch(ctx context.Context, spec Spec) ([]Instance, error)
 
 	// List returns every instance of the deployment, of all pools, that is not terminated, in any order.
+	// A cloud that knows which instances have ended may list these too, so that they are not taken for ones that the
+	// list is too late to show.
 	List(ctx context.Context) ([]Instance, error)
 
 	// Tag sets tags on instances and leaves their other tags as they are. It returns ErrNotFound if

@@ -148,7 +148,9 @@ func (s *suite) list(t *testing.T, c cloud.Cloud) map[pool.InstanceID]cloud.Inst
 		if inst.Phase == cloud.PhaseUnknown {
 			t.Errorf("List: got %s in phase unknown, want a phase", inst.ID)
 		}
-		out[inst.ID] = inst
+		if inst.Phase != cloud.Terminated { // what has ended may be listed, or not
+			out[inst.ID] = inst
+		}
 	}
 	return out
 }

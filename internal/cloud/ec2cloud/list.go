@@ -27,18 +27,15 @@ var phases = map[types.InstanceStateName]cloud.Phase{
 	types.InstanceStateNameShuttingDown: cloud.Terminating,
 	types.InstanceStateNameStopping:     cloud.Terminating,
 	types.InstanceStateNameStopped:      cloud.Terminating,
-	types.InstanceStateNameTerminated:   cloud.Terminating,
+	types.InstanceStateNameTerminated:   cloud.Terminated,
 }
-
-// listed are the states of instances that are in the list: all but terminated.
-var listed = []string{"pending", "running", "shutting-down", "stopping", "stopped"}
 
 // List implements cloud.Cloud.
 func (c *Cloud) List(ctx context.Context) ([]cloud.Instance, error) {
 	if err := done(ctx); err != nil {
 		return nil, fmt.Errorf("list instances: %w", err)
 	}
-	out, err := c.describe(ctx, filter("instance-state-name", listed...))
+	out, err := c.describe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list instances: %w", err)
 	}

@@ -220,7 +220,7 @@ func TestControllerCallsWhatItsPolicyGrants(t *testing.T) {
 	controlQueues(t, b, cfg)
 	store, err := b.Blobs(t.Context())
 	try(t, err)
-	try(t, lease.Free(t.Context(), store))
+	try(t, lease.Free(t.Context(), store, time.Now))
 	_, err = store.Put(t.Context(), lease.Key, []byte("x"), blob.Any)
 	try(t, err)
 	launch(t, cfg, &rec)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -318,7 +319,7 @@ func (s *site) leaseFree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := lease.Free(ctx, store); err != nil {
+	if err := lease.Free(ctx, store, time.Now); err != nil {
 		return fmt.Errorf("nothing was removed: %w", err)
 	}
 	return nil

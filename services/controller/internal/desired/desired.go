@@ -184,7 +184,7 @@ func (p *Pools) list() {
 	defer p.mu.Unlock()
 	used := make(map[pool.CloudName]bool)
 	for _, u := range p.units {
-		used[u.want.Cloud] = true
+		used[u.cloud] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(used)) {
 		if m := p.clouds[name]; !m.listed {
@@ -326,11 +326,16 @@ func (p *Pools) noticeStrays(where pool.CloudName, v *inventory.Inventory) func(
 			if said[name] || p.runsOn(name, where) {
 				continue
 			}
-			said[name] = true
 			var ids []pool.InstanceID
 			for _, in := range v.Latest().Instances[name] {
-				ids = append(ids, in.ID)
+				if in.Phase != cloud.Terminated {
+					ids = append(ids, in.ID)
+				}
 			}
+			if len(ids) == 0 {
+				continue
+			}
+			said[name] = true
 			p.parts.Log.Warn("instances run for a pool that is not in the configuration of this cloud; "+
 				"nobody keeps or ends them", "cloud", string(where), "pool", string(name), "instances", ids)
 		}
@@ -341,5 +346,5 @@ func (p *Pools) runsOn(name pool.Name, where pool.CloudName) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u := p.units[name]
-	return u != nil && u.want.Cloud == where
+	return u != nil && u.cloud == where
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/driver"
 	"cloudmaster/services/controller/internal/intake"
@@ -19,6 +20,7 @@ import (
 type unit struct {
 	parts    *Parts
 	name     string
+	cloud    pool.CloudName // it does not change
 	want     Pool
 	retiring bool  // the pool was removed, and its instances are being ended
 	from     *unit // the one whose place it takes, with what that knows of the pool's instances; nil: none
@@ -32,14 +34,14 @@ type unit struct {
 	book   *orders.Book
 	wake   *driver.Wake
 
-	unsubscribe  func()
-	stopLoop     func()
-	haltIntake   func() // ends the tasks that take messages; may be called twice
-	intakeErrors int
+	unsubscribe   func()
+	stopLoop      func()
+	haltIntake    func() // ends the tasks that take messages; may be called twice
+	orderFailures int    // looks at the queue of orders in a row that failed
 }
 
 func newUnit(parts *Parts, want Pool, from *unit) *unit {
-	return &unit{parts: parts, name: string(want.Name), want: want, wake: driver.NewWake(), from: from}
+	return &unit{parts: parts, name: string(want.Name), cloud: want.Cloud, want: want, wake: driver.NewWake(), from: from}
 }
 
 // build makes the parts of the pool that work on its cloud and queues, once these are open and the unit whose place it
@@ -159,15 +161,18 @@ func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, err
 		return again(u.parts.Now(), ordersPause), nil
 	}
 	said, news := u.book.Step(ctx, now)
+	if !u.leads(u.parts.Now()) { // the look may have lasted longer than the lease
+		u.handBackOrders(ctx)
+	}
 	pause := time.Duration(0)
 	switch {
 	case said.Err != nil:
-		u.intakeErrors++
-		said.Failures, said.Deaf = u.intakeErrors, u.intakeErrors == 1
+		u.orderFailures++
+		said.Failures, said.Deaf = u.orderFailures, u.orderFailures == 1
 		pause = ordersPause
-	case u.intakeErrors > 0:
-		said.Hears, said.Failures = true, u.intakeErrors
-		u.intakeErrors = 0
+	case u.orderFailures > 0:
+		said.Hears, said.Failures = true, u.orderFailures
+		u.orderFailures = 0
 	}
 	if said.Orders = true; said.Messages > 0 || said.Err != nil || said.Hears {
 		u.parts.Sink.Intake(ctx, &said)

@@ -69,7 +69,9 @@ type Intake struct {
 	queue    Queue
 	roster   *roster.Roster
 	garbage  quota
-	failures int // looks in a row that failed
+	failures int  // looks in a row that failed
+	deaf     bool // it was said that the queue cannot be read
+	behind   bool // another controller may have led, and taken messages, since the last look
 	// Messages that were sent before catchUp may have been waiting since before the queue could be read
 	// (again). Zero: it has never been read.
 	catchUp time.Time
@@ -98,9 +100,7 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 		i.catchUp = now
 	}
 	if !i.leads(now) {
-		i.failures = deafAfter // the messages are for the controller that leads now
-		i.roster.Deafen()
-		return said, mostPause
+		return said, i.stoodBack()
 	}
 	messages, err := i.receive(ctx)
 	if ctx.Err() != nil {
@@ -109,16 +109,28 @@ func (i *Intake) Step(ctx context.Context, now time.Time) (said record.Intake, p
 	if err != nil {
 		return said, i.failed(&said, err)
 	}
-	if i.failures >= deafAfter {
+	if !i.leads(i.opts.Now()) { // the look may have lasted longer than the lease; what it has received comes again
+		return said, i.stoodBack()
+	}
+	if i.deaf {
 		said.Hears, said.Failures = true, i.failures
+	}
+	if i.deaf || i.behind {
 		i.catchUp = i.opts.Now()
 	}
-	i.failures = 0
+	i.deaf, i.behind, i.failures = false, false, 0
 	i.takeIn(ctx, messages, &said)
 	if i.roster.Deaf() && i.caughtUp(ctx, messages) && i.roster.Listening(i.opts.Now()) {
 		i.opts.Changed()
 	}
 	return said, 0
+}
+
+// stoodBack leaves the messages to the controller that leads now, and returns the pause before the next look.
+func (i *Intake) stoodBack() time.Duration {
+	i.behind = true
+	i.roster.Deafen()
+	return mostPause
 }
 
 // caughtUp reports whether all has been taken in that was sent before the queue could be read: what waited on it, and
@@ -150,7 +162,8 @@ func (i *Intake) leads(now time.Time) bool {
 func (i *Intake) failed(said *record.Intake, err error) time.Duration {
 	i.failures++
 	said.Err, said.Failures = err, i.failures
-	if i.failures == deafAfter {
+	if i.failures >= deafAfter && !i.deaf {
+		i.deaf = true
 		said.Deaf = true
 		i.roster.Deafen()
 	}

@@ -127,8 +127,9 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 }
 
 // Free returns nil if no controller holds the lease, and else ErrHeld, wrapped in an error that names the
-// holder. It does not take the lease.
-func Free(ctx context.Context, store blob.Store) error {
+// holder. It does not take the lease. Where only clocks say that the lease has run out, it takes as long as the lease
+// holds without renewal.
+func Free(ctx context.Context, store blob.Store, now func() time.Time) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("look at lease: %w", err)
@@ -141,9 +142,12 @@ func Free(ctx context.Context, store blob.Store) error {
 		return fmt.Errorf("look at lease: %w", err)
 	}
 	l := &Lease{
-		log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()},
+		store: store, now: now, log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()},
 	}
-	_, _, err = l.refuse(ctx, found, time.Now())
+	_, unclear, err := l.refuse(ctx, found, l.now())
+	if err == nil && unclear {
+		_, err = l.claim(ctx, found) // which watches whether it is renewed, and takes nothing
+	}
 	return err
 }
 

@@ -157,10 +157,10 @@ func TestAcquire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := held(t, c.holder)
-			if err := lease.Free(t.Context(), store); errors.Is(err, lease.ErrHeld) == c.free {
-				t.Errorf("look at it: got %v, want free: %v", err, c.free)
+			looked, err := acquire(t, store, now)
+			if errors.Is(looked, lease.ErrHeld) == c.free {
+				t.Errorf("look at it: got %v, want free: %v", looked, c.free)
 			}
-			err := acquire(t, store, now)
 			if got := err == nil; got != c.free {
 				t.Fatalf("got %v, want free: %v", err, c.free)
 			}
@@ -177,15 +177,18 @@ func TestAcquire(t *testing.T) {
 	}
 }
 
-// acquire tries to take the lease, in simulated time that begins now: one that looks as if it had run out is watched.
-func acquire(t *testing.T, store *memblob.Store, now time.Time) (err error) {
+// acquire looks at the lease and tries to take it, in simulated time that begins now: one that looks as if it had run
+// out is watched.
+func acquire(t *testing.T, store *memblob.Store, now time.Time) (looked, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		clock := func() time.Time { return now.Add(time.Since(start)) }
+		looked = lease.Free(t.Context(), store, clock)
+		now, start = clock(), time.Now()
 		_, err = lease.Acquire(t.Context(), store, quiet, lease.Options{Now: clock})
 	})
-	return err
+	return looked, err
 }
 
 func TestAcquireFirstAndDamaged(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -41,8 +42,7 @@ const (
 	slack = 10 * time.Second
 	// callTimeout bounds how long a pass waits for the store or the queue.
 	callTimeout = 5 * time.Second
-	// mostApplied is how many applied orders are remembered. It is more than can be in flight when a
-	// controller ends.
+	// mostApplied is how many applied orders are remembered, and so how many can be carried out at a time.
 	mostApplied = 100
 )
 
@@ -113,15 +113,15 @@ func (b *Book) Load(ctx context.Context) error {
 	return nil
 }
 
-// Pending returns the orders that have not been applied, and what the policy remembers. Until that has been
-// read, it returns no orders.
+// Pending returns the oldest orders that have not been applied, as many as are remembered at most, and what the policy
+// remembers. Until that has been read, it returns no orders.
 func (b *Book) Pending() (list []pool.Order, memory []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.known {
 		return nil, nil
 	}
-	return slices.Clone(b.pending), b.doc.Memory
+	return slices.Clone(b.pending[:min(len(b.pending), mostApplied)]), b.doc.Memory
 }
 
 // Known reports whether what the policy remembers has been read.
@@ -152,24 +152,38 @@ func (b *Book) Commit(ctx context.Context, memory []byte, seen []pool.Order) err
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	version, err = b.store.Put(ctx, Key(b.pool), data, version)
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if err != nil {
-		b.known = false // it may have been written, by this controller or by another
+		b.Reread() // it may have been written, by this controller or by another
 		return fmt.Errorf("store what the policy remembers: %w", err)
 	}
-	b.version, b.doc = version, next
-	b.dropApplied()
-	b.delete(ctx)
+	b.delete(ctx, b.entered(version, next))
 	return nil
 }
 
-// delete deletes the messages of applied orders. Where that fails, it is tried again with the next look.
-func (b *Book) delete(ctx context.Context) {
-	for _, id := range b.doc.Applied {
-		if r, ok := b.receipts[id]; ok && b.queue.Delete(ctx, r) == nil {
-			delete(b.receipts, id)
+// entered takes what has been stored, and returns the receipts of the messages of applied orders.
+func (b *Book) entered(version blob.Version, stored doc) (done map[string]queue.Receipt) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.version, b.doc = version, stored
+	b.dropApplied()
+	done = make(map[string]queue.Receipt)
+	for _, id := range stored.Applied {
+		if r, ok := b.receipts[id]; ok {
+			done[id] = r
 		}
+	}
+	return done
+}
+
+// delete deletes the messages of applied orders. Where that fails, it is tried again with the next look.
+func (b *Book) delete(ctx context.Context, done map[string]queue.Receipt) {
+	if len(done) == 0 || b.queue.Delete(ctx, slices.Collect(maps.Values(done))...) != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id := range done {
+		delete(b.receipts, id)
 	}
 }
 

@@ -206,3 +206,30 @@ func TestOrdersOfAQueueThatWasMadeAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestMoreOrdersThanAreRemembered are carried out in several goes, each of them once.
+func TestMoreOrdersThanAreRemembered(t *testing.T) {
+	run(t, func(t *testing.T, l *lossy, open func() *orders.Book) {
+		b := open()
+		for range 15 {
+			for range 10 {
+				send(t, l, `{"adjust":1}`)
+			}
+			b.Step(t.Context(), time.Now())
+		}
+		if err := b.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		total := 0
+		for range 3 {
+			seen, _ := b.Pending()
+			total += len(seen)
+			if err := b.Commit(t.Context(), []byte(`{"n":1}`), seen); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if total != 150 || len(l.queue.Bodies()) != 0 {
+			t.Errorf("got %d orders carried out and %v left, want 150 and none", total, l.queue.Bodies())
+		}
+	})
+}

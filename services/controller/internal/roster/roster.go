@@ -52,6 +52,7 @@ type record struct {
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
 	missing  bool               // the newest list lacks it
+	told     bool               // it was said that it is gone, before a late list had it once more
 	ours     bool               // this controller has launched it, so that no other one has ended it
 	ending   pool.Ending        // why it was told to end; the cause is empty if it was not told
 	forced   bool               // it was told to end although it was at work
@@ -106,10 +107,12 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	}
 	first := r.listed.IsZero()
 	r.listed = at
-	listed := make(map[pool.InstanceID]bool, len(list))
+	listed := make(map[pool.InstanceID]bool, len(list)) // false: it is listed as terminated
 	for i := range list {
 		id := list[i].ID
-		listed[id] = true
+		if listed[id] = list[i].Phase != cloud.Terminated; !listed[id] {
+			continue
+		}
 		isNew, outside := r.see(&list[i], now)
 		if isNew && first {
 			c.Adopted = append(c.Adopted, id)
@@ -119,13 +122,16 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 		}
 	}
 	for id, rec := range r.records {
-		rec.missing = !listed[id]
-		if !rec.missing || rec.maybeLate(at) {
+		runs, shown := listed[id]
+		rec.missing = !runs
+		if runs || !shown && rec.maybeLate(at) {
 			continue
 		}
 		delete(r.records, id)
-		c.Gone = append(c.Gone, rec.reason())
-		if rec.State == pool.Stopping {
+		if !rec.told {
+			c.Gone = append(c.Gone, rec.reason())
+		}
+		if rec.told = true; rec.State == pool.Stopping {
 			r.graves[id] = grave{record: rec, dug: at}
 		}
 	}

@@ -480,3 +480,31 @@ func TestConcurrent(t *testing.T) {
 
 // nobody is lost.
 func nobody(*pool.Instance) bool { return false }
+
+// TestWhatIsListedAsTerminatedIsGone at once, also if lists may be late: the list has it, and says that it has ended.
+func TestWhatIsListedAsTerminatedIsGone(t *testing.T) {
+	t.Parallel()
+	r := roster.New("mem", roster.Options{ListLag: time.Hour})
+	young, other := listed("i-1"), listed("i-2")
+	young.Launched = at(1)
+	other.Phase = cloud.Terminated // it had ended before this controller began
+	wantIDs(t, "adopted", r.Observe([]cloud.Instance{young, other}, at(2), at(2)).Adopted, "i-1")
+	young.Phase = cloud.Terminated
+	wantIDs(t, "gone", goneOf(r.Observe([]cloud.Instance{young, other}, at(3), at(3))), "i-1")
+	wantIDs(t, "gone again", goneOf(r.Observe([]cloud.Instance{young, other}, at(4), at(4))))
+	if left := r.Instances(at(5)); len(left) != 0 {
+		t.Errorf("got %v left, want none", left)
+	}
+}
+
+// TestWhatComesBackFromTheListIsToldAsGoneOnce, however often late lists show what was told to end.
+func TestWhatComesBackFromTheListIsToldAsGoneOnce(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	in := listed("i-1", "active")
+	r.Observe([]cloud.Instance{in}, at(1), at(1))
+	r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(2))
+	wantIDs(t, "gone", goneOf(r.Observe(nil, at(40), at(40))), "i-1")
+	wantIDs(t, "back", goneOf(r.Observe([]cloud.Instance{in}, at(41), at(41))))
+	wantIDs(t, "gone again", goneOf(r.Observe(nil, at(42), at(42))))
+}
