@@ -24,7 +24,7 @@ type lab struct {
 // sample is what the benchmarks of one package said in one round: the value of each metric by benchmark.
 type sample map[string]map[string]float64
 
-// measure measures all paths, and a second time those that fail.
+// measure measures all paths, and up to twice more those that fail.
 func (l *lab) measure(ctx context.Context) ([]row, error) {
 	rows := l.rows()
 	for range 3 {

@@ -3,8 +3,8 @@
 // Each figure is made in one run on one machine, so a slow or a shared one does not change the judgement.
 //
 // What it measures are the benchmarks that paths.go lists. It runs them in rounds, each of which has all sizes, and
-// takes the median of the rounds. What seems to be too slow is measured again, twice at most: other programs may have
-// disturbed it.
+// takes the lower of the median of the rounds and of the fastest ones. What seems to be too slow is measured again,
+// twice at most, because other programs may have disturbed it.
 package main
 
 import (

@@ -15,8 +15,8 @@ const (
 	// ownDeliveries is for what the controller itself receives: it may be restarted often while messages
 	// wait, and none of them is to blame for it.
 	ownDeliveries = 1000
-	// ownRetention bounds what a controller finds that was away for long. It is the longest time of SQS, because results
-	// of jobs wait on the status queue, too.
+	// ownRetention bounds what a controller finds that was away for long. It is the longest time of SQS, because
+	// results of jobs wait on the status queue, too.
 	ownRetention = 14 * 24 * time.Hour
 )
 

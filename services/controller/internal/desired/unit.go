@@ -41,7 +41,10 @@ type unit struct {
 }
 
 func newUnit(parts *Parts, want Pool, from *unit) *unit {
-	return &unit{parts: parts, name: string(want.Name), cloud: want.Cloud, want: want, wake: driver.NewWake(), from: from}
+	return &unit{
+		parts: parts, name: string(want.Name), cloud: want.Cloud, want: want, wake: driver.NewWake(),
+		from: from,
+	}
 }
 
 // build makes the parts of the pool that work on its cloud and queues, once these are open and the unit whose place it

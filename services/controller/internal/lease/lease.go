@@ -142,7 +142,10 @@ func Free(ctx context.Context, store blob.Store, now func() time.Time) error {
 		return fmt.Errorf("look at lease: %w", err)
 	}
 	l := &Lease{
-		store: store, now: now, log: slog.New(slog.DiscardHandler), holder: Holder{Host: host, PID: os.Getpid(), Namespace: namespace()},
+		store: store, now: now, log: slog.New(slog.DiscardHandler), holder: Holder{
+			Host: host, PID: os.Getpid(),
+			Namespace: namespace(),
+		},
 	}
 	_, unclear, err := l.refuse(ctx, found, l.now())
 	if err == nil && unclear {

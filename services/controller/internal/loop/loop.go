@@ -3,7 +3,8 @@
 //
 // A pass runs when something has happened (a status message, messages on the work queue, a changed
 // inventory), when something is due (a limit refills, a drain ends), and at the latest every policy interval.
-// The driver runs it. This package has no goroutine, no timer, and no clock except the one that it is given.
+// The driver runs it. This package has no goroutine, no clock except the one that it is given, and
+// no timers but those that bound its calls.
 //
 // Every pass starts from what the cloud lists. Acts are ordered and can be repeated, so that a crash between
 // any two of them leaves a state that the next pass, of this or another controller, repairs: an instance

@@ -176,7 +176,7 @@ type Intake struct {
 	Outcomes  map[string]int    // how many messages there were of each outcome, named as in metrics
 	Said      []Said            // messages of instances for the operator
 	Garbage   []Garbage         // messages that could not be read; only the first ten of each minute
-	Future    []pool.InstanceID // their statuses were dropped because their clocks are too far ahead
+	Future    []pool.InstanceID // their clocks are far ahead; their statuses count
 	Deaf      bool              // from this look on the queue counts as one that cannot be read
 	Hears     bool              // the queue could not be read before, and now it can
 	Failures  int               // looks in a row that failed
