@@ -96,9 +96,9 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 	if clock == nil {
 		clock = time.Now
 	}
-	now := clock().UTC()
+	now := clock()
 	l := &Lease{store: store, log: log, ttl: ttl, now: clock, holder: Holder{
-		Host: cmp.Or(opts.Host, host), PID: cmp.Or(opts.PID, os.Getpid()), Since: now, TTLSeconds: ttl.Seconds(),
+		Host: cmp.Or(opts.Host, host), PID: cmp.Or(opts.PID, os.Getpid()), Since: now.UTC(), TTLSeconds: ttl.Seconds(),
 	}}
 	if opts.PID == 0 {
 		l.holder.Namespace = namespace()
@@ -114,8 +114,8 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 			if err != nil {
 				return nil, fmt.Errorf("%w, or give this one another deployment name", err)
 			}
-			now = clock().UTC()
-			l.holder.Since = now
+			now = clock()
+			l.holder.Since = now.UTC()
 		}
 		l.version = old.Version
 	}

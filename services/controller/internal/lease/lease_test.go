@@ -370,7 +370,10 @@ func TestLeaseFromTheFutureHoldsNoLonger(t *testing.T) {
 		store := held(t, lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: day, TTLSeconds: 15})
 		start := time.Now()
 		for time.Since(start) < time.Minute {
-			if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err == nil {
+			if l, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err == nil {
+				if h := holder(t, store); l.Check(time.Now()) != nil || !h.Since.Equal(time.Now()) {
+					t.Errorf("got %+v, want it to hold from now on", h)
+				}
 				return
 			}
 			time.Sleep(time.Second)
@@ -391,8 +394,9 @@ func TestLeaseFromTheFutureIsHonouredWhileItIsRenewed(t *testing.T) {
 				_, _ = store.Put(t.Context(), lease.Key, doc, blob.Any)
 			}
 		})
-		if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); !errors.Is(err, lease.ErrHeld) {
-			t.Errorf("got %v, want %v", err, lease.ErrHeld)
+		_, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
+		if !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "Stop it first") {
+			t.Errorf("got %v, want %v, and what helps", err, lease.ErrHeld)
 		}
 	})
 }
