@@ -31,7 +31,14 @@ type fakeCloud struct {
 	list  []cloud.Instance
 	err   error
 	hang  bool
+	late  time.Duration // before answers
 	calls int
+}
+
+func (f *fakeCloud) answersLate(by time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late = by
 }
 
 func (f *fakeCloud) set(err error, list ...cloud.Instance) {
@@ -56,8 +63,9 @@ func (f *fakeCloud) count() int {
 func (f *fakeCloud) List(ctx context.Context) ([]cloud.Instance, error) {
 	f.mu.Lock()
 	f.calls++
-	hang, list, err := f.hang, f.list, f.err
+	hang, list, err, late := f.hang, f.list, f.err, f.late
 	f.mu.Unlock()
+	time.Sleep(late)
 	if hang {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
@@ -234,6 +242,18 @@ func TestAListThatHangsIsAFailure(t *testing.T) {
 		b.pass(2 * time.Second)
 		if err := b.Latest().Err; err == nil || !strings.Contains(err.Error(), "no answer within 30s") {
 			t.Errorf("after 31 s: got %v, want no answer within 30s", err)
+		}
+	})
+}
+
+// TestAListIsOfWhenItWasAskedFor, because what happened since then may be missing in it.
+func TestAListIsOfWhenItWasAskedFor(t *testing.T) {
+	run(t, func(b *bench) {
+		b.pass(interval - time.Second)
+		b.cloud.answersLate(5 * time.Second)
+		b.pass(7 * time.Second)
+		if got, want := b.Latest().At, b.start.Add(interval); !got.Equal(want) {
+			t.Errorf("got a list of %s, want one of %s", got, want)
 		}
 	})
 }
