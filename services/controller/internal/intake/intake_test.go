@@ -1,0 +1,258 @@
+package intake_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/message"
+	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/memqueue"
+	"cloudmaster/services/controller/internal/intake"
+	"cloudmaster/services/controller/internal/record"
+	"cloudmaster/services/controller/internal/roster"
+)
+
+var errAway = errors.New("the broker is away")
+
+// bench is an intake of a status queue in memory, in a synctest bubble.
+type bench struct {
+	*intake.Intake
+
+	t       *testing.T
+	queue   *memqueue.Queue
+	roster  *roster.Roster
+	changed int
+	hinted  int
+	seq     uint64
+	over    bool // the lease has run out
+}
+
+// run runs f on a bench whose roster has the instance i-1.
+func run(t *testing.T, f func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{
+			t: t, queue: memqueue.New("status", queue.Limits{Visibility: 30 * time.Second}),
+			roster: roster.New("mem", roster.Options{}),
+		}
+		b.roster.Observe([]cloud.Instance{{ID: "i-1", Phase: cloud.Running}}, time.Now(), time.Now())
+		b.Intake = intake.New(b.queue, b.roster, intake.Options{
+			Pool: "fib", Parse: message.ParseStd, Now: time.Now, Wait: time.Second, Lead: b.lead,
+			Changed: func() { b.changed++ }, Hinted: func() { b.hinted++ },
+		})
+		f(t, b)
+	})
+}
+
+func (b *bench) lead(now time.Time) (time.Time, error) {
+	if b.over {
+		return time.Time{}, errors.New("the lease has run out")
+	}
+	return now.Add(time.Minute), nil
+}
+
+// look takes in what is there, and pauses as long as it should.
+func (b *bench) look() record.Intake {
+	said, pause := b.Step(b.t.Context(), time.Now())
+	time.Sleep(pause)
+	return said
+}
+
+// lookFor looks again and again for so long.
+func (b *bench) lookFor(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		b.look()
+	}
+}
+
+// say has i-1 report a load n times.
+func (b *bench) say(n int, load float64) {
+	b.t.Helper()
+	for range n {
+		b.seq++
+		body, err := message.EncodeStatus(message.Status{
+			InstanceID: "i-1", State: "active", Load: load, Timestamp: time.Now(), Sequence: b.seq,
+		})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.put(body)
+	}
+}
+
+func (b *bench) put(bodies ...[]byte) {
+	b.t.Helper()
+	if err := b.queue.Send(b.t.Context(), bodies...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) wantDeaf(when string, want bool) {
+	b.t.Helper()
+	if got := b.roster.Deaf(); got != want {
+		b.t.Errorf("%s: got deaf %v, want %v", when, got, want)
+	}
+}
+
+// TestHearsAfterAnOutageWhenAllIsTakenIn checks that a controller which hears again does not go by what instances said
+// first in the outage while what they said last is still on the queue.
+func TestHearsAfterAnOutageWhenAllIsTakenIn(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(time.Minute)
+		b.wantDeaf("with an empty queue", false)
+		b.queue.FailAfter(memqueue.OpReceive, 0, errAway)
+		b.lookFor(10 * time.Minute)
+		b.wantDeaf("in the outage", true)
+		b.say(1000, 0)
+		b.say(500, 1)
+		b.queue.Heal()
+		b.look()
+		b.wantDeaf("after the first of two batches", true)
+		b.lookFor(5 * time.Second)
+		b.wantDeaf("after the second", false)
+		if in := b.roster.Instances(time.Now())[0]; in.Load != 1 {
+			t.Errorf("got load %v, want 1", in.Load)
+		}
+	})
+}
+
+// TestWaitsForWhatIsInFlight checks that messages which somebody else has received count as not heard until they have
+// come back.
+func TestWaitsForWhatIsInFlight(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.say(1, 1)
+		if got, err := b.queue.Receive(t.Context(), 1, 0); err != nil || len(got) != 1 {
+			t.Fatalf("got %d messages and error %v, want one", len(got), err)
+		}
+		b.lookFor(b.queue.Visibility() - 5*time.Second)
+		b.wantDeaf("before it comes back", true)
+		b.lookFor(10 * time.Second)
+		b.wantDeaf("after it has come back", false)
+	})
+}
+
+// TestOneFailureDeafensNobody, and the second in a row does.
+func TestOneFailureDeafensNobody(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		b.queue.FailAfter(memqueue.OpReceive, 0, errAway)
+		if said := b.look(); !errors.Is(said.Err, errAway) || said.Failures != 1 || said.Deaf {
+			t.Errorf("the first failure: got %+v", said)
+		}
+		b.wantDeaf("after one failure", false)
+		if said := b.look(); said.Failures != 2 || !said.Deaf {
+			t.Errorf("the second failure: got %+v", said)
+		}
+		b.wantDeaf("after two", true)
+		if said := b.look(); said.Failures != 3 || said.Deaf {
+			t.Errorf("the third failure: got %+v, want that it is deaf to be said once", said)
+		}
+		b.queue.Heal()
+		if said := b.look(); !said.Hears || said.Failures != 3 || said.Err != nil {
+			t.Errorf("after the outage: got %+v", said)
+		}
+		if said := b.look(); said.Hears || said.Failures != 0 {
+			t.Errorf("later: got %+v, want no more of it", said)
+		}
+	})
+}
+
+// TestTakesNothingWithoutALease: the messages are for the controller that leads.
+func TestTakesNothingWithoutALease(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		b.over = true
+		b.say(1, 1)
+		b.lookFor(time.Minute)
+		b.wantDeaf("without a lease", true)
+		if got, err := b.queue.Backlog(t.Context()); err != nil || got.Visible != 1 {
+			t.Errorf("got backlog %+v and error %v, want the message left where it is", got, err)
+		}
+		b.over = false
+		b.lookFor(5 * time.Second)
+		b.wantDeaf("with a lease again", false)
+	})
+}
+
+// TestTakenInMessagesAreDeletedOnce checks what becomes of messages, and what is said of them.
+func TestTakenInMessagesAreDeletedOnce(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		b.say(1, 0.5)
+		line, err := message.EncodeLog(message.Log{InstanceID: "i-1", Text: "hello", Timestamp: time.Now(), Sequence: 9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.put(line, line, []byte("{"))
+		b.changed = 0
+		b.queue.NextError(memqueue.OpDelete, errAway)
+		said := b.look()
+		if got := fmt.Sprint(said.Outcomes); got != "map[accepted:2 outdated:1 unparsable:1]" {
+			t.Errorf("got %s", got)
+		}
+		if len(said.Said) != 1 || len(said.Garbage) != 1 || said.Messages != 4 || !errors.Is(said.Undeleted, errAway) {
+			t.Errorf("got %+v, want one line, one that is garbage, and that nothing is deleted", said)
+		}
+		if b.changed != 1 {
+			t.Errorf("got %d passes asked for, want 1", b.changed)
+		}
+		time.Sleep(b.queue.Visibility())
+		said = b.look()
+		if len(said.Said) != 0 || said.Undeleted != nil || b.changed != 1 {
+			t.Errorf("when they come again: got %+v and %d passes, want no news", said, b.changed)
+		}
+		if got := b.queue.Bodies(); len(got) != 0 {
+			t.Errorf("got %q left on the queue, want nothing", got)
+		}
+	})
+}
+
+// TestUnknownAndFutureOnes checks who makes a pass run, and who is named.
+func TestUnknownAndFutureOnes(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		b.changed = 0
+		for _, c := range []struct {
+			id      pool.InstanceID
+			ahead   time.Duration
+			changed int
+			future  int
+		}{{"i-9", 0, 0, 0}, {"i-1", time.Hour, 1, 1}} {
+			body, err := message.EncodeStatus(message.Status{
+				InstanceID: c.id, State: "active", Load: 1, Timestamp: time.Now().Add(c.ahead), Sequence: 1,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.put(body)
+			said := b.look()
+			if b.changed != c.changed || len(said.Future) != c.future {
+				t.Errorf("%s: got %d passes and %q from the future, want %d and %d", c.id, b.changed, said.Future,
+					c.changed, c.future)
+			}
+		}
+	})
+}
+
+// TestAHintWakesThePool, although no instance has said it.
+func TestAHintWakesThePool(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		b.changed = 0
+		hint, err := message.EncodeHint(message.Hint{Queue: "work", Timestamp: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.put(hint)
+		b.look()
+		if b.hinted != 1 || b.changed != 1 {
+			t.Errorf("got %d hints and %d passes, want one of each", b.hinted, b.changed)
+		}
+	})
+}
