@@ -8,6 +8,20 @@ import (
 	"cloudmaster/internal/pool"
 )
 
+// TestTagsKeepStatesApart that begin at the same moment.
+func TestTagsKeepStatesApart(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	r.Observe([]cloud.Instance{listed("i-1"), listed("i-2", "active")}, at(1), at(1))
+	if !r.Mark("i-1", pool.Active, at(2)) || !r.Mark("i-2", pool.ShutDown, at(2)) {
+		t.Fatal("the states cannot be changed")
+	}
+	for _, tagging := range r.Mistagged() {
+		want := map[pool.State]pool.InstanceID{pool.Active: "i-1", pool.ShutDown: "i-2"}[tagging.State]
+		wantIDs(t, tagging.State.String(), tagging.IDs, want)
+	}
+}
+
 // TestTagsKeepTimesApart checks that a controller that takes over learns from the tags since when each instance is in
 // its state, also if several have come into it one after the other.
 func TestTagsKeepTimesApart(t *testing.T) {
