@@ -264,16 +264,20 @@ func TestReadingIsCorrectedForWhatWasTaken(t *testing.T) {
 	opts := polled
 	opts.TakesRequests = true
 	run(t, opts, func(t *testing.T, b *bench) {
+		b.send(1)
+		if got, err := b.queue.Receive(t.Context(), 1, 0); err != nil || len(got) != 1 { // by somebody else
+			t.Fatalf("got %d messages and error %v, want one", len(got), err)
+		}
 		b.send(3)
 		b.read()
-		if r := b.read(); r.Fresh || r.Backlog.Visible != 0 || r.Backlog.InFlight != 3 || r.Requests != 3 {
-			t.Errorf("when taken: got %+v, want 3 in flight", r)
+		if r := b.read(); r.Fresh || r.Backlog.Visible != 0 || r.Backlog.InFlight != 4 || r.Requests != 3 {
+			t.Errorf("when taken: got %+v, want 4 in flight", r)
 		}
 		if err := b.Settle(t.Context(), &pool.Decision{}, true); err != nil {
 			t.Error(err)
 		}
-		if r := b.read(); r.Fresh || r.Backlog.Visible != 0 || r.Backlog.InFlight != 0 || r.Requests != 0 {
-			t.Errorf("when served: got %+v, want none", r)
+		if r := b.read(); r.Fresh || r.Backlog.Visible != 0 || r.Backlog.InFlight != 1 || r.Requests != 0 {
+			t.Errorf("when served: got %+v, want the one of somebody else", r)
 		}
 	})
 }
@@ -321,4 +325,43 @@ type hanging struct{ *memqueue.Queue }
 func (hanging) Backlog(ctx context.Context) (pool.Backlog, error) {
 	<-ctx.Done()
 	return pool.Backlog{}, ctx.Err()
+}
+
+// growing is a queue to which a message comes after each look at its depth.
+type growing struct{ *memqueue.Queue }
+
+// Backlog implements workload.Queue.
+func (g growing) Backlog(ctx context.Context) (pool.Backlog, error) {
+	b, err := g.Queue.Backlog(ctx)
+	if err == nil {
+		err = g.Send(ctx, []byte("late"))
+	}
+	return b, err
+}
+
+// TestReadingIsCorrectedForItsOwnMessagesOnly: requests that came after the look were not counted by it, and what others
+// have in flight stays there.
+func TestReadingIsCorrectedForItsOwnMessagesOnly(t *testing.T) {
+	opts := polled
+	opts.TakesRequests = true
+	run(t, opts, func(t *testing.T, b *bench) {
+		b.send(2)
+		if got, err := b.queue.Receive(t.Context(), 1, 0); err != nil || len(got) != 1 {
+			t.Fatalf("got %d messages and error %v, want one", len(got), err)
+		}
+		w := workload.New(growing{b.queue}, opts)
+		for range 2 { // the second reading is the first one, corrected
+			r, err := w.Read(t.Context(), time.Now(), false)
+			if err != nil || r.Requests != 2 || r.Backlog.Visible < 0 {
+				t.Errorf("got %+v and error %v, want 2 requests and none less than none", r, err)
+			}
+		}
+		if err := w.Settle(t.Context(), &pool.Decision{}, true); err != nil {
+			t.Error(err)
+		}
+		r, err := w.Read(t.Context(), time.Now(), false)
+		if err != nil || r.Backlog.InFlight != 0 && r.Backlog.InFlight != 1 || r.Backlog.Visible != 0 {
+			t.Errorf("when served: got %+v and error %v, want at most what others have", r, err)
+		}
+	})
 }
