@@ -222,3 +222,38 @@ func (hanging) Get(ctx context.Context, _ string, _ blob.Version) (blob.Object, 
 	<-ctx.Done()
 	return blob.Object{}, ctx.Err()
 }
+
+// TestSetThatWasDeletedIsWrittenAgain with the next change of members.
+func TestSetThatWasDeletedIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	store := memblob.New()
+	p := open(t, store)
+	publish(t, p, 0, true)
+	if err := store.Delete(t.Context(), activeset.Key("fib")); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, p, 1, true, member("a", 0, 0))
+	if got := stored(t, store); len(got.Instances) != 1 || got.Version != 2 {
+		t.Errorf("got %+v, want the member and version 2", got)
+	}
+}
+
+// TestOlderSetDoesNotMakeVersionsSmaller: an operator has put an earlier one back.
+func TestOlderSetDoesNotMakeVersionsSmaller(t *testing.T) {
+	t.Parallel()
+	store := memblob.New()
+	p := open(t, store)
+	publish(t, p, 0, true)
+	old, err := store.Get(t.Context(), activeset.Key("fib"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, p, 1, true, member("a", 0, 0))
+	if _, err := store.Put(t.Context(), activeset.Key("fib"), old.Data, blob.Any); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, p, 2, true, member("b", 0, 0))
+	if got := stored(t, store).Version; got != 3 {
+		t.Errorf("got version %d, want 3", got)
+	}
+}

@@ -365,3 +365,37 @@ func TestReadingIsCorrectedForItsOwnMessagesOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestRequestsAreBounded: further ones wait on the queue.
+func TestRequestsAreBounded(t *testing.T) {
+	run(t, requests, func(t *testing.T, b *bench) {
+		bodies := make([][]byte, 10_700)
+		for i := range bodies {
+			bodies[i] = []byte("x")
+		}
+		if err := b.queue.Send(t.Context(), bodies...); err != nil {
+			t.Fatal(err)
+		}
+		b.read()
+		b.wantPending("of 10,700", 10_000)
+	})
+}
+
+// TestNoCallsWithoutNeed: requests that were taken just now need no extension, and where there are none nothing is
+// handed back.
+func TestNoCallsWithoutNeed(t *testing.T) {
+	run(t, requests, func(t *testing.T, b *bench) {
+		b.queue.FailAfter(memqueue.OpRelease, 0, errAway)
+		b.queue.FailAfter(memqueue.OpExtend, 0, errAway)
+		b.queue.FailAfter(memqueue.OpDelete, 0, errAway)
+		if err := b.HandBack(t.Context()); err != nil {
+			t.Errorf("with none: %v", err)
+		}
+		if err := b.Settle(t.Context(), &pool.Decision{}, true); err != nil {
+			t.Errorf("with none: %v", err)
+		}
+		b.send(1)
+		b.read()
+		b.read()
+	})
+}
