@@ -1,8 +1,10 @@
 package intake_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +27,7 @@ type bench struct {
 
 	t       *testing.T
 	queue   *memqueue.Queue
+	broker  *broker
 	roster  *roster.Roster
 	changed int
 	hinted  int
@@ -41,13 +44,39 @@ func run(t *testing.T, f func(t *testing.T, b *bench)) {
 			t: t, queue: memqueue.New("status", queue.Limits{Visibility: 30 * time.Second}),
 			roster: roster.New("mem", roster.Options{}),
 		}
+		b.broker = &broker{Queue: b.queue}
 		b.roster.Observe([]cloud.Instance{{ID: "i-1", Phase: cloud.Running}}, time.Now(), time.Now())
-		b.Intake = intake.New(b.queue, b.roster, intake.Options{
+		b.Intake = intake.New(b.broker, b.roster, intake.Options{
 			Pool: "fib", Parse: message.ParseStd, Now: time.Now, Wait: time.Second, Lead: b.lead,
 			Changed: func() { b.changed++ }, Hinted: func() { b.hinted++ },
 		})
 		f(t, b)
 	})
+}
+
+// broker is a queue whose calls are noted.
+type broker struct {
+	*memqueue.Queue
+
+	behind   time.Duration // how far its clock is behind
+	waits    []time.Duration
+	backlogs int
+}
+
+// Receive implements intake.Queue.
+func (q *broker) Receive(ctx context.Context, most int, wait time.Duration) ([]queue.Message, error) {
+	q.waits = append(q.waits, wait)
+	got, err := q.Queue.Receive(ctx, most, wait)
+	for i := range got {
+		got[i].SentAt = got[i].SentAt.Add(-q.behind)
+	}
+	return got, err
+}
+
+// Backlog implements intake.Queue.
+func (q *broker) Backlog(ctx context.Context) (pool.Backlog, error) {
+	q.backlogs++
+	return q.Queue.Backlog(ctx)
 }
 
 func (b *bench) lead(now time.Time) (time.Time, error) {
@@ -175,6 +204,10 @@ func TestTakesNothingWithoutALease(t *testing.T) {
 			t.Errorf("got backlog %+v and error %v, want the message left where it is", got, err)
 		}
 		b.over = false
+		if said := b.look(); !said.Hears {
+			t.Errorf("with a lease again: got %+v, want that it hears", said)
+		}
+		b.wantDeaf("after the first look, which has found a message that was waiting", true)
 		b.lookFor(5 * time.Second)
 		b.wantDeaf("with a lease again", false)
 	})
@@ -253,6 +286,133 @@ func TestAHintWakesThePool(t *testing.T) {
 		b.look()
 		if b.hinted != 1 || b.changed != 1 {
 			t.Errorf("got %d hints and %d passes, want one of each", b.hinted, b.changed)
+		}
+	})
+}
+
+// TestHearsWhenNothingIsWaitingAnyMore, and then a pass looks at it.
+func TestHearsWhenNothingIsWaitingAnyMore(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.say(2, 1)
+		if said := b.look(); said.Messages != 2 || said.Pool != "fib" || !said.At.Equal(time.Now()) {
+			t.Errorf("got %+v", said)
+		}
+		b.wantDeaf("after what was waiting", true)
+		b.changed = 0
+		b.look()
+		b.wantDeaf("after an empty look", false)
+		if b.changed != 1 {
+			t.Errorf("got %d passes, want one", b.changed)
+		}
+		b.broker.backlogs = 0
+		b.lookFor(time.Minute)
+		if b.broker.backlogs > 0 {
+			t.Errorf("got %d looks at the depth by one who hears, want none", b.broker.backlogs)
+		}
+	})
+}
+
+// TestTwoFailuresAreAnOutage, whose end is said.
+func TestTwoFailuresAreAnOutage(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		b.queue.FailAfter(memqueue.OpReceive, 0, errAway)
+		b.look()
+		b.look()
+		b.queue.Heal()
+		if said := b.look(); !said.Hears || said.Failures != 2 {
+			t.Errorf("got %+v, want that it hears after 2 failures", said)
+		}
+	})
+}
+
+// TestClockOfTheBrokerBehind deafens for a while only, but not while whole batches come: those may have been waiting.
+func TestClockOfTheBrokerBehind(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.broker.behind = time.Hour
+		for range 59 {
+			b.say(1, 1)
+			b.look()
+			b.wantDeaf("in the first minute", true)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(2 * time.Second)
+		b.say(1500, 1)
+		b.look()
+		b.wantDeaf("after a whole batch", true)
+		b.look()
+		b.wantDeaf("after less than one", false)
+	})
+}
+
+// TestLooksWaitLongOnlyWhenAllIsTakenIn.
+func TestLooksWaitLongOnlyWhenAllIsTakenIn(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		i := intake.New(b.broker, b.roster, intake.Options{
+			Pool: "fib", Parse: message.ParseStd, Now: time.Now, Changed: func() {}, Hinted: func() {},
+		})
+		look := func() { i.Step(t.Context(), time.Now()) }
+		look()
+		look()
+		b.queue.NextError(memqueue.OpReceive, errAway)
+		look()
+		look()
+		look()
+		want := []time.Duration{time.Second, intake.LongWait, intake.LongWait, time.Second, intake.LongWait}
+		if !slices.Equal(b.broker.waits, want) || intake.LongWait != 20*time.Second {
+			t.Errorf("got waits %v, want %v", b.broker.waits, want)
+		}
+	})
+}
+
+// TestTheStopIsNoFailure of the queue.
+func TestTheStopIsNoFailure(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 3 {
+			if said, pause := b.Step(ctx, time.Now()); said.Err != nil || pause != 0 {
+				t.Errorf("got %+v and a pause of %s", said, pause)
+			}
+		}
+		b.wantDeaf("at the stop", false)
+	})
+}
+
+// TestGarbageIsSaidAFewTimesAMinute, and the rest is counted.
+func TestGarbageIsSaidAFewTimesAMinute(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.lookFor(5 * time.Second)
+		for n, want := range []struct{ said, unsaid int }{{10, 0}, {0, 0}, {10, 14}} {
+			if n == 2 {
+				time.Sleep(time.Minute)
+			}
+			for range 12 {
+				b.put([]byte("{"))
+			}
+			said := b.look()
+			unsaid := 0
+			for _, g := range said.Garbage {
+				unsaid += g.Unsaid
+			}
+			if len(said.Garbage) != want.said || unsaid != want.unsaid || said.Outcomes["unparsable"] != 12 {
+				t.Errorf("look %d: got %d said and %d not, want %+v", n, len(said.Garbage), unsaid, want)
+			}
+		}
+	})
+}
+
+// TestFailuresPause for longer and longer, up to seconds.
+func TestFailuresPause(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.queue.FailAfter(memqueue.OpReceive, 0, errAway)
+		start := time.Now()
+		for range 100 {
+			b.look()
+		}
+		if took := time.Since(start); took < 3*time.Minute || took > 10*time.Minute {
+			t.Errorf("100 looks that failed took %s, want minutes", took)
 		}
 	})
 }

@@ -207,6 +207,7 @@ func TestCurrentListsNeedNoJournal(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.write(`{"launches":[{"token":"a","count":1,"at":"2026-11-22T10:00:00Z"}]}`)
+	w.store.NextError(memblob.OpGet, errAway) // it is not read either
 	w.restart(time.Second)
 	w.wantWait("with current lists", "", 0)
 	w.answers(errAway, pool.InstanceID("i-1"))

@@ -157,8 +157,8 @@ func TestUnansweredLaunchIsRepeatedAsItWas(t *testing.T) {
 	if a.Image != b.Image || a.Count != b.Count || fmt.Sprint(a.Tags) != fmt.Sprint(b.Tags) || b.UserData == nil {
 		t.Errorf("got %+v and then %+v, want the same", a, b)
 	}
-	if _, _, err := w.want(1); err != nil || w.specs[2].Image != "image-2" {
-		t.Errorf("got image %s and error %v, want the new one", w.specs[2].Image, err)
+	if _, _, err := w.want(1); err != nil || w.specs[2].Image != "image-2" || w.specs[2].UserData != nil {
+		t.Errorf("got %+v and error %v, want the new image and user data", w.specs[2], err)
 	}
 }
 
@@ -284,5 +284,20 @@ func TestALaunchIsNotAskedForForEver(t *testing.T) {
 	w.Observe(nil, w.now)
 	if again, _, _ := w.want(1); again == token || again == "" {
 		t.Errorf("got token %q, want a new one", again)
+	}
+}
+
+// TestChangeOfTheLongestPause counts from the next failure on.
+func TestChangeOfTheLongestPause(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Change("image-1", nil, 3*time.Second)
+	w.answers(cloud.ErrCapacity)
+	for range 5 {
+		_, _, _ = w.want(1)
+		if pause := w.Next().Sub(w.now); pause > 3*time.Second {
+			t.Errorf("got a pause of %s, want 3 s at most", pause)
+		}
+		w.now = w.Next()
 	}
 }

@@ -77,6 +77,10 @@ func TestMembersAtOnceLoadsAtIntervals(t *testing.T) {
 		}
 	}
 	publish(t, p, 11.9, true, member("b", 0.2, 3)) // another address
+	other := member("b", 0.2, 3)
+	other.ID = "i-2"
+	publish(t, p, 11.9, true, other)
+	publish(t, p, 11.9, true, member("b", 0.2, 3))
 	publish(t, p, 21.9, true, member("b", 0.3, 4))
 	if got := stored(t, store); len(got.Instances) != 1 || got.Instances[0] != member("b", 0.3, 4) ||
 		got.WrittenAt != at(21.9) || got.Pool != "fib" {
@@ -185,8 +189,8 @@ func TestNothingIsPublishedBlindly(t *testing.T) {
 	p = open(t, store)
 	publish(t, open(t, store), 0, true)
 	store.NextError(memblob.OpGet, errAway)
-	if _, err := p.Publish(t.Context(), nil, at(1)); !errors.Is(err, errAway) {
-		t.Errorf("after a conflict: got %v, want %v", err, errAway)
+	if wrote, err := p.Publish(t.Context(), nil, at(1)); !wrote || !errors.Is(err, errAway) {
+		t.Errorf("after a conflict: got written %v and error %v, want %v", wrote, err, errAway)
 	}
 }
 
@@ -255,5 +259,19 @@ func TestOlderSetDoesNotMakeVersionsSmaller(t *testing.T) {
 	publish(t, p, 2, true, member("b", 0, 0))
 	if got := stored(t, store).Version; got != 3 {
 		t.Errorf("got version %d, want 3", got)
+	}
+}
+
+// TestSetThatReadersWouldRefuseIsNotWritten.
+func TestSetThatReadersWouldRefuseIsNotWritten(t *testing.T) {
+	t.Parallel()
+	store := memblob.New()
+	p := open(t, store)
+	publish(t, p, 0, true)
+	if _, err := p.Publish(t.Context(), []activeset.Instance{{}}, at(1)); err == nil {
+		t.Error("got no error")
+	}
+	if got := stored(t, store); len(got.Instances) != 0 || got.Version != 1 {
+		t.Errorf("got %+v, want the set as it was", got)
 	}
 }
