@@ -156,6 +156,7 @@ func TestErrorsOfTheStopAreNone(t *testing.T) {
 
 // TestStoppedIsCalledOnce, when the task has run for the last time, and has a while for what it does.
 func TestStoppedIsCalledOnce(t *testing.T) {
+	t.Parallel()
 	for name, over := range map[string]bool{"stopped": false, "over": true} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, d *driver.Driver) {

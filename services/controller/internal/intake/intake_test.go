@@ -218,7 +218,8 @@ func TestTakenInMessagesAreDeletedOnce(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.lookFor(5 * time.Second)
 		b.say(1, 0.5)
-		line, err := message.EncodeLog(message.Log{InstanceID: "i-1", Text: "hello", Timestamp: time.Now(), Sequence: 9})
+		hello := message.Log{InstanceID: "i-1", Text: "hello", Timestamp: time.Now(), Sequence: 9}
+		line, err := message.EncodeLog(hello)
 		if err != nil {
 			t.Fatal(err)
 		}

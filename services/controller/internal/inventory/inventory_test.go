@@ -257,3 +257,40 @@ func TestAListIsOfWhenItWasAskedFor(t *testing.T) {
 		}
 	})
 }
+
+// TestSubscriptionsEndOneByOne: who has cancelled is not woken, and everybody else is.
+func TestSubscriptionsEndOneByOne(t *testing.T) {
+	run(t, func(b *bench) {
+		other := 0
+		cancel := b.Subscribe(func() { other++ })
+		b.pass(time.Second)
+		cancel()
+		cancel()
+		b.cloud.set(nil, instance("i-1", "fib"))
+		b.pass(interval)
+		b.want("wakes of the one that stayed", b.woken, 2)
+		b.want("wakes of the one that has cancelled", other, 1)
+	})
+}
+
+// TestEachOutageIsRetriedSoon, not only the first.
+func TestEachOutageIsRetriedSoon(t *testing.T) {
+	run(t, func(b *bench) {
+		for range 2 {
+			b.cloud.set(errCloud)
+			b.pass(time.Minute)
+			b.cloud.set(nil)
+			b.pass(time.Minute)
+		}
+		b.cloud.set(errCloud)
+		b.pass(interval)
+		before := b.cloud.count()
+		b.pass(3 * time.Second)
+		if got := b.cloud.count() - before; got < 1 {
+			t.Errorf("got %d lists within 3 s of a failure, want one at least", got)
+		}
+		for line, want := range map[string]int{"cannot be listed": 3, "listed again": 2, "error=": 3} {
+			b.want("lines with "+line, strings.Count(b.log.String(), line), want)
+		}
+	})
+}

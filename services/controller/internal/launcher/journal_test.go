@@ -211,7 +211,7 @@ func TestCurrentListsNeedNoJournal(t *testing.T) {
 	w.restart(time.Second)
 	w.wantWait("with current lists", "", 0)
 	w.answers(errAway, pool.InstanceID("i-1"))
-	w.want(1)
+	_, _, _ = w.want(1)
 	w.Observe(nil, t0.Add(timeout+time.Second+1))
 	if w.Open() != "" {
 		t.Errorf("got open %q, want none", w.Open())

@@ -151,7 +151,8 @@ func TestUnansweredLaunchIsRepeatedAsItWas(t *testing.T) {
 	w.now = w.Next()
 	again, started, err := w.want(1)
 	if again != token || err != nil || !slices.Equal(started, []pool.InstanceID{"i-2"}) || w.Open() != "" {
-		t.Errorf("got token %s, error %v, started %v, open %q, want the rest of the same", again, err, started, w.Open())
+		t.Errorf("got token %s, error %v, started %v, open %q, want the rest of the same", again, err, started,
+			w.Open())
 	}
 	a, b := w.specs[0], w.specs[1]
 	if a.Image != b.Image || a.Count != b.Count || fmt.Sprint(a.Tags) != fmt.Sprint(b.Tags) || b.UserData == nil {
@@ -233,8 +234,8 @@ func TestNothingPastTheMaximum(t *testing.T) {
 	if token, _, err := w.want(1); token != "" || !errors.Is(err, errAway) {
 		t.Errorf("2 may come, 1 is wanted: got token %s and error %v, want no call", token, err)
 	}
-	if _, said, err := w.Launcher.Launch(t.Context(), launcher.Request{Count: 2, Present: 3, Maximum: 4}); said != nil ||
-		err == nil {
+	full := launcher.Request{Count: 2, Present: 3, Maximum: 4}
+	if _, said, err := w.Launcher.Launch(t.Context(), full); said != nil || err == nil {
 		t.Errorf("2 may come, there is room for 1: got %+v and error %v, want no call", said, err)
 	}
 	if token, _, err := w.want(2); token == "" || !errors.Is(err, errAway) {
@@ -278,7 +279,8 @@ func TestALaunchIsNotAskedForForEver(t *testing.T) {
 	}
 	asked := len(w.specs)
 	w.now = w.now.Add(2 * time.Minute)
-	if again, _, err := w.want(1); again != "" || len(w.specs) != asked || !strings.Contains(err.Error(), "lists must show") {
+	if again, _, err := w.want(1); again != "" || len(w.specs) != asked ||
+		!strings.Contains(err.Error(), "lists must show") {
 		t.Errorf("got token %s and error %v, want no call", again, err)
 	}
 	w.Observe(nil, w.now)

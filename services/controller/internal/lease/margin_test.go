@@ -142,7 +142,7 @@ func TestBothClocksCount(t *testing.T) {
 // onTheWall returns a time of now whose wall clock was set by d, in whole seconds, while its monotonic clock was not.
 // Package time has no way to make one: it has the seconds of the wall clock above the 30 bits of the nanoseconds.
 func onTheWall(now time.Time, d time.Duration) time.Time {
-	wall := (*uint64)(unsafe.Pointer(&now)) //nolint:govet // see above
+	wall := (*uint64)(unsafe.Pointer(&now))
 	*wall = uint64(int64(*wall) + int64(d/time.Second)<<30)
 	return now
 }

@@ -53,7 +53,8 @@ func TestAcquireAcceptsTheLongestTime(t *testing.T) {
 	if _, err := lease.Acquire(t.Context(), memblob.New(), quiet, lease.Options{TTL: time.Hour}); err != nil {
 		t.Errorf("an hour: got %v", err)
 	}
-	for ttl, free := range map[time.Duration]bool{time.Hour: false, 2 * time.Hour: true} { // absurd ones are not believed
+	// A time that is absurd is not believed.
+	for ttl, free := range map[time.Duration]bool{time.Hour: false, 2 * time.Hour: true} {
 		store := held(t, lease.Holder{
 			Host: "elsewhere", PID: 1, RenewedAt: time.Now().Add(-time.Minute), TTLSeconds: ttl.Seconds(),
 		})

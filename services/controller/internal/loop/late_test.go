@@ -64,7 +64,9 @@ func TestAnOldListAnswersNoLaunch(t *testing.T) {
 	unstarted(t, fixedPool(1, 2), func(b *bench) {
 		b.listLag = time.Second
 		calls := 0
-		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance, error) {
+		b.detour = &detour{launch: func(ctx context.Context, next cloud.Cloud, spec cloud.Spec) ([]cloud.Instance,
+			error,
+		) {
 			if calls++; spec.Count > 0 {
 				b.tap.breakDown("cloud.list", errAway) // from now on there is only the list from before
 			}

@@ -68,6 +68,7 @@ func (b *bench) wantPending(when string, want int) {
 
 // TestRequestsStayUntilTheyAreServed checks which decisions serve the requests.
 func TestRequestsStayUntilTheyAreServed(t *testing.T) {
+	t.Parallel()
 	back := []pool.InstanceID{"i-1"}
 	for name, c := range map[string]struct {
 		d      pool.Decision
@@ -98,7 +99,8 @@ func TestRequestsStayUntilTheyAreServed(t *testing.T) {
 					t.Error(err)
 				}
 				if got := len(b.queue.Bodies()) == 0; got != c.served || (b.Pending() == 0) != c.served {
-					t.Errorf("got %d pending and %q on the queue, want served: %v", b.Pending(), b.queue.Bodies(), c.served)
+					t.Errorf("got %d pending and %q on the queue, want served: %v", b.Pending(), b.queue.Bodies(),
+						c.served)
 				}
 			})
 		})
@@ -207,7 +209,8 @@ func TestPolledQueueIsReadOncePerInterval(t *testing.T) {
 		if r := b.read(); r.Fresh || r.Backlog.Visible != 1 || !r.At.Equal(b.start) {
 			t.Errorf("within the interval: got %+v, want the reading of the start", r)
 		}
-		if next := slices.DeleteFunc(b.Next(), time.Time.IsZero); len(next) != 1 || time.Until(next[0]) != time.Millisecond {
+		next := slices.DeleteFunc(b.Next(), time.Time.IsZero)
+		if len(next) != 1 || time.Until(next[0]) != time.Millisecond {
 			t.Errorf("got %v as the times of the next readings, want the end of the interval", next)
 		}
 		if r, err := b.Read(t.Context(), time.Now(), true); err != nil || !r.Fresh || r.Backlog.Visible != 2 {
@@ -298,7 +301,8 @@ func TestUsedReadingKeepsRequests(t *testing.T) {
 		}
 		time.Sleep(b.queue.Visibility() / 2)
 		b.queue.NextError(memqueue.OpExtend, errAway)
-		if r, err := b.Read(t.Context(), time.Now(), false); !errors.Is(err, errAway) || r.Backlog.Known || r.Requests != 1 {
+		r, err := b.Read(t.Context(), time.Now(), false)
+		if !errors.Is(err, errAway) || r.Backlog.Known || r.Requests != 1 {
 			t.Errorf("got %+v and error %v, want %v", r, err, errAway)
 		}
 	})
@@ -339,8 +343,8 @@ func (g growing) Backlog(ctx context.Context) (pool.Backlog, error) {
 	return b, err
 }
 
-// TestReadingIsCorrectedForItsOwnMessagesOnly: requests that came after the look were not counted by it, and what others
-// have in flight stays there.
+// TestReadingIsCorrectedForItsOwnMessagesOnly: requests that came after the look were not counted by it, and what
+// others have in flight stays there.
 func TestReadingIsCorrectedForItsOwnMessagesOnly(t *testing.T) {
 	opts := polled
 	opts.TakesRequests = true
