@@ -303,3 +303,30 @@ func TestChangeOfTheLongestPause(t *testing.T) {
 		w.now = w.Next()
 	}
 }
+
+// TestWhatIsSaidOfAnAttempt names the reason, whether it is the same launch again, and whether it is still open.
+func TestWhatIsSaidOfAnAttempt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for n, c := range []struct {
+		err         error
+		reason      string
+		again, open bool
+	}{
+		{cloud.ErrThrottled, "throttled", false, true},
+		{errAway, "other", true, true},
+		{cloud.ErrCapacity, "capacity", true, false},
+		{cloud.ErrInvalid, "invalid", false, false},
+		{nil, "", false, false},
+	} {
+		w.answers(c.err)
+		w.now = w.Next().Add(time.Second)
+		_, said, err := w.Launcher.Launch(t.Context(), launcher.Request{Count: 2, Maximum: 100})
+		if said == nil || said.Reason != c.reason || said.Again != c.again || said.Open != c.open || said.Asked != 2 {
+			t.Errorf("attempt %d: got %+v, want %+v", n, said, c)
+		}
+		if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), "launch 2 instances") {
+			t.Errorf("attempt %d: got error %v, want %v", n, err, c.err)
+		}
+	}
+}
