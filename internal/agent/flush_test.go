@@ -76,6 +76,37 @@ func TestFlushDoesNotWaitForMore(t *testing.T) {
 	})
 }
 
+// What is said while a call is under way is not in that call, so its end does not end the wait for it.
+func TestFlushWaitsForWhatTheCallLacks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{}
+		a, stop := run(t, q, agent.Options{})
+		defer stop()
+		unblock := q.block()
+		a.Say("in the call")
+		synctest.Wait()
+		a.Say("after it")
+		done := make(chan error, 1)
+		go func() { done <- a.Flush(t.Context()) }()
+		synctest.Wait()
+		unblockNext := q.block()
+		unblock()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Errorf("Flush returned %v before all was stored", err)
+			done <- err
+		default:
+		}
+		unblockNext()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		want(t, q.take(), "in the call", "after it")
+	})
+}
+
 func TestFlushWaitsThroughFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -126,6 +126,10 @@ func TestWatchdog(t *testing.T) {
 			dog: usual, fleet: "idle/silent idle/silent idle starting/young",
 			want: policy.Verdict{Active: 3, Silent: 2, Breaker: true},
 		},
+		"breaker: those on their way out count, or it would close by what it lets go": {
+			dog: usual, fleet: "idle/silent idle/silent stopping stopping",
+			want: policy.Verdict{Active: 2, Silent: 2, Breaker: true},
+		},
 		"probe: the one that is silent for longest": {
 			dog: usual, fleet: "idle/silent idle/lost idle/silent idle",
 			want: policy.Verdict{Active: 4, Silent: 3, Breaker: true, Hung: ends("i-2")},

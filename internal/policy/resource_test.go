@@ -319,3 +319,23 @@ func TestShutDownTakesThoseFirstWhoseLifetimesAreOver(t *testing.T) {
 		t.Errorf("got %s, want shut down [i-1]", &got)
 	}
 }
+
+// TestResourceShrinksNotWhileRequestsWait: somebody needs room, whether or not the request has been taken yet.
+func TestResourceShrinksNotWhileRequestsWait(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		visible, taken int
+		want           string
+	}{
+		"none":        {0, 0, "shut down [i-1]"},
+		"one waits":   {1, 0, "nothing"},
+		"one is here": {0, 1, "nothing"},
+	} {
+		s := pool.Snapshot{
+			Now: pooltest.Now, Backlog: visible(c.visible), Requests: c.taken, Instances: pooltest.Fleet(t, "0.1 0.1"),
+		}
+		if got := ask(t, newResource(t, resourceDefaults), lifetimes, &s); acts(got) != c.want {
+			t.Errorf("%s: got %s, want %s", name, &got, c.want)
+		}
+	}
+}

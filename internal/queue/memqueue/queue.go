@@ -96,6 +96,12 @@ func (q *Queue) Remove() {
 	q.wakeLocked()
 }
 
+func (q *Queue) isRemoved() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.removed
+}
+
 // Send implements queue.Queue.
 func (q *Queue) Send(ctx context.Context, bodies ...[]byte) error {
 	for i, body := range bodies {
@@ -177,6 +183,9 @@ func (q *Queue) Bury(ctx context.Context, m queue.Message, reason string) error 
 			q.name, queue.ErrNotFound)
 	}
 	return q.call(ctx, OpBury, func() error {
+		if q.dead.isRemoved() {
+			return fmt.Errorf("bury in %s: %w", q.dead.name, queue.ErrNotFound)
+		}
 		it, ok := q.receipts[m.Receipt]
 		if !ok {
 			it = &item{id: m.ID, body: slices.Clone(m.Body), sentAt: m.SentAt, deliveries: m.Deliveries}

@@ -16,6 +16,7 @@ func faultTests() map[string]func(*testing.T, Harness) {
 		"a queue that nobody made":             testNeverMade,
 		"a queue that was deleted":             testDeleted,
 		"a queue that is deleted while waited": testDeletedWhileWaiting,
+		"dead letters that were deleted":       testDeletedLetters,
 	}
 }
 
@@ -107,4 +108,23 @@ func testDeletedWhileWaiting(t *testing.T, h Harness) {
 	if took := time.Since(start); took > h.Lag+2*soon {
 		t.Errorf("the receive that waited returned only %v after the queue was deleted", took)
 	}
+}
+
+// testDeletedLetters checks that a message which cannot be buried is not lost.
+func testDeletedLetters(t *testing.T, h Harness) {
+	if h.Remove == nil {
+		t.Skip("this harness cannot delete queues")
+	}
+	q := h.Make(t, queue.Limits{Visibility: time.Minute})
+	send(t, q, "no job")
+	m := receive(t, q, 1, soon)[0]
+	h.Remove(t, queue.DeadLetters(q.Name()))
+	pause(t, h.Lag)
+	if err := q.Bury(t.Context(), m, "test"); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("bury: got %v, want %v", err, queue.ErrNotFound)
+	}
+	if err := q.Release(t.Context(), m.Receipt); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	same(t, h, receive(t, q, 1, soon), []string{"no job"})
 }

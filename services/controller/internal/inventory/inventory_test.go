@@ -31,7 +31,14 @@ type fakeCloud struct {
 	list  []cloud.Instance
 	err   error
 	hang  bool
+	late  time.Duration // before answers
 	calls int
+}
+
+func (f *fakeCloud) answersLate(by time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late = by
 }
 
 func (f *fakeCloud) set(err error, list ...cloud.Instance) {
@@ -56,8 +63,9 @@ func (f *fakeCloud) count() int {
 func (f *fakeCloud) List(ctx context.Context) ([]cloud.Instance, error) {
 	f.mu.Lock()
 	f.calls++
-	hang, list, err := f.hang, f.list, f.err
+	hang, list, err, late := f.hang, f.list, f.err, f.late
 	f.mu.Unlock()
+	time.Sleep(late)
 	if hang {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
@@ -234,6 +242,55 @@ func TestAListThatHangsIsAFailure(t *testing.T) {
 		b.pass(2 * time.Second)
 		if err := b.Latest().Err; err == nil || !strings.Contains(err.Error(), "no answer within 30s") {
 			t.Errorf("after 31 s: got %v, want no answer within 30s", err)
+		}
+	})
+}
+
+// TestAListIsOfWhenItWasAskedFor, because what happened since then may be missing in it.
+func TestAListIsOfWhenItWasAskedFor(t *testing.T) {
+	run(t, func(b *bench) {
+		b.pass(interval - time.Second)
+		b.cloud.answersLate(5 * time.Second)
+		b.pass(7 * time.Second)
+		if got, want := b.Latest().At, b.start.Add(interval); !got.Equal(want) {
+			t.Errorf("got a list of %s, want one of %s", got, want)
+		}
+	})
+}
+
+// TestSubscriptionsEndOneByOne: who has cancelled is not woken, and everybody else is.
+func TestSubscriptionsEndOneByOne(t *testing.T) {
+	run(t, func(b *bench) {
+		other := 0
+		cancel := b.Subscribe(func() { other++ })
+		b.pass(time.Second)
+		cancel()
+		cancel()
+		b.cloud.set(nil, instance("i-1", "fib"))
+		b.pass(interval)
+		b.want("wakes of the one that stayed", b.woken, 2)
+		b.want("wakes of the one that has cancelled", other, 1)
+	})
+}
+
+// TestEachOutageIsRetriedSoon, not only the first.
+func TestEachOutageIsRetriedSoon(t *testing.T) {
+	run(t, func(b *bench) {
+		for range 2 {
+			b.cloud.set(errCloud)
+			b.pass(time.Minute)
+			b.cloud.set(nil)
+			b.pass(time.Minute)
+		}
+		b.cloud.set(errCloud)
+		b.pass(interval)
+		before := b.cloud.count()
+		b.pass(3 * time.Second)
+		if got := b.cloud.count() - before; got < 1 {
+			t.Errorf("got %d lists within 3 s of a failure, want one at least", got)
+		}
+		for line, want := range map[string]int{"cannot be listed": 3, "listed again": 2, "error=": 3} {
+			b.want("lines with "+line, strings.Count(b.log.String(), line), want)
 		}
 	})
 }

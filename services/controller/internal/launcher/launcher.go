@@ -241,6 +241,7 @@ func (l *Launcher) settle(err error, now time.Time) error {
 		return nil
 	}
 	switch {
+	case errors.Is(err, cloud.ErrThrottled): // it has started nothing, and is to be asked again
 	case !answered(err):
 		l.open.unknown = true
 	case !l.open.unknown: // else an attempt before this one may have taken effect, whatever this one was answered

@@ -96,9 +96,9 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 	if clock == nil {
 		clock = time.Now
 	}
-	now := clock().UTC()
+	now := clock()
 	l := &Lease{store: store, log: log, ttl: ttl, now: clock, holder: Holder{
-		Host: cmp.Or(opts.Host, host), PID: cmp.Or(opts.PID, os.Getpid()), Since: now, TTLSeconds: ttl.Seconds(),
+		Host: cmp.Or(opts.Host, host), PID: cmp.Or(opts.PID, os.Getpid()), Since: now.UTC(), TTLSeconds: ttl.Seconds(),
 	}}
 	if opts.PID == 0 {
 		l.holder.Namespace = namespace()
@@ -112,8 +112,8 @@ func Acquire(ctx context.Context, store blob.Store, log *slog.Logger, opts Optio
 		if l.version, err = l.claim(ctx, old); err != nil {
 			return nil, err
 		}
-		now = clock().UTC() // it may have taken its time
-		l.holder.Since = now
+		now = clock() // it may have taken its time
+		l.holder.Since = now.UTC()
 	}
 	if err := l.write(ctx, now); err != nil {
 		if !errors.Is(err, blob.ErrConflict) {

@@ -384,7 +384,10 @@ func TestLeaseFromTheFutureHoldsNoLonger(t *testing.T) {
 		store := held(t, lease.Holder{Host: "elsewhere", PID: 1, RenewedAt: day, TTLSeconds: 15})
 		start := time.Now()
 		for time.Since(start) < time.Minute {
-			if _, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err == nil {
+			if l, err := lease.Acquire(t.Context(), store, quiet, lease.Options{}); err == nil {
+				if h := holder(t, store); l.Check(time.Now()) != nil || !h.Since.Equal(time.Now()) {
+					t.Errorf("got %+v, want it to hold from now on", h)
+				}
 				return
 			}
 			time.Sleep(time.Second)
@@ -412,8 +415,9 @@ func TestLeaseOfAnotherClockIsHonouredWhileItIsRenewed(t *testing.T) {
 					}
 				})
 				_, err := lease.Acquire(t.Context(), store, quiet, lease.Options{})
-				if !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "elsewhere") {
-					t.Errorf("got %v, want %v that names the holder", err, lease.ErrHeld)
+				if !errors.Is(err, lease.ErrHeld) || !strings.Contains(err.Error(), "process 1 on elsewhere") ||
+					!strings.Contains(err.Error(), "Stop it first") {
+					t.Errorf("got %v, want %v that names the holder and what helps", err, lease.ErrHeld)
 				}
 			})
 		})

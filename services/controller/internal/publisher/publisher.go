@@ -113,7 +113,7 @@ func (p *Publisher) Publish(ctx context.Context, members []activeset.Instance, n
 func sameMember(a, b activeset.Instance) bool { return a.ID == b.ID && a.Address == b.Address }
 
 func sameReport(a, b activeset.Instance) bool {
-	return sameMember(a, b) && a.Load == b.Load && a.ReportedAt.Equal(b.ReportedAt)
+	return a.Load == b.Load && a.ReportedAt.Equal(b.ReportedAt)
 }
 
 func (p *Publisher) write(ctx context.Context, members []activeset.Instance, now time.Time) error {

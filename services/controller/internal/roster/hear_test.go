@@ -80,6 +80,56 @@ func TestIdleByAnEarlierClockIsOnlyASignOfLife(t *testing.T) {
 	}
 }
 
+// TestBusyByAnEarlierClock is at work, but has said it no later than what it said before.
+func TestBusyByAnEarlierClock(t *testing.T) {
+	t.Parallel()
+	for name, busy := range map[string]message.Status{
+		"a load":            {Load: 0.5, Activity: message.Idle},
+		"work without load": {Activity: message.Busy},
+	} {
+		r := one()
+		first := says("i-1", 0, 10)
+		first.Sequence = 5
+		busy.InstanceID, busy.Timestamp, busy.Sequence = "i-1", at(9), 6
+		r.Hear(first, at(12))
+		if got := r.Hear(busy, at(20)); got != roster.Accepted {
+			t.Errorf("%s: got %s, want accepted", name, got)
+		}
+		if in := only(t, r, at(20)); in.Idle() || in.ReportedAt != at(10) {
+			t.Errorf("%s: got %+v, want it at work, and reported at second 10", name, in)
+		}
+	}
+}
+
+// TestClockThatWasSetBackFarBeginsAnew: messages are not so late, so what it says now counts.
+func TestClockThatWasSetBackFarBeginsAnew(t *testing.T) {
+	t.Parallel()
+	r := one()
+	busy, idle := says("i-1", 1, 100), says("i-1", 0, 39)
+	busy.Sequence, idle.Sequence = 5, 6
+	r.Hear(busy, at(100))
+	if got := r.Hear(idle, at(101)); got != roster.Accepted {
+		t.Errorf("got %s, want accepted", got)
+	}
+	if in := only(t, r, at(101)); !in.Idle() {
+		t.Errorf("got %+v, want it idle", in)
+	}
+}
+
+// TestClockThatIsFarAheadStillBeginsNothingAnew: an earlier message may be late.
+func TestClockThatIsFarAheadStillBeginsNothingAnew(t *testing.T) {
+	t.Parallel()
+	r := one()
+	ahead, before := says("i-1", 0.5, 10_000), says("i-1", 0.2, 5_000)
+	ahead.Sequence, before.Sequence = 5, 4
+	r.Hear(ahead, at(10))
+	for _, late := range []message.Status{ahead, before} {
+		if got := r.Hear(late, at(20)); got != roster.Outdated {
+			t.Errorf("got %s, want outdated", got)
+		}
+	}
+}
+
 // TestReportsAreNoLaterThanTheirClockAllows: what is said in our future was said before now.
 func TestReportsAreNoLaterThanTheirClockAllows(t *testing.T) {
 	t.Parallel()
@@ -169,6 +219,7 @@ func TestStrays(t *testing.T) {
 		r := one()
 		hear(t, r, says("i-2", 0.4, 2), 3, roster.Unknown)
 		hear(t, r, says("i-2", 0.3, 1), 4, roster.Outdated)
+		hear(t, r, says("i-2", 0.4, 2), 4, roster.Outdated)
 		r.Observe([]cloud.Instance{listed("i-1", "active"), listed("i-2", "startup")}, at(5), at(6))
 		wantIDs(t, "ready", r.Ready(), "i-2")
 		if in := r.Instances(at(6))[1]; in.Load != 0.4 || in.HeardAt != at(3) || in.ReportedAt != at(2) {

@@ -313,3 +313,22 @@ func TestManyFaultsLoseNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestAFinishedJobIsHeldUntilItIsDeleted: nobody else gets it, however long the deletion takes.
+func TestAFinishedJobIsHeldUntilItIsDeleted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.send(t, "1|1")
+		b.queue.FailAfter(memqueue.OpDelete, 0, errAway)
+		stop := b.start(t)
+		for range 20 {
+			wait(b.queue.Visibility() / 2)
+			b.wantVisible(t, 0)
+		}
+		b.queue.Heal()
+		wait(time.Minute)
+		stop()
+		b.wantQueue(t)
+	})
+}

@@ -1,0 +1,144 @@
+package roster_test
+
+import (
+	"testing"
+
+	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/roster"
+)
+
+// TestOutside checks that the end of an instance that this controller did not ask for is told once, with its load, and
+// that one it did ask for is not told at all.
+func TestOutside(t *testing.T) {
+	t.Parallel()
+	r, list := newRoster(), []cloud.Instance{}
+	for _, id := range []pool.InstanceID{"i-5", "i-4", "i-3", "i-2", "i-1"} {
+		list = append(list, listed(id, "active"))
+	}
+	r.Observe(list, at(1), at(1))
+	r.Hear(says("i-4", 0.5, 2), at(2))
+	r.End(pool.Ending{Instance: "i-2", Cause: pool.IdleSurplus}, r.Heard(), at(3))
+	for i := range list {
+		list[i] = ending(list[i])
+	}
+	c := r.Observe(list, at(4), at(4))
+	wantIDs(t, "outside", pool.IDs(c.Outside), "i-1", "i-3", "i-4", "i-5")
+	if e := c.Outside[2]; e.Cause != pool.Outside || e.Load != 0.5 {
+		t.Errorf("got %+v, want the cause %s and load 0.5", e, pool.Outside)
+	}
+	wantIDs(t, "outside again", pool.IDs(r.Observe(list, at(5), at(5)).Outside))
+	c = r.Observe(nil, at(40), at(40))
+	wantIDs(t, "gone", goneOf(c), "i-1", "i-2", "i-3", "i-4", "i-5")
+	for _, e := range c.Gone {
+		want := pool.Outside
+		if e.Instance == "i-2" {
+			want = pool.IdleSurplus
+		}
+		if e.Cause != want {
+			t.Errorf("%s: got cause %s, want %s", e.Instance, e.Cause, want)
+		}
+	}
+}
+
+// TestGoneBeforeTheLagIsOver checks what a list proves about an instance that was told to end: one that was listed and
+// is not any more has ended, and one that no list has shown yet may still come.
+func TestGoneBeforeTheLagIsOver(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ shown, told, gone bool }{
+		"shown, told to end":     {true, true, true},
+		"not shown, told to end": {false, true, false},
+		"shown, not told":        {true, false, false},
+		"not shown, not told":    {false, false, false},
+	} {
+		r := newRoster()
+		r.Launched([]cloud.Instance{listed("i-1")}, at(0))
+		if c.shown {
+			r.Observe([]cloud.Instance{listed("i-1")}, at(1), at(1))
+		}
+		if c.told && !r.End(pool.Ending{Instance: "i-1", Cause: pool.NeverStarted}, r.Heard(), at(2)) {
+			t.Fatal("it cannot be told to end")
+		}
+		if got := len(r.Observe(nil, at(3), at(3)).Gone) == 1; got != c.gone {
+			t.Errorf("%s: got gone %v, want %v", name, got, c.gone)
+		}
+	}
+}
+
+// TestDefaultListLag checks that without a setting lists may be two minutes behind.
+func TestDefaultListLag(t *testing.T) {
+	t.Parallel()
+	r := roster.New("mem", roster.Options{})
+	r.Launched([]cloud.Instance{listed("i-1")}, at(0))
+	wantIDs(t, "gone after 119 s", goneOf(r.Observe(nil, at(119), at(119))))
+	wantIDs(t, "gone after 121 s", goneOf(r.Observe(nil, at(121), at(121))), "i-1")
+}
+
+// TestSetServicePort checks that the new port is published for instances that report no address.
+func TestSetServicePort(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(1), at(1))
+	r.SetServicePort(81)
+	if in := only(t, r, at(1)); in.Address != "i-1.example:81" {
+		t.Errorf("got address %s, want i-1.example:81", in.Address)
+	}
+}
+
+// TestSeedMakesActiveWhatWasPublished: its tags could not be written.
+func TestSeedMakesActiveWhatWasPublished(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	r.Observe([]cloud.Instance{listed("i-1"), listed("i-2", "shut_down")}, at(1), at(1))
+	r.Seed(activeset.Set{Pool: "fib", Instances: []activeset.Instance{
+		{ID: "i-1", Address: "a:1", ReportedAt: at(0)}, {ID: "i-2", Address: "b:1", ReportedAt: at(0)},
+	}}, at(2))
+	list := r.Instances(at(2))
+	if list[0].State != pool.Active || list[0].ActiveAt != at(2) || list[1].State != pool.ShutDown {
+		t.Errorf("got %+v, want i-1 active from now on, and i-2 draining as before", list)
+	}
+}
+
+// TestUntoldHasTheCause for which an instance was told to end first.
+func TestUntoldHasTheCause(t *testing.T) {
+	t.Parallel()
+	r := one()
+	r.End(pool.Ending{Instance: "i-1", Cause: pool.IdleSurplus}, r.Heard(), at(3))
+	if got := r.Untold(at(4), nobody); len(got) != 1 || got[0].Cause != pool.IdleSurplus {
+		t.Errorf("got %+v, want the cause %s", got, pool.IdleSurplus)
+	}
+}
+
+// TestUntoldFinishNothingForEver checks that an instance which was told to end, and has found work since, may go on
+// only until it is due or lost.
+func TestUntoldFinishNothingForEver(t *testing.T) {
+	t.Parallel()
+	silent := func(in *pool.Instance) bool { return at(100).Sub(in.HeardAt) > 60e9 }
+	for name, c := range map[string]struct {
+		due, heard float64
+		deaf       bool
+		untold     bool
+	}{
+		"due later":            {due: 101, heard: 99, untold: false},
+		"due now":              {due: 100, heard: 99, untold: true},
+		"never due":            {heard: 99, untold: false},
+		"lost":                 {heard: 4, untold: true},
+		"nobody can be heard":  {heard: 4, deaf: true, untold: false},
+		"lost, but due later":  {due: 101, heard: 4, untold: true},
+		"not lost, due before": {due: 50, heard: 99, untold: true},
+	} {
+		r, e := one(), pool.Ending{Instance: "i-1", Cause: pool.Drained}
+		if c.due > 0 {
+			e.Due = at(c.due)
+		}
+		r.End(e, r.Heard(), at(3))
+		r.Hear(says("i-1", 1, c.heard), at(c.heard))
+		if c.deaf {
+			r.Deafen()
+		}
+		if got := len(r.Untold(at(100), silent)) == 1; got != c.untold {
+			t.Errorf("%s: got untold %v, want %v", name, got, c.untold)
+		}
+	}
+}
