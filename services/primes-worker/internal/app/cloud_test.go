@@ -32,13 +32,17 @@ func TestANoticeOfTheCloudHandsTheJobBack(t *testing.T) {
 	if id := s.log.field(t, "starting", "instance_id"); id != "i-0cloud" {
 		t.Errorf("got instance %q, want i-0cloud", id)
 	}
-	s.send(t, "1|2000000000") // minutes
+	jobs := []string{"1|2000000000", "2|2000000000", "3|2000000000", "4|2000000000"} // seconds each
+	s.send(t, jobs...)
 	s.wantHeard(t, "Processing: 1 2000000000")
 	m.notice.Store(true)
-	s.log.want(t, "the cloud takes this instance back; stopping as at a signal")
-	s.wantHeard(t, "Handed back: 1 2000000000")
+	s.log.want(t, "the cloud takes this instance back; stopping as at a signal") // it looks every 5 seconds
+	s.wantHeard(t, "Handed back: ")
 	s.wantEnded(t)
-	s.wantBacklog(t, 1)
+	left, err := s.queue(t, "w").Backlog(t.Context())
+	if err != nil || left.Visible == 0 || left.InFlight != 0 {
+		t.Errorf("got backlog %+v, %v, want the job that was handed back", left, err)
+	}
 }
 
 func TestByHandOnACloudsMachine(t *testing.T) {
