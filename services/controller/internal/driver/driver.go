@@ -1,7 +1,7 @@
 // Package driver is the only package of the controller that runs what the controller does again and again: it has the
-// goroutines, the timers and the clock of that. The work is cut into tasks. Each does one piece of work when it is asked
-// to, and says when it wants to be asked again. Driver runs each task in a goroutine of its own. Manual runs them one at
-// a time, in the order that a test chooses.
+// goroutines, the timers and the clock of that. The work is cut into tasks. Each does one piece of work when it is
+// asked to, and says when it wants to be asked again. Driver runs each task in a goroutine of its own. Manual runs them
+// one at a time, in the order that a test chooses.
 package driver
 
 import (
