@@ -99,7 +99,9 @@ func (c *Cloud) saw(list []cloud.Instance) {
 	defer c.mu.Unlock()
 	now := c.now()
 	for i := range list {
-		c.seen[list[i].ID] = now
+		if list[i].Phase != cloud.Terminated { // nobody asks for anything of those
+			c.seen[list[i].ID] = now
+		}
 	}
 	for id, last := range c.seen {
 		if now.Sub(last) > seenFor {

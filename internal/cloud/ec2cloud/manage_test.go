@@ -213,7 +213,7 @@ func TestPhasesAndAddresses(t *testing.T) {
 	want := map[string]cloud.Phase{
 		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating,
 		"stopping": cloud.Terminating,
-		"stopped":  cloud.Terminating,
+		"stopped":  cloud.Terminating, "terminated": cloud.Terminated,
 	}
 	states := map[pool.InstanceID]string{}
 	for i, state := range []string{"pending", "running", "shutting-down", "stopping", "stopped", "terminated"} {

@@ -3,6 +3,7 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,7 +90,7 @@ func TestLostAnswersRenewNothing(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- run(ctx, l) }()
 		time.Sleep(renewal + time.Second) // it was renewed once
-		s.deaf = true
+		s.deaf.Store(true)
 		time.Sleep(2 * lease.DefaultTTL)
 		if err := l.Check(time.Now()); !errors.Is(err, lease.ErrExpired) {
 			t.Errorf("after %s in which nothing was written: got %v, want %v", 2*lease.DefaultTTL, err,
@@ -106,12 +107,12 @@ func TestLostAnswersRenewNothing(t *testing.T) {
 type deafening struct {
 	*memblob.Store
 
-	deaf bool
+	deaf atomic.Bool
 }
 
 // Put implements blob.Store.
 func (s *deafening) Put(ctx context.Context, key string, data []byte, last blob.Version) (blob.Version, error) {
-	if s.deaf {
+	if s.deaf.Load() {
 		return "", blob.ErrConflict
 	}
 	return s.Store.Put(ctx, key, data, last)
