@@ -296,6 +296,9 @@ func (s *site) idle(ctx context.Context) error {
 			return err
 		}
 		for j := range list {
+			if list[j].Phase == cloud.Terminated {
+				continue
+			}
 			id := string(list[j].ID)
 			ids = append(ids, id)
 			seen[id] = fmt.Sprintf("%s (%s, %s)", id, list[j].Tags[cloud.TagPool], list[j].Phase)
