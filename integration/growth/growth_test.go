@@ -38,7 +38,7 @@ func TestVerdict(t *testing.T) {
 		"one round was disturbed": {times: [][2]float64{{1e3, 1e4}, {1e3, 9e4}, {1e3, 1e4}}},
 		"quadratic": {
 			[][2]float64{{1e3, 1e5}, {1e3, 9e4}, {1e3, 8e4}},
-			"pass: 1 µs at n=300 and 90 µs at n=3000, 80.0 times as long, and the most is 13",
+			"pass: 1 µs at n=300 and 90 µs at n=3000, 80.0 times as long, and the most is 15",
 		},
 		"not measured": {nil, "pass was not measured"},
 	} {

@@ -1,5 +1,5 @@
 // Command growth measures how the time of each hot path grows, and how fast those paths are that have a peer. It fails
-// if ten times the instances cost more than 13 times the time, or if a path is slower beside its peer than it may be.
+// if ten times the instances cost more than 15 times the time, or if a path is slower beside its peer than it may be.
 // Each figure is made in one run on one machine, so a slow or a shared one does not change the judgement.
 //
 // What it measures are the benchmarks that paths.go lists. It runs them in rounds, each of which has all sizes, and
