@@ -121,19 +121,6 @@ func classify(err error) error {
 // noProfile is how EC2 complains about an instance profile: it has no code of its own.
 var noProfile = regexp.MustCompile(`(?i)instance ?profile`)
 
-// settled reports whether a classified error proves that nothing was started. ErrThrottled does not prove it,
-// because an earlier try of the same call may have got through.
-func settled(err error) bool {
-	for _, sure := range []error{
-		cloud.ErrCapacity, cloud.ErrConflict, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
-	} {
-		if errors.Is(err, sure) {
-			return true
-		}
-	}
-	return false
-}
-
 // choosy is a retryer that returns capacity errors at once. EC2 sends them with status 500, which the SDK would
 // retry; it is better to try the next subnet.
 type choosy struct{ aws.RetryerV2 }

@@ -168,7 +168,7 @@ func (c *Cloud) settle(token string, a attempt, err error) {
 		c.forgetNames()
 		c.forget(token, a)
 	case errors.Is(err, cloud.ErrConflict): // the token is taken, possibly by what we remember
-	case settled(err):
+	case cloud.Refused(err):
 		c.forget(token, a)
 	default:
 		c.remember(token, a)

@@ -61,7 +61,9 @@ type intent struct {
 	machine machine
 	at      time.Time // when it was first asked for; a request with the same token must repeat it
 	first   time.Time // when the cloud was first asked; zero: not yet
-	certain time.Time // lists that were asked for later show what came of it, however late the last call took effect
+	// certain is from when on a list shows what the launch has started, even if the last call for it took effect at the
+	// very end of its time.
+	certain time.Time
 	count   int
 	started []pool.InstanceID // the instances that answers have named so far
 	unknown bool              // an attempt had no answer, so it may have taken effect
@@ -233,37 +235,23 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// settle forgets the launch when the cloud has answered. After any error that the port does not name, the
-// launch may or may not have taken effect, so its token stays, also if a later attempt is refused.
+// settle forgets the launch when the cloud has carried it out or refused it. After any other error it may or may not
+// have taken effect, so its token stays, also if a later attempt is refused.
 func (l *Launcher) settle(err error, now time.Time) error {
 	if err == nil {
 		l.open = intent{}
 		return nil
 	}
 	switch {
-	case errors.Is(err, cloud.ErrThrottled): // it has started nothing, and is to be asked again
-	case !answered(err):
+	case !cloud.Refused(err):
 		l.open.unknown = true
-	case !l.open.unknown: // else an attempt before this one may have taken effect, whatever this one was answered
+	case !l.open.unknown: // else an attempt before this one may have taken effect, although this one was refused
 		l.open.token = ""
 	}
 	l.open.failures++
 	l.open.notBefore = now.Add(min(firstPause<<min(l.open.failures-1, 10), l.opts.MostPause))
 	l.open.err = fmt.Errorf("launch %d instances: %w", l.open.count, err)
 	return l.open.err
-}
-
-// answered reports whether an error says that the cloud has refused the launch.
-func answered(err error) bool {
-	for _, known := range []error{
-		cloud.ErrCapacity, cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid,
-		cloud.ErrConflict,
-	} {
-		if errors.Is(err, known) {
-			return true
-		}
-	}
-	return false
 }
 
 // Reason returns why a launch failed as a label of metrics.

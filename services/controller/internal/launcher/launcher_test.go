@@ -313,11 +313,11 @@ func TestWhatIsSaidOfAnAttempt(t *testing.T) {
 		reason      string
 		again, open bool
 	}{
-		{cloud.ErrThrottled, "throttled", false, true},
-		{cloud.ErrCapacity, "capacity", true, false},
+		{cloud.ErrCapacity, "capacity", false, false},
 		{cloud.ErrInvalid, "invalid", false, false},
-		{errAway, "other", false, true},
-		{cloud.ErrCapacity, "capacity", true, true}, // the attempt before it may have taken effect
+		{cloud.ErrThrottled, "throttled", false, true},
+		{errAway, "other", true, true},
+		{cloud.ErrCapacity, "capacity", true, true}, // the attempts before it may have taken effect
 		{nil, "", true, false},
 		{nil, "", false, false},
 	} {

@@ -217,7 +217,7 @@ func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.
 	case err == nil:
 		p.ports.Roster.Ended(p.ports.Now(), ids...)
 		return nil
-	case half > 0 && refused(err):
+	case half > 0 && cloud.Refused(err):
 		return errors.Join(p.part(ctx, ids[:half], failed), p.part(ctx, ids[half:], failed))
 	}
 	err = fmt.Errorf("terminate %v: %w", ids, err)
@@ -225,16 +225,6 @@ func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.
 		failed[id] = err
 	}
 	return err
-}
-
-// refused reports whether the cloud has refused a request, so that nothing of it was done.
-func refused(err error) bool {
-	for _, known := range []error{cloud.ErrDenied, cloud.ErrNotFound, cloud.ErrInvalid, cloud.ErrConflict} {
-		if errors.Is(err, known) {
-			return true
-		}
-	}
-	return false
 }
 
 // retag writes the state to the tags of instances where they do not say it: those that have reported for the first

@@ -135,8 +135,9 @@ func New(opts Options, ports Ports) *Loop {
 // Rewire makes the loop work on other queues, and publish the active set or not. What it knows of its instances and
 // of its launches stays. Its task must not be running.
 func (l *Loop) Rewire(opts Options, work workload.Queue, book *orders.Book, publishes bool) {
-	l.changed.Store(&opts)
-	l.takeChange()
+	l.changed.Store(nil)
+	l.opts = opts
+	l.launcher.Change(opts.Image, opts.UserData, opts.PolicyInterval)
 	l.ports.Work, l.ports.Orders, l.ports.Publishes = work, book, publishes
 	l.work = workload.New(callQueue{work, l.calls}, opts.workload(work))
 	store := publisher.Store(nil)
@@ -188,10 +189,8 @@ func (l *Loop) takeChange() {
 	}
 	l.opts = *opts
 	l.launcher.Change(opts.Image, opts.UserData, opts.PolicyInterval)
-	if l.work != nil { // else the loop is being made
-		l.work.Change(opts.workload(l.ports.Work))
-		l.set.SetInterval(opts.ActiveSetInterval)
-	}
+	l.work.Change(opts.workload(l.ports.Work))
+	l.set.SetInterval(opts.ActiveSetInterval)
 }
 
 const (
