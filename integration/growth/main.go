@@ -43,6 +43,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	l := &lab{dir: dir, settings: set, log: stderr}
+	if len(l.rows()) == 0 {
+		return daemon.Usagef("no path matches --run %s", set.only)
+	}
 	rows, err := l.measure(ctx)
 	if err != nil {
 		return err

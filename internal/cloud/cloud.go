@@ -49,9 +49,9 @@ const (
 	TagLaunch     = "cloudmaster:launch"      // the token of the launch that started the instance
 )
 
-// Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not prove
-// it: the adapter has tried several times, and an earlier try may have got through. Nor does an error that is none of
-// this package's.
+// Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not
+// prove it: the adapter has tried several times, and an earlier try may have got through. Nor does an error that is
+// none of this package's.
 func Refused(err error) bool {
 	for _, refusal := range []error{ErrCapacity, ErrConflict, ErrDenied, ErrNotFound, ErrInvalid} {
 		if errors.Is(err, refusal) {

@@ -104,9 +104,9 @@ type Watcher interface {
 type Linked interface {
 	// Link returns the number of the present connection, which no other one had, and whether it is up.
 	Link() (number uint64, up bool)
-	// Settling is how long a broker may take to write down a delivery. What was delivered this long before the
+	// Recording is how long a broker may take to write down a delivery. What was delivered this long before the
 	// connection was lost is still in flight when the broker is back.
-	Settling() time.Duration
+	Recording() time.Duration
 }
 
 // Limits are the properties that a queue gets when it is created.

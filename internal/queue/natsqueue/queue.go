@@ -132,8 +132,9 @@ func (q *Queue) Visibility() time.Duration { return q.terms.Load().visibility }
 // Link implements queue.Linked.
 func (q *Queue) Link() (number uint64, up bool) { return q.nc.Stats().Reconnects, q.nc.IsConnected() }
 
-// Settling implements queue.Linked. The broker writes down what it delivers every 100 ms; on a busy machine it is late.
-func (q *Queue) Settling() time.Duration { return 250 * time.Millisecond }
+// Recording implements queue.Linked. The broker writes down what it delivers every 100 ms; on a busy machine it is
+// late.
+func (q *Queue) Recording() time.Duration { return 250 * time.Millisecond }
 
 // Backlog implements queue.Queue. The package comment says what it counts as visible.
 func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
@@ -158,8 +159,8 @@ func (q *Queue) Backlog(ctx context.Context) (pool.Backlog, error) {
 
 // count asks the broker how many messages wait. The broker announces a message before it counts it: one in a few dozen
 // that were announced just now would be missing, and whoever was woken by the announcement would find nothing. So it is
-// asked again until it has counted what Watch has last heard of. Once is enough for each announcement: messages that
-// have expired undelivered stay missing.
+// asked again until it has counted what Watch has last heard of. It never counts messages that have expired
+// undelivered, so this is done once for each announcement.
 func (q *Queue) count(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 	announced := q.announced.Load()
 	for pause := firstLook; ; pause *= 2 {
@@ -224,7 +225,7 @@ func (q *Queue) callIn(
 		if !transient(err) || limited.Err() != nil {
 			return classify(err)
 		}
-		if q.settle(limited, pause) != nil {
+		if q.reconnect(limited, pause) != nil {
 			return classify(err)
 		}
 	}
@@ -268,8 +269,8 @@ func (q *Queue) whileConnected(ctx context.Context, f func(context.Context) erro
 	return err
 }
 
-// settle pauses and then waits until we are connected, before another try.
-func (q *Queue) settle(ctx context.Context, pause time.Duration) error {
+// reconnect waits until there is a connection, and then for the pause, before another try.
+func (q *Queue) reconnect(ctx context.Context, pause time.Duration) error {
 	if err := q.awaitConnection(ctx); err != nil {
 		return err
 	}

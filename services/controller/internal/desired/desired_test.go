@@ -191,6 +191,11 @@ func want(name pool.Name, least, most int) desired.Pool {
 	return p
 }
 
+// done returns the endings of one kind that happened in a pass.
+func done(r *record.Record, act record.Act) []record.Ending {
+	return slices.DeleteFunc(slices.Clone(r.Endings), func(e record.Ending) bool { return e.Act != act || e.Spared })
+}
+
 func same(a, b []pool.InstanceID) bool { return slices.Equal(a, b) }
 
 func bubble(t *testing.T, f func(w *world)) {
@@ -270,7 +275,7 @@ func TestRemovedAndDrained(t *testing.T) {
 		}
 		causes := 0
 		for _, r := range w.passes {
-			for _, e := range r.Done(record.Stop) {
+			for _, e := range done(r, record.Stop) {
 				causes++
 				if e.Cause != pool.PoolRemoved {
 					w.t.Errorf("%s: got cause %s, want %s", e.Instance, e.Cause, pool.PoolRemoved)

@@ -205,7 +205,7 @@ func TestADrainEndsUnderAnotherPolicy(t *testing.T) {
 		w.apply(c, draining)
 		w.passes = nil
 		tasks.Step(w.t.Context(), "pool/a", time.Now())
-		if len(w.passes[0].Done(record.ShutDown)) != 1 {
+		if len(done(w.passes[0], record.ShutDown)) != 1 {
 			w.t.Fatalf("got %s, want one shut down", w.passes[0].Words)
 		}
 		w.apply(c, want("a", 1, 1))

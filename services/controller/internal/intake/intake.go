@@ -37,8 +37,8 @@ const (
 	slack = 10 * time.Second
 	// The pause after looks that failed grows from leastPause to mostPause.
 	leastPause, mostPause = 100 * time.Millisecond, 5 * time.Second
-	// deafAfter is how many looks in a row must fail until the controller counts as deaf. A single failure is
-	// repeated at once, and no message is missed by it.
+	// deafAfter is how many looks in a row must fail until the controller counts as deaf. After a single failure the
+	// next look comes within a tenth of a second, so no message is missed for long.
 	deafAfter = 2
 	// callTimeout bounds a deletion of what was taken in, and a look at how much is in flight.
 	callTimeout = 5 * time.Second

@@ -1,14 +1,12 @@
 package loop_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,107 +17,13 @@ import (
 	"cloudmaster/internal/blob/memblob"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
-	"cloudmaster/internal/message"
-	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/memqueue"
 	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/driver"
-	"cloudmaster/services/controller/internal/loop"
-	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/report"
 )
-
-// poolConfig is what a test says of its pool.
-type poolConfig struct {
-	Name   pool.Name
-	Policy string
-
-	Minimum, Maximum, StartLimit, StopLimit                         int
-	MinimumLifetime, MinimumActiveTime                              time.Duration
-	PolicyInterval, PollInterval, ReportInterval, ActiveSetInterval time.Duration
-	WatchdogInterval, BootDeadline                                  time.Duration
-	BreakerRatio                                                    float64
-	StartThreshold, StopThreshold, IdleThreshold                    int
-	UpperLoad, LowerLoad, QueueLoadFactor                           float64
-	ShutDownInterval, ShutDownGrace                                 time.Duration
-	ShutDownThreshold                                               float64
-	StatusInterval                                                  time.Duration // of its workers
-	Blob                                                            bool          // the active set is published
-}
-
-// base has the defaults of the configuration, with limits that do not bite.
-func base() poolConfig {
-	return poolConfig{
-		Name: "test", Maximum: 4, StartLimit: 10, StopLimit: 10, PolicyInterval: time.Minute,
-		PollInterval:     5 * time.Second,
-		WatchdogInterval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5,
-		StartThreshold: 2, IdleThreshold: 1,
-		UpperLoad: 0.75, LowerLoad: 0.25, QueueLoadFactor: 2, ShutDownInterval: time.Hour,
-		ShutDownGrace:  10 * time.Second,
-		StatusInterval: 30 * time.Second, ReportInterval: time.Minute, ActiveSetInterval: time.Minute,
-	}
-}
-
-// desired is the pool as the controller wants it.
-func (c *poolConfig) desired(t *testing.T) desired.Pool {
-	t.Helper()
-	limits := pool.Limits{
-		Minimum: c.Minimum, Maximum: c.Maximum, StartLimit: c.StartLimit, StopLimit: c.StopLimit,
-		MinimumLifetime: c.MinimumLifetime, MinimumActiveTime: c.MinimumActiveTime, Drain: c.Policy == "resource",
-	}
-	var decider policy.Policy = policy.Fixed{}
-	var err error
-	switch c.Policy {
-	case "job":
-		decider, err = policy.NewJob(policy.JobSettings{
-			StartThreshold: c.StartThreshold, StopThreshold: c.StopThreshold, IdleThreshold: c.IdleThreshold,
-		})
-	case "resource":
-		decider, err = policy.NewResource(policy.ResourceSettings{
-			UpperLoad: c.UpperLoad, LowerLoad: c.LowerLoad, QueueLoadFactor: c.QueueLoadFactor,
-			ShutDownThreshold: c.ShutDownThreshold, ShutDownInterval: c.ShutDownInterval,
-			ShutDownGrace: c.ShutDownGrace,
-		})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return desired.Pool{
-		Name: c.Name, Revision: fmt.Sprintf("%+v", *c), Cloud: "mem",
-		Work: desired.Queue{Name: "work"}, Status: desired.Queue{Name: "status"},
-		Parser: "std", Parse: message.Parsers()["std"], ServicePort: 20808, Publishes: c.Blob,
-		Loop: loop.Options{
-			Image: "image", TakesRequests: c.Policy == "resource",
-			UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
-			Judge: policy.Judge{Policy: decider, Limits: limits, Watchdog: policy.Watchdog{
-				Interval: c.WatchdogInterval, BootDeadline: c.BootDeadline, BreakerRatio: c.BreakerRatio,
-			}},
-			PolicyInterval: c.PolicyInterval, PollInterval: c.PollInterval,
-			ReportInterval: c.ReportInterval, ActiveSetInterval: c.ActiveSetInterval,
-		},
-	}
-}
-
-func jobPool() poolConfig {
-	p := base()
-	p.Policy = "job"
-	return p
-}
-
-func fibPool() poolConfig {
-	p := base()
-	p.Policy, p.Blob, p.QueueLoadFactor = "resource", true, 10
-	p.MinimumActiveTime = 2 * time.Minute
-	return p
-}
-
-func fixedPool(least, most int) poolConfig {
-	p := base()
-	p.Policy, p.Minimum, p.Maximum = "fixed", least, most
-	return p
-}
 
 // bench is the world around controllers: it outlives them.
 type bench struct {
@@ -408,61 +312,6 @@ func (b *bench) members() string {
 	}
 	return strings.Join(out, " ")
 }
-
-// events collects what is reported.
-type events struct {
-	mu   sync.Mutex
-	list []report.Event
-}
-
-// Pass implements report.Sink.
-func (e *events) Pass(_ context.Context, r *record.Record) { e.add(report.Events(r)) }
-
-// Intake implements report.Sink.
-func (e *events) Intake(_ context.Context, in *record.Intake) { e.add(report.Sayings(in)) }
-
-func (e *events) add(list []report.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, ev := range list {
-		if ev.What != report.Summarized {
-			e.list = append(e.list, ev)
-		}
-	}
-}
-
-// of returns the instances or texts of one kind of event.
-func (e *events) of(kind report.What) (out []string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, ev := range e.list {
-		if ev.What == kind {
-			out = append(out, string(ev.Instance)+ev.Text)
-		}
-	}
-	return out
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.Buffer.Write(p)
-}
-
-func (l *lockedBuffer) tail(most int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	text := l.String()
-	return text[max(0, len(text)-most):]
-}
-
-func (l *lockedBuffer) count(text string) int { return strings.Count(l.tail(1<<30), text) }
 
 // launchByHand launches instances past the controller.
 func (b *bench) launchByHand(deployment, name string, n int) {

@@ -5,7 +5,6 @@ package record
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"cloudmaster/internal/pool"
@@ -161,11 +160,6 @@ func (r *Record) Fail(err error) {
 		r.Err = errors.Join(r.Err, err)
 		r.Error = r.Err.Error()
 	}
-}
-
-// Done lists the instances that were drained or ended by this act.
-func (r *Record) Done(act Act) []Ending {
-	return slices.DeleteFunc(slices.Clone(r.Endings), func(e Ending) bool { return e.Act != act || e.Spared })
 }
 
 // Intake is everything that one look at a queue of messages for the controller brought: statuses, or orders.

@@ -33,7 +33,7 @@ const (
 	Invalid  Outcome = iota
 	Accepted         // it is newer than what was known
 	Outdated         // the instance has said something newer, or the same, before
-	Future           // its time is too far ahead of this controller's clock
+	Future           // accepted, but its time is far ahead of this controller's clock, which people should know
 	Unknown          // no such instance; it is kept for a while, because a list may show the instance
 	// Foreign: there is no such instance. Lists have had the time to show it and do not, or there is no room
 	// to keep more such statuses.
@@ -51,7 +51,7 @@ func (o Outcome) String() string {
 }
 
 const (
-	// tolerance is how far an instance's clock may be ahead of this controller's.
+	// tolerance is how far an instance's clock may be ahead of this controller's without a warning.
 	tolerance = time.Minute
 	// mostStrays bounds how many statuses of unknown instances are kept, so that strangers cannot fill the
 	// memory.
@@ -111,9 +111,9 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	case order == older:
 		return Outdated
 	case order == unclear && !(s.Busy() || s.Load > 0):
-		rec.HeardAt = now // its clock was set back: that it lives is certain
+		rec.HeardAt = now // it may be old, but the instance lives
 		return Outdated
-	case order == unclear: // and so is that it is at work, or was a moment ago: then it is not stopped
+	case order == unclear: // it may be old, but to stop an instance that is at work would be worse than to wait
 		rec.HeardAt = now
 	default:
 		rec.ahead = max(rec.ahead, s.Timestamp.Sub(now))
@@ -133,15 +133,15 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	return Accepted
 }
 
-// How a status stands to the newest one of its instance.
+// How old a status is beside the newest one that was accepted from its instance.
 const (
 	older = iota
 	newer
-	unclear // its time is earlier and its sequence later: a clock was set back, or a program before this one said it
+	unclear // its time is earlier but its sequence later: the clock was set back, or an earlier program has sent it
 )
 
-// order finds out how a status stands to the newest one. A clock that was set back by more than messages are late
-// begins anew.
+// order finds out how old a status is beside the newest one. Messages are late by less than the tolerance, so a status
+// that is earlier by more, with a later sequence, shows that the clock was set back: its times count from then on.
 func (rec *record) order(s *message.Status, now time.Time) int {
 	if stampOf(s).compare(rec.stamp) > 0 {
 		return newer
@@ -157,8 +157,8 @@ func (rec *record) order(s *message.Status, now time.Time) int {
 	return older
 }
 
-// hearLog only finds out whether it was heard before: what an instance says is
-// for the operator, also when it is late or the instance is gone already.
+// hearLog only finds out whether the message was heard before. What an instance tells the operator is shown also if it
+// is late, or if the instance is gone.
 func (r *Roster) hearLog(l *message.Log) Outcome {
 	rec := r.records[l.InstanceID]
 	if rec == nil {

@@ -16,18 +16,18 @@ var errForgotten = errors.New("the broker was lost right after it gave the job, 
 
 // hold is one delivery that the worker holds.
 type hold struct {
-	worker  *Worker
-	message queue.Message
-	broker  queue.Linked // nil: this queue does not forget
-	link    uint64       // the connection on which the delivery came
-	settled atomic.Bool  // the broker has written the delivery down
+	worker   *Worker
+	message  queue.Message
+	broker   queue.Linked // nil: this queue does not forget
+	link     uint64       // the connection on which the delivery came
+	recorded atomic.Bool  // the broker has written the delivery down
 }
 
 // hold begins to hold a message that was just received.
 func (w *Worker) hold(m queue.Message) *hold {
 	h := &hold{worker: w, message: m}
 	if h.broker, _ = w.queue.(queue.Linked); h.broker == nil {
-		h.settled.Store(true)
+		h.recorded.Store(true)
 		return h
 	}
 	h.link, _ = h.broker.Link()
@@ -37,7 +37,7 @@ func (w *Worker) hold(m queue.Message) *hold {
 // sure returns errForgotten if another worker may have been given the message: if the connection on which it came was
 // lost before the broker had written down that it was delivered.
 func (h *hold) sure() error {
-	if h.settled.Load() {
+	if h.recorded.Load() {
 		return nil
 	}
 	if number, up := h.broker.Link(); number != h.link || !up {
@@ -78,8 +78,8 @@ func (h *hold) keep(parent context.Context) (ctx context.Context, letGo func()) 
 // pause is how long to wait before the next extension.
 func (h *hold) pause(failures int) time.Duration {
 	wait := h.worker.queue.Visibility() / 3
-	if !h.settled.Load() {
-		wait = min(wait, h.broker.Settling())
+	if !h.recorded.Load() {
+		wait = min(wait, h.broker.Recording())
 	}
 	if failures > 0 {
 		wait = min(wait, backoff.Delay(failures, leastBackoff, mostBackoff))
@@ -99,6 +99,6 @@ func (h *hold) extend(ctx context.Context) error {
 	if err := h.sure(); err != nil {
 		return err
 	}
-	h.settled.Store(true)
+	h.recorded.Store(true)
 	return nil
 }

@@ -17,8 +17,8 @@ type linked struct {
 	away   atomic.Bool
 }
 
-func (l *linked) Link() (uint64, bool)    { return l.number.Load(), !l.away.Load() }
-func (l *linked) Settling() time.Duration { return 250 * time.Millisecond }
+func (l *linked) Link() (uint64, bool)     { return l.number.Load(), !l.away.Load() }
+func (l *linked) Recording() time.Duration { return 250 * time.Millisecond }
 
 // die takes the broker away for so long.
 func (l *linked) die(d time.Duration) {
