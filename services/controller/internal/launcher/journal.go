@@ -32,13 +32,15 @@ type journal struct {
 	known   bool         // the journal in the store has been read
 	version blob.Version // of the journal in the store; "" if there is none
 	entries []entry      // the launches that it should have
+	// read is when the launches of other controllers, by their tokens, were first read of.
+	read map[string]time.Time
 }
 
 // entry is one launch.
 type entry struct {
 	Token string    `json:"token"`
 	Count int       `json:"count"`
-	At    time.Time `json:"at"` // when the cloud was last asked
+	At    time.Time `json:"at"` // when the cloud was last asked, by the clock of whoever asked
 }
 
 // journalDoc is the content of the journal in the store.
@@ -50,12 +52,17 @@ type journalDoc struct {
 // behind are current again before another controller can have the lease.
 const leastJournalLag = 5 * time.Second
 
+// clockMargin is how far the clock of an earlier controller may have been behind ours. It is as much as AWS forgives a
+// request (Signature Version 4: a request is valid for five minutes).
+const clockMargin = 5 * time.Minute
+
 // journalKey returns the key of a pool's journal.
 func journalKey(name pool.Name) string { return "controller/launch/" + string(name) }
 
 func newJournal(name pool.Name, store Store, lag time.Duration, random func() string) journal {
 	return journal{
 		on: lag > leastJournalLag, store: store, key: journalKey(name), lag: lag, life: random(), rand: random,
+		read: make(map[string]time.Time),
 	}
 }
 
@@ -82,19 +89,30 @@ func (j *journal) load(ctx context.Context, now time.Time) error {
 		if e.At.After(now) {
 			e.At = now // its writer's clock was ahead
 		}
-		if !j.ours(e) {
+		if !j.ours(e) && now.Sub(e.At) < launchTimeout+j.lag+clockMargin {
 			entries = append(entries, e)
+			j.noteRead(e.Token, now)
 		}
 	}
 	j.known, j.version, j.entries = true, o.Version, entries
 	return nil
 }
 
+// noteRead remembers when a launch was first read of: a journal that is read again makes nobody wait again.
+func (j *journal) noteRead(token string, now time.Time) {
+	if _, again := j.read[token]; !again {
+		j.read[token] = now
+	}
+}
+
 // ours reports whether this controller made the launch. It then knows of the launch without the journal.
 func (j *journal) ours(e entry) bool { return strings.HasPrefix(e.Token, j.life) }
 
-// certain is from when on lists show what came of a launch: the call may have taken effect at its very end.
-func (j *journal) certain(e entry) time.Time { return e.At.Add(launchTimeout + j.lag) }
+// certain is from when on lists show what came of a launch: the call may have taken effect at its very end. It counts
+// from when we read of the launch, because the clock of its writer may have been behind.
+func (j *journal) certain(e entry) time.Time {
+	return latest(e.At, j.read[e.Token]).Add(launchTimeout + j.lag)
+}
 
 // expire forgets the launches that a list shows, or that are so old that it would show them. The list was
 // asked for at the given time.

@@ -37,10 +37,11 @@ func (w *world) wantWait(when, token string, until time.Duration) {
 	}
 }
 
-// TestSuccessorWaits for the launches of another one until a list shows all that they started, or has had the time to.
+// TestSuccessorWaits for the launches of another one until a list shows all that they started, or has had the time to
+// since the successor read of them.
 func TestSuccessorWaits(t *testing.T) {
 	t.Parallel()
-	const most = timeout + lag
+	const most = time.Second + timeout + lag
 	for name, c := range map[string]struct {
 		shown int
 		asked time.Duration // when the list was asked for
@@ -68,6 +69,43 @@ func TestSuccessorWaits(t *testing.T) {
 	}
 }
 
+// TestSuccessorWaitsByItsOwnClock: that of its predecessor may have been behind by as much as five minutes. What is
+// older has been over for long.
+func TestSuccessorWaitsByItsOwnClock(t *testing.T) {
+	t.Parallel()
+	const over = timeout + lag + 5*time.Minute
+	for behind, waits := range map[time.Duration]bool{timeout + lag: true, over - 1: true, over: false} {
+		w := newWorld(t)
+		w.now = t0.Add(-behind)
+		token, _, err := w.want(1)
+		w.now = t0
+		w.restart(lag)
+		if !waits {
+			token = ""
+		}
+		if w.wantWait(behind.String()+" behind", token, timeout+lag); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAJournalReadAgainMakesNobodyWaitAgain for a launch that was waited for.
+func TestAJournalReadAgainMakesNobodyWaitAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write(`{"launches":[{"token":"a","count":1,"at":"2026-11-22T10:00:00Z"}]}`)
+	w.restart(lag)
+	w.now = t0.Add(timeout + lag)
+	w.Observe(nil, w.now)
+	w.store.NextError(memblob.OpPut, errAway)
+	if _, _, err := w.want(1); !errors.Is(err, errAway) {
+		t.Fatalf("got error %v, want %v", err, errAway)
+	}
+	w.load()
+	w.Observe(nil, w.now)
+	w.wantWait("read again", "", 0)
+}
+
 // TestSuccessorWaitsForTheNewest of several launches, and keeps those of others in the journal until they are shown.
 func TestSuccessorWaitsForTheNewest(t *testing.T) {
 	t.Parallel()
@@ -76,9 +114,9 @@ func TestSuccessorWaitsForTheNewest(t *testing.T) {
 		{"token":"a","count":1,"at":"2026-11-22T09:59:50Z"}, {"token":"b","count":1,"at":"2026-11-22T09:59:55Z"},
 		{"token":"c","count":1,"at":"2026-11-22T09:59:40Z"}]}`)
 	w.restart(lag)
-	w.wantWait("at first", "b", timeout+lag-5*time.Second)
+	w.wantWait("at first", "b", timeout+lag)
 	w.Observe(launched("b", 1), t0)
-	w.wantWait("when the newest is shown", "a", timeout+lag-10*time.Second)
+	w.wantWait("when the newest is shown", "a", timeout+lag)
 	token, _, err := w.want(1)
 	if got := w.journal(); err != nil || !slices.Equal(got, []string{"a", "c", token}) {
 		t.Errorf("got journal %q and error %v", got, err)
