@@ -96,6 +96,17 @@ func (q *Queue) Remove() {
 	q.wakeLocked()
 }
 
+// Restore makes a queue that was removed exist again, empty, for those who have it open. It does nothing to one that
+// exists.
+func (q *Queue) Restore() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.removed {
+		q.removed, q.items = false, nil
+		clear(q.receipts)
+	}
+}
+
 func (q *Queue) isRemoved() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -37,8 +37,10 @@ type world struct {
 	account *memcloud.Account
 	store   *memblob.Store
 	queues  map[string]*memqueue.Queue
-	broken  error         // why no new queue can be opened
-	lag     time.Duration // how far the cloud's lists may be behind, as controllers reckon
+	broken  error           // why no new queue can be opened
+	deleted map[string]bool // the queues that somebody has deleted
+	opens   map[string]int  // how often each queue was opened
+	lag     time.Duration   // how far the cloud's lists may be behind, as controllers reckon
 
 	reported time.Time // when the instances reported last
 	out      *strings.Builder
@@ -54,6 +56,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), account: account, store: memblob.New(),
 		lag: 10 * time.Second, queues: make(map[string]*memqueue.Queue), out: &strings.Builder{},
+		deleted: make(map[string]bool), opens: make(map[string]int),
 	}
 }
 
@@ -87,10 +90,14 @@ func (w *world) parts(pid int) app.Parts {
 		Pause: func(int) time.Duration { return time.Second },
 		Lease: lease.Options{Host: "test", PID: pid},
 		OpenQueue: func(_ context.Context, name string, _ queue.Limits) (queue.Queue, error) {
-			if w.queues[name] == nil && w.broken != nil {
+			w.opens[name]++
+			if w.broken != nil && (w.queues[name] == nil || w.deleted[name]) {
 				return nil, w.broken
 			}
-			return w.queue(name), nil
+			q := w.queue(name)
+			q.Restore()
+			delete(w.deleted, name)
+			return q, nil
 		},
 		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) {
 			return desired.Machines{Cloud: w.account.Cloud("test"), ListLag: w.lag, Audit: 5 * time.Second},
@@ -148,7 +155,7 @@ func (w *world) report() {
 	}
 	w.reported = time.Now()
 	for _, in := range w.account.Instances() {
-		if in.Phase != cloud.Running {
+		if in.Phase != cloud.Running || w.deleted[in.Tags[cloud.TagPool]+"-status"] {
 			continue
 		}
 		body, err := message.EncodeStatus(message.Status{

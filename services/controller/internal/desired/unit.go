@@ -27,6 +27,7 @@ type unit struct {
 
 	machines             *machines
 	work, status, orders queue.Queue
+	minds                struct{ work, status, orders *upkeep }
 
 	roster *roster.Roster
 	loop   *loop.Loop
@@ -79,6 +80,8 @@ func (u *unit) build() {
 func (u *unit) start(finished func(*unit) bool) {
 	name := u.name
 	u.unsubscribe = u.machines.inventory.Subscribe(u.wake.Up)
+	u.minds.work, u.minds.status, u.minds.orders = u.upkeep(u.want.Work), u.upkeep(u.want.Status),
+		u.upkeep(u.want.Orders)
 	stops := []func(){u.parts.Start(driver.Task{Name: "intake/" + name, Step: u.takeIn})}
 	if u.book != nil {
 		stops = append(stops, u.parts.Start(driver.Task{
@@ -96,6 +99,7 @@ func (u *unit) start(finished func(*unit) bool) {
 		Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
 			r := u.loop.Step(ctx, now)
 			u.parts.Sink.Pass(ctx, r)
+			u.minds.work.mind(ctx, now, r.Err)
 			over := u.empty(r) && finished(u)
 			return driver.Again{At: r.Next, NotBefore: r.NotBefore, Over: over}, nil
 		},
@@ -155,6 +159,7 @@ func (u *unit) takeIn(ctx context.Context, now time.Time) (driver.Again, error) 
 	if said.Messages > 0 || said.Err != nil || said.Hears {
 		u.parts.Sink.Intake(ctx, &said)
 	}
+	u.minds.status.mind(ctx, now, said.Err)
 	return again(u.parts.Now(), pause), nil
 }
 
@@ -180,6 +185,7 @@ func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, err
 	if said.Orders = true; said.Messages > 0 || said.Err != nil || said.Hears {
 		u.parts.Sink.Intake(ctx, &said)
 	}
+	u.minds.orders.mind(ctx, now, said.Err)
 	if news {
 		u.wake.Up()
 	}
