@@ -15,12 +15,15 @@ func TestPrimes(t *testing.T) {
 	w.wantQuickStart(w.wantStatus(0, message.Idle))
 	w.wantEC2()
 
+	mark := w.heard.mark()
 	w.send("1|6573")
-	w.wantLog(0, "Processed: 1 6573 primes (65809)")
+	w.wantLog(mark, "Processed: 1 6573 primes (65809)")
 	w.wantBacklog(0)
+	w.wantStatus(mark, message.Busy)
+	w.wantNewestStatus(message.Idle) // else it goes from job to job, and has no new status to send
 
 	const job, result = "2 2000000000", "(47055833459)"
-	mark := w.heard.mark()
+	mark = w.heard.mark()
 	w.send("2|2000000000") // takes longer than the worker may take to stop
 	w.wantLog(mark, "Processing: "+job)
 	w.wantStatus(mark, message.Busy)

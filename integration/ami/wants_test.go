@@ -99,6 +99,16 @@ func (w *world) wantStatus(from int, activity message.Activity) news {
 	return found
 }
 
+// wantNewestStatus waits until the newest status says this.
+func (w *world) wantNewestStatus(activity message.Activity) {
+	w.t.Helper()
+	w.until("the guest's newest status is "+string(activity), func() bool {
+		newest := message.Activity("")
+		w.heard.status(0, func(s message.Status) bool { newest = s.Activity; return false })
+		return newest == activity
+	})
+}
+
 // wantLog waits until the guest has sent its controller a log message with this text.
 func (w *world) wantLog(from int, text string) {
 	w.t.Helper()
