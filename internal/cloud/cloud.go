@@ -37,6 +37,8 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrInvalid: the cloud cannot launch this specification, now or later.
 	ErrInvalid = errors.New("invalid launch specification")
+	// ErrNotAsked: the cloud was not asked, because it has been asked too often lately.
+	ErrNotAsked = errors.New("not asked")
 )
 
 // The tags that the controller writes on instances. They are the only place for what must survive a
@@ -53,7 +55,7 @@ const (
 // prove it: the adapter has tried several times, and an earlier try may have got through. Nor does an error that is
 // none of this package's.
 func Refused(err error) bool {
-	for _, refusal := range []error{ErrCapacity, ErrConflict, ErrDenied, ErrNotFound, ErrInvalid} {
+	for _, refusal := range []error{ErrCapacity, ErrConflict, ErrDenied, ErrNotFound, ErrInvalid, ErrNotAsked} {
 		if errors.Is(err, refusal) {
 			return true
 		}
@@ -97,6 +99,14 @@ type Instance struct {
 	Address  string // host name or address by which clients can reach it, without port; empty if it has none
 	Launched time.Time
 	Tags     map[string]string // the caller may keep and change it
+
+	// Where and what it is. A cloud that does not know these leaves them empty.
+	Zone string // the cloud's word for a part of it that fails by itself
+	Type string // the cloud's word for the size of the machine
+	Spot bool   // the cloud may take it back at any time
+
+	// Reason is why the instance ends or has ended, in the cloud's words; empty if it runs, or the cloud does not say.
+	Reason string
 }
 
 // Spec says what to launch.

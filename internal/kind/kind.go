@@ -31,7 +31,7 @@ func (*None) Validate() error { return nil }
 type Key struct {
 	Name string
 	// Type is for people: "duration", "whole number", "number", "text", "true or false", "list of words", "list",
-	// "mapping", "word or list".
+	// "mapping", "word, list or mapping".
 	Type    string
 	Default string // as it is written in the configuration, or in words; empty if there is none
 	Help    string // one line
@@ -105,7 +105,7 @@ func typeName(t reflect.Type) string {
 	case t.Kind() == reflect.Map:
 		return "mapping"
 	case t.Kind() == reflect.Interface:
-		return "word or list"
+		return "word, list or mapping"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		return "list of words"
 	case t.Kind() == reflect.Slice:

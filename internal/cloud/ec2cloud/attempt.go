@@ -14,11 +14,13 @@ const (
 	maxAttempts = 1000 // remembered
 )
 
-// try is one request that a launch may make.
+// try is one request that a part of a launch may make.
 type try struct {
+	choice
+
 	suffix string // tells the tries of a launch apart; stable while the configuration is
 	token  string
-	subnet string // empty: EC2 chooses
+	count  int
 	least  int
 }
 
@@ -33,25 +35,24 @@ type attempt struct {
 	image  string // the id that it stood for then
 }
 
-// tries are the requests that a launch may make, in order: first for all instances in each of the subnets, then
-// for as many as each subnet has room for.
-func tries(spec *cloud.Spec, conf *Launch) []try {
-	subnets := conf.Subnets
-	if len(subnets) == 0 {
-		subnets = []string{""}
-	}
+// tries are the requests that a part of a launch may make, in order: first for all instances by each of the choices,
+// then for as many as each choice has room for.
+func (p *part) tries(spec *cloud.Spec) []try {
 	var out []try
-	add := func(suffix, subnet string, least int) {
-		out = append(out, try{suffix: suffix, token: clientToken(spec.Token, suffix), subnet: subnet, least: least})
+	add := func(mark string, c choice, least int) {
+		suffix := p.name + mark + strconv.Itoa(c.number)
+		out = append(out, try{
+			choice: c, suffix: suffix, token: clientToken(spec.Token, suffix), count: p.count, least: least,
+		})
 	}
-	for i, s := range subnets {
-		add("-"+strconv.Itoa(i), s, spec.Count)
+	for _, c := range p.choices {
+		add("-", c, p.count)
 	}
-	if spec.Count == 1 {
+	if p.count == 1 {
 		return out
 	}
-	for i, s := range subnets {
-		add("-p"+strconv.Itoa(i), s, 1)
+	for _, c := range p.choices {
+		add("-p", c, 1)
 	}
 	return out
 }
@@ -75,51 +76,55 @@ func clientToken(token, suffix string) string {
 	return fmt.Sprintf("%x", sum[:24]) + suffix
 }
 
-// attempts are the newest attempts, by the launch's token. The zero value is empty.
-type attempts struct {
-	byToken map[string]attempt
+// memory keeps the newest values, each by a token. The zero value is empty.
+type memory[V any] struct {
+	byToken map[string]V
 	age     []string // tokens, oldest first
 }
 
-func (a *attempts) put(token string, at attempt) {
-	if a.byToken == nil {
-		a.byToken = make(map[string]attempt)
+func (m *memory[V]) get(token string) (V, bool) {
+	v, found := m.byToken[token]
+	return v, found
+}
+
+func (m *memory[V]) put(token string, v V) {
+	if m.byToken == nil {
+		m.byToken = make(map[string]V)
 	}
-	if _, ok := a.byToken[token]; !ok {
-		a.age = append(a.age, token)
+	if _, ok := m.byToken[token]; !ok {
+		m.age = append(m.age, token)
 	}
-	a.byToken[token] = at
-	if len(a.age) > maxAttempts {
-		delete(a.byToken, a.age[0])
-		a.age = a.age[1:]
+	m.byToken[token] = v
+	if len(m.age) > maxAttempts {
+		delete(m.byToken, m.age[0])
+		m.age = m.age[1:]
 	}
 }
 
-func (a *attempts) drop(token string) {
-	if _, ok := a.byToken[token]; ok {
-		delete(a.byToken, token)
-		a.age = slices.DeleteFunc(a.age, func(t string) bool { return t == token })
+func (m *memory[V]) drop(token string) {
+	if _, ok := m.byToken[token]; ok {
+		delete(m.byToken, token)
+		m.age = slices.DeleteFunc(m.age, func(t string) bool { return t == token })
 	}
 }
 
-func (c *Cloud) recall(token string) (attempt, bool) {
+func (c *Cloud) recall(key string) (attempt, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at, ok := c.attempts.byToken[token]
-	return at, ok
+	return c.attempts.get(key)
 }
 
-func (c *Cloud) remember(token string, at attempt) {
+func (c *Cloud) remember(key string, at attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.attempts.put(token, at)
+	c.attempts.put(key, at)
 }
 
-// forget forgets this attempt, not another of the same launch.
-func (c *Cloud) forget(token string, at attempt) {
+// forget forgets this attempt, not another of the same part of a launch.
+func (c *Cloud) forget(key string, at attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.attempts.byToken[token] == at {
-		c.attempts.drop(token)
+	if old, found := c.attempts.get(key); found && old == at {
+		c.attempts.drop(key)
 	}
 }

@@ -8,13 +8,24 @@
 //
 // # Launching
 //
-// A launch asks for all instances in the first subnet. If there is no capacity, it asks in the next one, and
-// so on. If none has room for all, and several are wanted, it goes through the subnets once more and takes as
-// many as the first one that has any room gives. Each of these requests has a client token of its own, made
-// from the launch's token, so that EC2 starts nothing twice. When a launch is repeated with its token, the
-// request that started something, or whose answer was lost, is made first. Only this value remembers which
-// request that was: a value that is opened later asks in order, and if capacity has come back in an earlier
-// subnet meanwhile, it launches there as well.
+// A pool may have several instance types and subnets, and two markets. Each combination is a choice. A launch asks for
+// all instances by the first choice. If EC2 refuses, it asks by the next one, and so on. If none has room for all, and
+// several are wanted, it goes through the choices once more and takes as many as the first one that has any room gives.
+// A choice that had no capacity is not asked again for three minutes, by no pool, unless an instance of ours was ended
+// meanwhile, which may have made room. A choice that is refused as wrong (a type that does not exist, a subnet that was
+// deleted) is warned of, and tried again with each launch.
+//
+// If the pool is to be level over its subnets, or only a share of it is to be spot instances, a launch of several
+// instances is divided into parts, each of which is asked for like that.
+//
+// Each request has a client token of its own, made from the launch's token, so that EC2 starts nothing twice. When a
+// launch is repeated with its token, it is divided as before, and of each part the request that started something, or
+// whose answer was lost, is made first. Only this value remembers which request that was: a value that is opened later
+// asks in order, and if capacity has come back for an earlier choice meanwhile, it launches there as well.
+//
+// RunInstances is used and not CreateFleet. A fleet chooses among types by itself, but needs a launch template with the
+// user data of each pool, which would have to be written anew whenever a pool's settings change, and names only one
+// error when it can make nothing.
 //
 // # Images
 //
@@ -38,7 +49,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"golang.org/x/time/rate"
 
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
@@ -53,17 +66,26 @@ type Cloud struct {
 	log        *slog.Logger
 	now        func() time.Time
 
+	rate *rate.Limiter // of requests to launch
+
 	mu       sync.Mutex
-	seen     map[pool.InstanceID]time.Time // instances known as ours, and when last seen so; guarded by mu
-	images   map[string]resolved           // by name; guarded by mu
-	groups   map[string]string             // ids of security groups by name; guarded by mu
-	attempts attempts                      // guarded by mu
+	seen     sights              // guarded by mu
+	images   map[string]resolved // by name; guarded by mu
+	groups   map[string]string   // ids of security groups by name; guarded by mu
+	roots    map[string]string   // names of root devices by the images' ids; guarded by mu
+	archs    map[string]string   // of instance types, as in names of images; guarded by mu
+	plans    memory[[]part]      // of launches, by their tokens; guarded by mu
+	attempts memory[attempt]     // of parts of launches; guarded by mu
+	rests    rests               // guarded by mu
+	faults   map[choice]string   // what was said last of choices that EC2 refuses as wrong; guarded by mu
 }
 
 var _ cloud.Opened = (*Cloud)(nil)
 
-// seenFor is longer than EC2 shows an instance that has ended.
-const seenFor = 2 * time.Hour
+// EC2 lets an account make so many requests to launch at once, and so many more a second, in each region. All that is
+// above that fails, also for others who use the account. Source: Amazon EC2 Developer Guide, "Request throttling for
+// the Amazon EC2 API", request token bucket of RunInstances.
+const launchBurst, launchRate = 5, 2
 
 // Open returns the deployment's view of EC2 in cfg's region. An empty deployment is called "default".
 // Open does not use the network.
@@ -84,30 +106,26 @@ func Open(ctx context.Context, cfg aws.Config, deployment string, opts Options) 
 		}),
 		params:     ssm.NewFromConfig(cfg),
 		deployment: deployment, opts: opts, log: opts.Log.With("deployment", deployment), now: time.Now,
-		seen:   make(map[pool.InstanceID]time.Time),
-		images: make(map[string]resolved),
-		groups: make(map[string]string),
+		rate: rate.NewLimiter(launchRate, launchBurst),
+		seen: make(sights), images: make(map[string]resolved), groups: make(map[string]string),
+		roots: make(map[string]string), archs: make(map[string]string), faults: make(map[choice]string),
 	}, nil
 }
 
 // Close implements cloud.Opened. There is nothing to close: every call stands for itself.
 func (*Cloud) Close() error { return nil }
 
-// saw notes instances as ours.
-func (c *Cloud) saw(list []cloud.Instance) {
+// saw returns instances of EC2 in the port's words, and notes them as ours.
+func (c *Cloud) saw(list []types.Instance) []cloud.Instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
+	out, now := make([]cloud.Instance, len(list)), c.now()
 	for i := range list {
-		if list[i].Phase != cloud.Terminated { // nobody asks for anything of those
-			c.seen[list[i].ID] = now
-		}
+		out[i] = c.instance(&list[i])
+		c.seen.note(&list[i], &out[i], now)
 	}
-	for id, last := range c.seen {
-		if now.Sub(last) > seenFor {
-			delete(c.seen, id)
-		}
-	}
+	c.seen.expire(now)
+	return out
 }
 
 // unseen returns which of ids are not known as ours.

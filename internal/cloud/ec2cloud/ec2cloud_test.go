@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	mathrand "math/rand/v2"
 	"net/http"
 	"os"
@@ -80,6 +81,7 @@ func openAs(t *testing.T, cfg aws.Config, deployment string, opts ec2cloud.Optio
 	if err != nil {
 		t.Fatalf("Open: got error %v, want none", err)
 	}
+	c.SetRate(math.Inf(1))
 	return c
 }
 

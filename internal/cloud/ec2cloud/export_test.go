@@ -1,6 +1,10 @@
 package ec2cloud
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
 
 // Classify is classify.
 func Classify(err error) error { return classify(err) }
@@ -18,3 +22,6 @@ func (c *Cloud) Remembered() (attempts, ages int) {
 
 // Seen counts the instances that are known as ours.
 func (c *Cloud) Seen() int { return len(c.seen) }
+
+// SetRate lets so many requests to launch be made a second, and one at once.
+func (c *Cloud) SetRate(perSecond float64) { c.rate = rate.NewLimiter(rate.Limit(perSecond), 1) }

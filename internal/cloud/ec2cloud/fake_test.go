@@ -29,6 +29,7 @@ type fake struct {
 	byToken   map[string]*started
 	capacity  map[string]int // by deployment; absent: no limit
 	places    map[string]int // by subnet; absent: no limit
+	offers    map[string]int // by type, subnet and market, as "t3.micro subnet-a spot"; absent: no limit
 	images    []fakeImage
 	groups    map[string][]string // ids by name
 	lag       int                 // how many lists a new instance is missing from
@@ -59,8 +60,8 @@ func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{
 		page: 1000, byToken: map[string]*started{}, capacity: map[string]int{}, places: map[string]int{},
-		groups: map[string][]string{},
-		fail:   func(string, url.Values) (string, string) { return "", "" }, lose: func(string) bool { return false },
+		offers: map[string]int{}, groups: map[string][]string{},
+		fail: func(string, url.Values) (string, string) { return "", "" }, lose: func(string) bool { return false },
 	}
 	srv := httptest.NewServer(f)
 	t.Cleanup(srv.Close)
@@ -124,6 +125,13 @@ func (f *fake) answer(action string, form url.Values) (code, answer string) {
 		return f.terminate(form)
 	case "DescribeImages":
 		return f.describeImages(form)
+	case "DescribeInstanceTypes":
+		arch := "x86_64"
+		if strings.Contains(form.Get("InstanceType.1"), "g.") {
+			arch = "arm64"
+		}
+		return "", "<instanceTypeSet><item><processorInfo><supportedArchitectures><item>" + arch +
+			"</item></supportedArchitectures></processorInfo></item></instanceTypeSet>"
 	case "DescribeSecurityGroups":
 		return f.describeGroups(form)
 	}
@@ -147,6 +155,11 @@ func (f *fake) run(form url.Values) (code, answer string) {
 	count = min(count, f.room(tags[cloud.TagDeployment]))
 	if places, limited := f.places[form.Get("SubnetId")]; limited {
 		count = min(count, places)
+	}
+	offer := strings.TrimSpace(form.Get("InstanceType") + " " + form.Get("SubnetId") + " " +
+		form.Get("InstanceMarketOptions.MarketType"))
+	if offers, limited := f.offers[offer]; limited {
+		count = min(count, offers)
 	}
 	if count < least {
 		return "InsufficientInstanceCapacity", "we have none of these now"
@@ -262,6 +275,10 @@ func (f *fake) terminate(form url.Values) (code, answer string) {
 
 func (f *fake) describeImages(form url.Values) (code, answer string) {
 	for _, img := range f.images {
+		if img.id == form.Get("ImageId.1") {
+			return "", "<imagesSet><item><imageId>" + img.id + "</imageId><rootDeviceName>/dev/xvda</rootDeviceName>" +
+				"</item></imagesSet>"
+		}
 		if img.name == form.Get("Filter.1.Value.1") && img.state == form.Get("Filter.2.Value.1") &&
 			slices.Contains(listOf(form, "Owner"), img.owner) {
 			answer += fmt.Sprintf("<item><imageId>%s</imageId><creationDate>%s</creationDate></item>", img.id,
@@ -308,10 +325,13 @@ func items(list []*machine) string {
 	var b strings.Builder
 	for _, m := range list {
 		fmt.Fprintf(&b, "<item><instanceId>%s</instanceId><imageId>%s</imageId><instanceState><name>%s</name>"+
-			"</instanceState><dnsName>%s</dnsName>"+
+			"</instanceState><instanceType>%s</instanceType><subnetId>%s</subnetId>"+
+			"<instanceLifecycle>%s</instanceLifecycle><dnsName>%s</dnsName>"+
 			"<ipAddress>%s</ipAddress><privateDnsName>%s</privateDnsName><privateIpAddress>%s</privateIpAddress>"+
 			"<launchTime>%s</launchTime><tagSet>",
-			m.id, m.image, m.state, m.dns, m.ip, m.privateDNS, m.privateIP, m.launched.Format(time.RFC3339))
+			m.id, m.image, m.state, m.form.Get("InstanceType"), m.form.Get("SubnetId"),
+			m.form.Get("InstanceMarketOptions.MarketType"), m.dns, m.ip, m.privateDNS, m.privateIP,
+			m.launched.Format(time.RFC3339))
 		for k, v := range m.tags {
 			b.WriteString("<item><key>")
 			_ = xml.EscapeText(&b, []byte(k))

@@ -29,7 +29,80 @@ type resolved struct {
 	when time.Time
 }
 
-// image returns the id of the image that a spec names.
+// archMark stands in the name of an image for the architecture of the machine: amd64 or arm64.
+const archMark = "{arch}"
+
+// archs are EC2's words for architectures, in those of images.
+var archs = map[types.ArchitectureType]string{
+	types.ArchitectureTypeX8664: "amd64", types.ArchitectureTypeArm64: "arm64",
+}
+
+// imageFor returns the id of the image that a spec names, for an instance type.
+func (c *Cloud) imageFor(ctx context.Context, name, kind string) (string, error) {
+	if strings.Contains(name, archMark) {
+		arch, err := c.arch(ctx, kind)
+		if err != nil {
+			return "", err
+		}
+		name = strings.ReplaceAll(name, archMark, arch)
+	}
+	return c.image(ctx, name)
+}
+
+// arch returns the architecture of an instance type.
+func (c *Cloud) arch(ctx context.Context, kind string) (string, error) {
+	c.mu.Lock()
+	known := c.archs[kind]
+	c.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	out, err := c.client.DescribeInstanceTypes(ctx, &ec2.DescribeInstanceTypesInput{
+		InstanceTypes: []types.InstanceType{types.InstanceType(kind)},
+	})
+	if err != nil {
+		return "", fmt.Errorf("look for the architecture of instance type %s: %w", kind, classify(err))
+	}
+	for i := range out.InstanceTypes {
+		if out.InstanceTypes[i].ProcessorInfo == nil {
+			continue
+		}
+		for _, a := range out.InstanceTypes[i].ProcessorInfo.SupportedArchitectures {
+			if arch := archs[a]; arch != "" {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.archs[kind] = arch
+				return arch, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%w: instance type %s has neither of the architectures amd64 and arm64", cloud.ErrInvalid,
+		kind)
+}
+
+// root returns the name of an image's root device.
+func (c *Cloud) root(ctx context.Context, image string) (string, error) {
+	c.mu.Lock()
+	known := c.roots[image]
+	c.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	out, err := c.client.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{image}})
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look for the root device of image %q: %w", image, classify(err))
+	case len(out.Images) == 0 || aws.ToString(out.Images[0].RootDeviceName) == "":
+		return "", fmt.Errorf("%w: image %q has no root device that could be changed; "+
+			"leave volume_size, volume_type and volume_encrypted out", cloud.ErrInvalid, image)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.roots[image] = *out.Images[0].RootDeviceName
+	return c.roots[image], nil
+}
+
+// image returns the id of the image that a name stands for.
 func (c *Cloud) image(ctx context.Context, name string) (string, error) {
 	if imageForm.MatchString(name) {
 		return name, nil

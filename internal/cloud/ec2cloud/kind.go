@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -19,12 +20,6 @@ import (
 // KindName is the type of such a cloud in the configuration.
 const KindName = "ec2"
 
-// The markets.
-const (
-	OnDemand = "on-demand"
-	Spot     = "spot"
-)
-
 // Settings are the keys of a cloud of this kind. Those of Machine are for its pools that have none of their own.
 type Settings struct {
 	Region      string   `key:"region" default:"the backend's, else the SDK's" help:"where the instances are"`
@@ -36,15 +31,26 @@ type Settings struct {
 // Machine are the keys that say how instances are launched, in a cloud or in a pool. A pool's value goes
 // over its cloud's.
 type Machine struct {
-	InstanceType string   `key:"instance_type" default:"the cloud's" help:"what EC2 calls the size of the machine"`
-	Subnets      []string `key:"subnets" default:"the default VPC's" help:"ids, tried in this order if one has no room"`
+	InstanceType  string   `key:"instance_type" default:"the cloud's" help:"what EC2 calls the size of the machine"`
+	InstanceTypes []string `key:"instance_types" default:"instance_type" help:"several, tried in this order"`
+	Subnets       []string `key:"subnets" default:"the default VPC's" help:"ids, tried in this order if one has no room"`
+	Zones         string   `key:"zones" default:"in-order" help:"in-order, or balanced: level over the subnets"`
 
 	SecurityGroups  []string `key:"security_groups" default:"what setup makes" help:"ids, or names that one VPC has"`
 	InstanceProfile string   `key:"instance_profile" default:"what setup makes" help:"name or ARN"`
 
-	KeyName     string   `key:"key_name" default:"none" help:"SSH key"`
-	Market      string   `key:"market" default:"the cloud's" help:"on-demand or spot"`
-	ClientCIDRs []string `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port"`
+	KeyName string `key:"key_name" default:"none" help:"SSH key"`
+	Market  any    `key:"market" default:"the cloud's" help:"on-demand, spot, or {spot: 70%, fallback: on-demand}"`
+	Credits string `key:"credits" default:"standard" help:"of t types: standard, or unlimited, which may cost more"`
+
+	VolumeSize      int    `key:"volume_size" default:"the image's" help:"GiB of the root volume"`
+	VolumeType      string `key:"volume_type" default:"the image's" help:"of the root volume, as gp3"`
+	VolumeEncrypted bool   `key:"volume_encrypted" default:"the image's" help:"encrypt the root volume"`
+
+	IPv6           bool              `key:"ipv6" help:"give instances an IPv6 address of their subnet"`
+	PlacementGroup string            `key:"placement_group" default:"none" help:"name of a placement group"`
+	Tags           map[string]string `key:"tags" default:"none" help:"on instances, volumes, interfaces, spot requests"`
+	ClientCIDRs    []string          `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port"`
 }
 
 // Validate implements kind.Settings.
@@ -61,11 +67,21 @@ func (s *Settings) Validate() error {
 
 // Validate implements kind.Settings.
 func (m *Machine) Validate() error {
-	launch := Launch{InstanceType: m.InstanceType, Subnets: m.Subnets, SecurityGroups: m.SecurityGroups}
-	errs := []error{launch.Validate()}
-	if m.Market != "" && m.Market != OnDemand && m.Market != Spot {
-		errs = append(errs, fmt.Errorf("market: %q is not %s or %s", m.Market, OnDemand, Spot))
+	l := Launch{
+		InstanceTypes: m.types(), Subnets: m.Subnets, SecurityGroups: m.SecurityGroups, Credits: m.Credits,
+		Volume: m.volume(), Tags: m.Tags,
 	}
+	var errs []error
+	if m.InstanceType != "" && m.InstanceType != DefaultInstanceType && len(m.InstanceTypes) > 0 {
+		errs = append(errs, errors.New("instance_type: there is also instance_types; leave one of them out"))
+	}
+	if m.Zones != "" && m.Zones != ZonesInOrder && m.Zones != ZonesBalanced {
+		errs = append(errs, fmt.Errorf("zones: %q is not %s or %s", m.Zones, ZonesInOrder, ZonesBalanced))
+	}
+	if _, err := parseMarket(m.Market); err != nil {
+		errs = append(errs, fmt.Errorf("market: %w", err))
+	}
+	errs = append(errs, l.Validate())
 	for _, cidr := range m.ClientCIDRs {
 		if p, err := netip.ParsePrefix(cidr); err != nil || p != p.Masked() {
 			errs = append(errs, fmt.Errorf("client_cidrs: %q is not a block of addresses, as 10.0.0.0/16", cidr))
@@ -74,16 +90,29 @@ func (m *Machine) Validate() error {
 	return errors.Join(errs...)
 }
 
+// types are the instance types, in order; nil if none is given.
+func (m *Machine) types() []string {
+	if len(m.InstanceTypes) == 0 && m.InstanceType != "" {
+		return []string{m.InstanceType}
+	}
+	return m.InstanceTypes
+}
+
+func (m *Machine) volume() Volume {
+	return Volume{Size: m.VolumeSize, Type: m.VolumeType, Encrypted: m.VolumeEncrypted}
+}
+
 // Kind describes the cloud to the configuration.
 func Kind() cloud.Kind {
 	return cloud.Kind{
 		Name: KindName,
 		Help: "Amazon EC2; the image of a pool is an id (ami-…), an SSM parameter that holds one (ssm:/path), " +
-			"or a name, with * and ?, which means the newest image of that name",
+			"or a name, with * and ?, which means the newest image of that name; {arch} in it stands for amd64 or " +
+			"arm64, as the instance type is",
 		Settings: func() kind.Settings {
 			return &Settings{
 				ImageOwners: []string{DefaultImageOwner},
-				Machine:     Machine{InstanceType: DefaultInstanceType, Market: OnDemand},
+				Machine:     Machine{InstanceType: DefaultInstanceType, Zones: ZonesInOrder, Market: OnDemand},
 			}
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
@@ -103,19 +132,19 @@ func settings(s kind.Settings) (*Settings, error) {
 // maxRole is the longest name of a role. Source: IAM User Guide, "IAM and AWS STS quotas".
 const maxRole = 64
 
-// checkPool checks that setup can make what the pool does not name.
+// checkPool checks that setup can make what the pool does not name, and what depends on pool and cloud together.
 func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
 	set, err := settings(s)
 	if err != nil {
 		return err
 	}
-	own := Owned(deployment, p.Name)
-	if len(own) > maxRole && set.Launch(deployment, p.Name, p.Settings).InstanceProfile == own {
-		return fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d characters that "+
-			"IAM takes",
-			own, maxRole)
+	own, l := Owned(deployment, p.Name), set.Launch(deployment, p.Name, p.Settings)
+	errs := []error{l.Validate()}
+	if len(own) > maxRole && l.InstanceProfile == own {
+		errs = append(errs, fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d "+
+			"characters that IAM takes", own, maxRole))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Owned is the name of what setup makes for a pool alone: role, instance profile, security group.
@@ -128,15 +157,37 @@ func Owned(deployment string, name pool.Name) string {
 
 // Launch returns how instances of a pool are launched. own is the pool's Machine.
 func (s *Settings) Launch(deployment string, name pool.Name, own kind.Settings) Launch {
-	m := machine(own)
-	return Launch{
-		InstanceType:    cmp.Or(m.InstanceType, s.InstanceType, DefaultInstanceType),
+	m, market := machine(own), Market{}
+	for _, v := range []any{m.Market, s.Market} {
+		if v != nil {
+			market, _ = parseMarket(v) // the configuration was checked
+			break
+		}
+	}
+	l := Launch{
+		InstanceTypes:   firstOf(m.types(), s.types(), []string{DefaultInstanceType}),
 		Subnets:         firstOf(m.Subnets, s.Subnets),
+		Balanced:        cmp.Or(m.Zones, s.Zones) == ZonesBalanced,
+		Spot:            market.Spot,
+		Fallback:        market.Fallback,
 		SecurityGroups:  firstOf(m.SecurityGroups, s.SecurityGroups, []string{Owned(deployment, name)}),
 		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, Owned(deployment, name)),
 		KeyName:         cmp.Or(m.KeyName, s.KeyName),
-		Spot:            cmp.Or(m.Market, s.Market) == Spot,
+		Credits:         cmp.Or(m.Credits, s.Credits),
+		PlacementGroup:  cmp.Or(m.PlacementGroup, s.PlacementGroup),
+		IPv6:            m.IPv6 || s.IPv6,
+		Volume: Volume{
+			Size: cmp.Or(m.VolumeSize, s.VolumeSize), Type: cmp.Or(m.VolumeType, s.VolumeType),
+			Encrypted: m.VolumeEncrypted || s.VolumeEncrypted,
+		},
+		Tags: maps.Clone(s.Tags),
 	}
+	if l.Tags == nil {
+		l.Tags = m.Tags
+	} else {
+		maps.Copy(l.Tags, m.Tags)
+	}
+	return l
 }
 
 // Clients returns who may reach a pool's service_port; empty means its VPC. own is the pool's Machine.

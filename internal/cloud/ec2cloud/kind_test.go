@@ -26,7 +26,7 @@ func TestLaunchOfPools(t *testing.T) {
 		clients string
 	}{
 		"a": {nil, ec2cloud.Launch{
-			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Spot: true,
+			InstanceTypes: []string{"t3.small"}, Subnets: []string{"subnet-1", "subnet-2"}, Spot: 100,
 			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-a",
 		}, "10.0.0.0/8"},
 		"b": {
@@ -35,7 +35,7 @@ func TestLaunchOfPools(t *testing.T) {
 				InstanceProfile: "p", KeyName: "k", Market: ec2cloud.OnDemand, ClientCIDRs: []string{"0.0.0.0/0"},
 			},
 			ec2cloud.Launch{
-				InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
+				InstanceTypes: []string{"t3.large"}, Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
 				InstanceProfile: "p", KeyName: "k",
 			},
 			"0.0.0.0/0",
@@ -48,7 +48,7 @@ func TestLaunchOfPools(t *testing.T) {
 			t.Errorf("clients of %s: got %q, want %s", name, got, c.clients)
 		}
 	}
-	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); got.InstanceType != "t3.micro" ||
+	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); !slices.Equal(got.InstanceTypes, []string{"t3.micro"}) ||
 		got.InstanceProfile != "cloudmaster-a" {
 		t.Errorf("nothing set, no deployment: got %+v", got)
 	}
@@ -79,7 +79,7 @@ func TestReach(t *testing.T) {
 // work fails alone.
 func TestPoolsChange(t *testing.T) {
 	t.Parallel()
-	now := ec2cloud.Launch{InstanceType: "t3.small"}
+	now := ec2cloud.Launch{InstanceTypes: []string{"t3.small"}}
 	f, c := world(t, ec2cloud.Options{Pool: func(pool.Name) (ec2cloud.Launch, bool) { return now, true }})
 	launch := func(token string) error {
 		_, err := c.Launch(t.Context(), spec(token, 1))
@@ -88,7 +88,7 @@ func TestPoolsChange(t *testing.T) {
 	if err := launch("a"); err != nil {
 		t.Fatal(err)
 	}
-	now.InstanceType = "t3.large"
+	now.InstanceTypes = []string{"t3.large"}
 	if err := launch("b"); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestKindRefuses(t *testing.T) {
 		`subnet "net-1": want an id`: &ec2cloud.Settings{
 			Machine: ec2cloud.Machine{Subnets: []string{"net-1"}},
 		},
-		`market: "flea" is not on-demand or spot`: &ec2cloud.Machine{Market: "flea"},
+		`market: "flea" is not on-demand, spot, or`: &ec2cloud.Machine{Market: "flea"},
 		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{
 			ClientCIDRs: []string{"10.0.0.1/8"},
 		},

@@ -2,16 +2,12 @@ package ec2cloud
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
-	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 )
@@ -36,141 +32,125 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 	if err != nil {
 		return nil, err
 	}
-	last, begun := c.recall(spec.Token)
-	in, err := c.request(ctx, spec, &conf, last)
-	if err != nil {
-		return nil, err
-	}
-	refused := cloud.ErrCapacity
-	for _, try := range order(tries(spec, &conf), last, begun) {
-		out, err := c.run(ctx, spec, in, try)
+	var out []cloud.Instance
+	var refusals []error
+	for _, p := range c.plan(spec, &conf) {
+		started, err := c.launchPart(ctx, spec, &conf, &p)
+		out = append(out, started...)
 		switch {
-		case err == nil && len(out) < spec.Count:
-			return out, fmt.Errorf("%w: %d were started", cloud.ErrCapacity, len(out))
-		case err == nil, !errors.Is(err, cloud.ErrCapacity):
+		case err != nil && !cloud.Refused(err):
+			return out, err
+		case err != nil:
+			refusals = append(refusals, err)
+		}
+	}
+	if len(out) == 0 && len(refusals) > 0 {
+		c.unplan(spec.Token)
+	}
+	return out, errors.Join(refusals...)
+}
+
+// launchPart asks for a part of a launch, by one choice after the other.
+func (c *Cloud) launchPart(ctx context.Context, spec *cloud.Spec, conf *Launch, p *part) ([]cloud.Instance, error) {
+	last, begun := c.recall(spec.Token + p.name)
+	var no refusals
+	for _, try := range order(p.tries(spec), last, begun) {
+		if at, resting := c.resting(&try, begun && try.suffix == last.suffix); resting {
+			no.add(try.choice, fmt.Errorf("%w: %s", cloud.ErrCapacity, at))
+			continue
+		}
+		out, err := c.ask(ctx, spec, conf, p, &try, last)
+		switch {
+		case err == nil:
+			c.complain(ctx, &no)
+			if len(out) < p.count {
+				err = fmt.Errorf("%w: %d of %d were started", cloud.ErrCapacity, len(out), p.count)
+			}
+			return out, err
+		case !cloud.Refused(err), errors.Is(err, cloud.ErrConflict), errors.Is(err, cloud.ErrNotAsked):
 			return out, err
 		}
-		c.log.InfoContext(ctx, "no capacity",
-			"subnet", try.subnet, "at_least", try.least, "count", spec.Count, "error", err)
-		refused = err
+		no.add(try.choice, err)
 	}
-	return nil, refused
+	return nil, no.err()
 }
 
-// request returns what all tries of a launch have in common.
-func (c *Cloud) request(
-	ctx context.Context, spec *cloud.Spec, conf *Launch, last attempt,
-) (*ec2.RunInstancesInput, error) {
-	doc, err := userData(spec)
+// resting returns why a choice is not asked now. One that may have started something is asked whatever is known of it.
+func (c *Cloud) resting(t *try, begun bool) (rest, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, resting := c.rests.of(t.choice, t.least, c.now())
+	return at, resting && !begun
+}
+
+// ask makes one request of a launch.
+func (c *Cloud) ask(
+	ctx context.Context, spec *cloud.Spec, conf *Launch, p *part, t *try, last attempt,
+) ([]cloud.Instance, error) {
+	in, err := c.request(ctx, spec, conf, t, last)
 	if err != nil {
 		return nil, err
 	}
-	image := last.image // not a newer one of this name: that would be another request
-	if last.name != spec.Image {
-		if image, err = c.image(ctx, spec.Image); err != nil {
-			return nil, err
-		}
+	if err := c.rate.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("%w: this controller makes %d requests to launch a second: %w", cloud.ErrNotAsked,
+			launchRate, err)
 	}
-	groups, err := c.groupIDs(ctx, conf.SecurityGroups)
-	if err != nil {
-		return nil, err
-	}
-	tags := c.tags(spec)
-	in := &ec2.RunInstancesInput{
-		ImageId: aws.String(image), InstanceType: types.InstanceType(conf.InstanceType),
-		SecurityGroupIds: groups, UserData: doc,
-		MaxCount:                          aws.Int32(int32(min(spec.Count, 1<<30))), //nolint:gosec // bounded
-		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorTerminate,
-		MetadataOptions: &types.InstanceMetadataOptionsRequest{
-			HttpEndpoint: types.InstanceMetadataEndpointStateEnabled,
-			HttpTokens:   types.HttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(1),
-		},
-		TagSpecifications: []types.TagSpecification{
-			{ResourceType: types.ResourceTypeInstance, Tags: tags},
-			{ResourceType: types.ResourceTypeVolume, Tags: tags},
-		},
-	}
-	if conf.KeyName != "" {
-		in.KeyName = aws.String(conf.KeyName)
-	}
-	if conf.Spot {
-		in.InstanceMarketOptions = &types.InstanceMarketOptionsRequest{
-			MarketType:  types.MarketTypeSpot,
-			SpotOptions: &types.SpotMarketOptions{SpotInstanceType: types.SpotInstanceTypeOneTime},
-		}
-	}
-	in.IamInstanceProfile = profile(conf.InstanceProfile)
-	return in, nil
-}
-
-func profile(name string) *types.IamInstanceProfileSpecification {
-	switch {
-	case name == "":
-		return nil
-	case strings.HasPrefix(name, "arn:"):
-		return &types.IamInstanceProfileSpecification{Arn: aws.String(name)}
-	}
-	return &types.IamInstanceProfileSpecification{Name: aws.String(name)}
-}
-
-func (c *Cloud) tags(spec *cloud.Spec) []types.Tag {
-	tags := map[string]string{nameTag: c.name(spec.Tags[cloud.TagPool])}
-	maps.Copy(tags, spec.Tags)
-	tags[cloud.TagDeployment] = c.deployment
-	return list(tags)
-}
-
-// userData returns the document as RunInstances takes it; nil if there is none.
-func userData(spec *cloud.Spec) (*string, error) {
-	if spec.UserData == nil {
-		return nil, nil
-	}
-	doc, err := spec.UserData("")
-	if err != nil {
-		return nil, fmt.Errorf("user data: %w", err)
-	}
-	if len(doc) > cloud.MaxUserData {
-		return nil, fmt.Errorf("%w: user data is %d bytes, EC2 takes %d; shorten the pool's settings",
-			cloud.ErrInvalid, len(doc), cloud.MaxUserData)
-	}
-	return aws.String(base64.StdEncoding.EncodeToString(doc)), nil
+	return c.run(ctx, spec, p, in, t)
 }
 
 // run makes one request, and remembers the try unless it is certain that it started nothing.
 func (c *Cloud) run(
-	ctx context.Context, spec *cloud.Spec, common *ec2.RunInstancesInput, try try,
+	ctx context.Context, spec *cloud.Spec, p *part, in *ec2.RunInstancesInput, t *try,
 ) ([]cloud.Instance, error) {
-	in := *common
-	in.ClientToken = aws.String(try.token)
-	in.MinCount = aws.Int32(int32(min(try.least, int(*in.MaxCount)))) //nolint:gosec // MaxCount is an int32
-	if try.subnet != "" {
-		in.SubnetId = aws.String(try.subnet)
-	}
-	res, err := c.client.RunInstances(ctx, &in)
+	key, at := spec.Token+p.name, t.attempt(spec.Image, *in.ImageId)
+	res, err := c.client.RunInstances(ctx, in)
 	if err != nil {
+		why := err
 		err = classify(err)
-		c.settle(spec.Token, try.attempt(spec.Image, *in.ImageId), err)
+		c.settle(key, at, err)
+		if errors.Is(err, cloud.ErrCapacity) {
+			c.refused(ctx, t, why)
+		}
 		return nil, err
 	}
-	c.remember(spec.Token, try.attempt(spec.Image, *in.ImageId))
-	out := make([]cloud.Instance, len(res.Instances))
-	for i := range res.Instances {
-		out[i] = c.instance(&res.Instances[i])
-	}
-	c.saw(out)
-	return out, nil
+	c.remember(key, at)
+	c.granted(t, len(res.Instances))
+	return c.saw(res.Instances), nil
 }
 
 // settle forgets or remembers a try, as its error demands.
-func (c *Cloud) settle(token string, a attempt, err error) {
+func (c *Cloud) settle(key string, a attempt, err error) {
 	switch {
 	case errors.Is(err, cloud.ErrNotFound): // images and groups may have been made anew under their names
 		c.forgetNames()
-		c.forget(token, a)
+		c.forget(key, a)
 	case errors.Is(err, cloud.ErrConflict): // the token is taken, possibly by what we remember
 	case cloud.Refused(err):
-		c.forget(token, a)
+		c.forget(key, a)
 	default:
-		c.remember(token, a)
+		c.remember(key, a)
 	}
+}
+
+// refused notes that there was no capacity, and warns of it when it is news.
+func (c *Cloud) refused(ctx context.Context, t *try, err error) {
+	c.mu.Lock()
+	news := c.rests.refuse(t.choice, t.least, awsconf.Code(err), c.now())
+	c.mu.Unlock()
+	if news {
+		c.log.WarnContext(ctx, "EC2 has no capacity; other choices are tried, and this one again in a few minutes",
+			"choice", t.String(), "at_least", t.least, "again_after", restTime, "error", err)
+	}
+}
+
+// granted notes how much capacity a choice had.
+func (c *Cloud) granted(t *try, started int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.faults, t.place())
+	if started < t.count {
+		c.rests.refuse(t.choice, 1, "there was room for fewer than were asked for", c.now())
+		return
+	}
+	c.rests.clear(t.choice)
 }

@@ -230,12 +230,14 @@ func TestLaunchRequest(t *testing.T) {
 	t.Parallel()
 	f, c := world(t, ec2cloud.Options{
 		Launch: ec2cloud.Launch{
-			InstanceType: "m5.large", SecurityGroups: []string{"sg-2", "workers"}, InstanceProfile: "p", KeyName: "k",
+			InstanceTypes: []string{"m5.large"}, SecurityGroups: []string{"sg-2", "workers"},
+			InstanceProfile: "p", KeyName: "k",
 		},
 		Pool: func(name pool.Name) (ec2cloud.Launch, bool) {
 			return ec2cloud.Launch{
-				InstanceType: "c5.large", Subnets: []string{"subnet-c"},
-				InstanceProfile: "arn:aws:iam::1:instance-profile/q", Spot: true,
+				InstanceTypes: []string{"c5.large"}, Subnets: []string{"subnet-c"},
+				SecurityGroups: []string{"workers", "sg-2"}, KeyName: "k",
+				InstanceProfile: "arn:aws:iam::1:instance-profile/q", Spot: 100,
 			}, name == "spot"
 		},
 	})

@@ -17,6 +17,8 @@ import (
 const (
 	pageSize = 1000 // the most DescribeInstances gives at once
 	nameTag  = "Name"
+	// ownPrefix begins the keys of all tags that CloudMaster writes, but the name's.
+	ownPrefix = "cloudmaster:"
 )
 
 // phases are EC2's states of instances. A stopped instance does no work, and its volume is paid for. As nothing
@@ -56,15 +58,14 @@ func (c *Cloud) describe(ctx context.Context, filters ...types.Filter) ([]cloud.
 			return nil, classify(err)
 		}
 		for _, r := range page.Reservations {
-			for i := range r.Instances {
-				if inst := c.instance(&r.Instances[i]); !have[inst.ID] {
-					have[inst.ID] = true
-					out = append(out, inst)
+			for _, in := range c.saw(r.Instances) {
+				if !have[in.ID] {
+					have[in.ID] = true
+					out = append(out, in)
 				}
 			}
 		}
 	}
-	c.saw(out)
 	return out, nil
 }
 
@@ -76,6 +77,13 @@ func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 		Address: cmp.Or(aws.ToString(in.PublicDnsName), aws.ToString(in.PublicIpAddress),
 			aws.ToString(in.PrivateDnsName), aws.ToString(in.PrivateIpAddress)),
 		Tags: make(map[string]string, len(in.Tags)),
+		Type: string(in.InstanceType), Spot: in.InstanceLifecycle == types.InstanceLifecycleTypeSpot,
+	}
+	if in.Placement != nil {
+		out.Zone = aws.ToString(in.Placement.AvailabilityZone)
+	}
+	if in.StateReason != nil {
+		out.Reason = aws.ToString(in.StateReason.Message)
 	}
 	if in.State != nil {
 		out.Phase = cmp.Or(phases[in.State.Name], cloud.Terminating) // an unknown state: do not expect work

@@ -333,7 +333,11 @@ func TestOpenRefuses(t *testing.T) {
 		"group": {
 			"a", ec2cloud.Options{Launch: ec2cloud.Launch{SecurityGroups: []string{""}}}, "a security group is empty",
 		},
-		"type": {"a", ec2cloud.Options{Launch: ec2cloud.Launch{InstanceType: "t3 micro"}}, `instance type "t3 micro"`},
+		"type": {
+			"a",
+			ec2cloud.Options{Launch: ec2cloud.Launch{InstanceTypes: []string{"t3 micro"}}},
+			`instance type "t3 micro"`,
+		},
 	} {
 		_, err := ec2cloud.Open(t.Context(), config(t, "http://localhost", "test"), tc.deployment, tc.opts)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -26,6 +26,7 @@ func (c *Cloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
 	if len(rest) > 0 {
 		c.log.InfoContext(ctx, "instances to terminate are gone, or not of this deployment", "instances", rest)
 	}
+	c.leave(ours)
 	var errs []error
 	for batch := range slices.Chunk(ours, terminateBatch) {
 		_, err := batched(batch, func(ids []string) error {
@@ -37,4 +38,17 @@ func (c *Cloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// leave notes that instances are about to end. They leave room, so that capacity may be asked for again.
+func (c *Cloud) leave(ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if at, found := c.seen[pool.InstanceID(id)]; found {
+			at.runs = false
+			c.seen[pool.InstanceID(id)] = at
+			c.rests.roomFor(at)
+		}
+	}
 }

@@ -47,11 +47,12 @@ func TestEC2(t *testing.T) {
 	for name, want := range map[pool.CloudName]*ec2cloud.Settings{
 		"aws": {ImageOwners: []string{"self"}, Machine: ec2cloud.Machine{
 			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Market: "spot",
+			Zones:       "in-order",
 			ClientCIDRs: []string{"10.0.0.0/8"},
 		}},
 		"far": {
 			Region: "us-east-1", Endpoint: "http://far:1", ImageOwners: []string{"aws", "self"},
-			Machine: ec2cloud.Machine{InstanceType: "t3.micro", Market: "on-demand"},
+			Machine: ec2cloud.Machine{InstanceType: "t3.micro", Zones: "in-order", Market: "on-demand"},
 		},
 	} {
 		if diff := cmp.Diff(want, cfg.Clouds[name].Settings); diff != "" {
@@ -146,7 +147,39 @@ func TestEC2Complaints(t *testing.T) {
 			"market: on-demand", "visibility_timeout: 13h",
 			"c.yaml:8: pools.b: visibility timeout is 13h0m0s, SQS has 0 to 12h0m0s",
 		},
-		"market": {"market: spot", "market: flea", `clouds.aws.market: "flea" is not on-demand or spot`},
+		"market": {
+			"market: spot", "market: flea",
+			`clouds.aws.market: "flea" is not on-demand, spot, or a mapping as {spot: 70%, fallback: on-demand}`,
+		},
+		"share of spot": {
+			"market: spot", "market: {spot: 170%}", "clouds.aws.market: spot: 170% is not a percentage from 0% to 100%",
+		},
+		"fallback without spot": {
+			"market: spot", "market: {fallback: on-demand}", "clouds.aws.market: spot: is missing",
+		},
+		"word of the market": {
+			"market: spot", "market: {spot: 70%, price: 1}", "clouds.aws.market: price: unknown key",
+		},
+		"zones": {"market: spot", "zones: level", `clouds.aws.zones: "level" is not in-order or balanced`},
+		"zones without subnets": {
+			"subnets: [subnet-3]", "subnets: [subnet-3], zones: balanced",
+			"pools.b.zones: balanced needs two subnets or more, and there are 1",
+		},
+		"two words for types": {
+			"instance_type: t3.large", "instance_type: t3.large, instance_types: [m5.large]",
+			"pools.b.instance_type: there is also instance_types",
+		},
+		"type": {
+			"instance_type: t3.large", "instance_type: large", `pools.b: instance type "large": want one as t3.micro`,
+		},
+		"Amazon's tag": {
+			"key_name: k", `tags: {"aws:x": y}`, `pools.b.tags: key "aws:x": aws: is for Amazon's own tags`,
+		},
+		"our tag": {
+			"key_name: k", `tags: {"cloudmaster:pool": y}`, `pools.b.tags: key "cloudmaster:pool": CloudMaster writes`,
+		},
+		"volume":  {"key_name: k", "volume_size: 70000", "pools.b.volume_size: 70000 GiB: want 1 to 65536"},
+		"credits": {"key_name: k", "credits: gold", `pools.b.credits: "gold" is not standard or unlimited`},
 		"clients": {
 			"[0.0.0.0/0]", "[10.0.0.1/8]", `pools.b.client_cidrs: "10.0.0.1/8" is not a block of addresses`,
 		},
@@ -162,7 +195,7 @@ func TestEC2Complaints(t *testing.T) {
 				"client_cidrs: [10.0.0.0/8]",
 			"type: process", "pools.b.instance_type: is only for pools on a cloud of type ec2",
 		},
-		"type": {
+		"type of cloud": {
 			"type: ec2, region", "type: mainframe, region",
 			`"mainframe" is not a type of cloud: there are process, ec2`,
 		},

@@ -266,6 +266,7 @@ func Reason(err error) string {
 		{cloud.ErrNotFound, "not_found"},
 		{cloud.ErrInvalid, "invalid"},
 		{cloud.ErrConflict, "conflict"},
+		{cloud.ErrNotAsked, "not_asked"},
 	} {
 		if errors.Is(err, c.err) {
 			return c.name

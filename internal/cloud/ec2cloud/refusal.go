@@ -1,0 +1,78 @@
+package ec2cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"cloudmaster/internal/cloud"
+)
+
+// refusals are why the choices of a launch were refused.
+type refusals struct {
+	list []refusal
+}
+
+type refusal struct {
+	choice choice
+	err    error
+}
+
+// add notes why a choice was refused. Of several reasons the first counts.
+func (r *refusals) add(c choice, err error) {
+	for i := range r.list {
+		if r.list[i].choice == c {
+			return
+		}
+	}
+	r.list = append(r.list, refusal{choice: c, err: err})
+}
+
+// err returns the refusals as one error. If one of them can be mended by people, and the others are for want of
+// capacity, that one is what the error is. Nil if there are none.
+func (r *refusals) err() error {
+	var first error
+	var texts []string
+	same := true // the fault is not one of the choices
+	for _, one := range r.list {
+		texts = append(texts, fmt.Sprintf("%s: %v", one.choice, one.err))
+		same = same && one.err.Error() == r.list[0].err.Error()
+		if first == nil || errors.Is(first, cloud.ErrCapacity) && !errors.Is(one.err, cloud.ErrCapacity) {
+			first = one.err
+		}
+	}
+	if same {
+		return first
+	}
+	return &refusedError{text: strings.Join(texts, "; "), is: first}
+}
+
+// refusedError says why each choice was refused.
+type refusedError struct {
+	text string
+	is   error
+}
+
+// Error implements error.
+func (e *refusedError) Error() string { return e.text }
+
+// Unwrap returns the refusal that counts.
+func (e *refusedError) Unwrap() error { return e.is }
+
+// complain warns, once, of choices that were refused as wrong in a launch for which another one served.
+func (c *Cloud) complain(ctx context.Context, no *refusals) {
+	for _, one := range no.list {
+		if errors.Is(one.err, cloud.ErrCapacity) {
+			continue
+		}
+		c.mu.Lock()
+		known := c.faults[one.choice.place()] != ""
+		c.faults[one.choice.place()] = one.err.Error()
+		c.mu.Unlock()
+		if !known {
+			c.log.WarnContext(ctx, "EC2 refuses a choice of the configuration; the others are used",
+				"choice", one.choice.String(), "error", one.err)
+		}
+	}
+}
