@@ -11,12 +11,12 @@ import (
 // the time on the wall it leaves out how long other programs had the processor.
 func CPU(b *testing.B) (done func()) {
 	b.Helper()
-	start := spent(b)
-	return func() { b.ReportMetric(float64(spent(b)-start)/float64(b.N), "cpu-ns/op") }
+	start := Spent(b)
+	return func() { b.ReportMetric(float64(Spent(b)-start)/float64(b.N), "cpu-ns/op") }
 }
 
-// spent returns the processor time that this process has used.
-func spent(b *testing.B) time.Duration {
+// Spent returns the processor time that this process has used, for benchmarks that measure in parts.
+func Spent(b *testing.B) time.Duration {
 	b.Helper()
 	var use syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {

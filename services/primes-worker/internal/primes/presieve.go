@@ -58,8 +58,10 @@ func presieve(segment []byte, low uint64, patterns *[len(presieveGroups)]pattern
 		if len(segment) >= chunk {
 			target = (*[chunk]byte)(segment)
 		}
-		merge4(target, patterns[0].from(low), patterns[1].from(low), patterns[2].from(low), patterns[3].from(low))
-		add4(target, patterns[4].from(low), patterns[5].from(low), patterns[6].from(low), patterns[7].from(low))
+		merge(target, [len(presieveGroups)]*[chunk]byte{
+			patterns[0].from(low), patterns[1].from(low), patterns[2].from(low), patterns[3].from(low),
+			patterns[4].from(low), patterns[5].from(low), patterns[6].from(low), patterns[7].from(low),
+		})
 		if target == &last {
 			copy(segment, last[:])
 			return
@@ -68,19 +70,15 @@ func presieve(segment []byte, low uint64, patterns *[len(presieveGroups)]pattern
 	}
 }
 
-// merge4 sets target to the union of four chunks.
-func merge4(target, a, b, c, d *[chunk]byte) {
-	for i := 0; i < chunk; i += 8 {
-		put(target, i, get(a, i)|get(b, i)|get(c, i)|get(d, i))
+// merge sets target to the union of chunks. The slices are of the same arrays: with them, the compiler looks whether a
+// pointer is nil before the loop and not in each step.
+func merge(target *[chunk]byte, chunks [len(presieveGroups)]*[chunk]byte) {
+	to, a, b, c, d := target[:], chunks[0][:], chunks[1][:], chunks[2][:], chunks[3][:]
+	e, f, g, h := chunks[4][:], chunks[5][:], chunks[6][:], chunks[7][:]
+	for i := 0; i <= chunk-8; i += 8 {
+		put(to, i, get(a, i)|get(b, i)|get(c, i)|get(d, i)|get(e, i)|get(f, i)|get(g, i)|get(h, i))
 	}
 }
 
-// add4 adds four chunks to target.
-func add4(target, a, b, c, d *[chunk]byte) {
-	for i := 0; i < chunk; i += 8 {
-		put(target, i, get(target, i)|get(a, i)|get(b, i)|get(c, i)|get(d, i))
-	}
-}
-
-func get(b *[chunk]byte, i int) uint64    { return binary.LittleEndian.Uint64(b[i : i+8]) }
-func put(b *[chunk]byte, i int, v uint64) { binary.LittleEndian.PutUint64(b[i:i+8], v) }
+func get(b []byte, i int) uint64    { return binary.LittleEndian.Uint64(b[i : i+8]) }
+func put(b []byte, i int, v uint64) { binary.LittleEndian.PutUint64(b[i:i+8], v) }

@@ -18,8 +18,8 @@ const MaxN = 2_000_000_000
 
 // Options of NthWith; the zero value works.
 type Options struct {
-	// Segment is the size of a segment in bytes. It is rounded up to a multiple of 8, to the square root of the result,
-	// and to whole blocks. 0 means about four times the square root.
+	// Segment is the size of a segment in bytes. It is rounded up to a multiple of 8, and to whole blocks. 0 means
+	// about four times the square root of the result.
 	Segment int
 	// Progress is called after each segment with the number of primes up to its end; may be nil.
 	Progress func(found int)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -100,10 +101,52 @@ func TestSegmentsDoNotMatter(t *testing.T) {
 	}
 }
 
+// TestSegmentsDoNotMatterToLargePrimes does the same with primes that are longer than a segment, and with primes that
+// cross out in whole segments and not in blocks.
+func TestSegmentsDoNotMatterToLargePrimes(t *testing.T) {
+	t.Parallel()
+	if underRace {
+		t.Skip("takes long with the race detector")
+	}
+	known := map[int]uint64{5_000_000: 86028121, 5_761_455: 99999989, 10_000_000: 179424673}
+	for _, segment := range []int{1000, 13 << 10, 32 << 10, 33 << 10, 96 << 10, 8 << 20} {
+		for n, want := range known {
+			t.Run(fmt.Sprintf("%d/%d", segment, n), func(t *testing.T) {
+				t.Parallel()
+				got, err := primes.NthWith(t.Context(), n, primes.Options{Segment: segment})
+				if err != nil || got != want {
+					t.Errorf("Nth(%d) in segments of %d bytes: got %d, %v, want %d", n, segment, got, err, want)
+				}
+			})
+		}
+	}
+}
+
+// TestNthIsPrimesieves compares with the program, where it is installed.
+func TestNthIsPrimesieves(t *testing.T) {
+	t.Parallel()
+	peer, err := exec.LookPath("primesieve")
+	if err != nil {
+		t.Skip("primesieve is not installed")
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for bits := range 21 {
+		n := 1<<bits + random.IntN(1<<bits)
+		out, err := exec.CommandContext(t.Context(), peer, fmt.Sprint(n), "--nth-prime", "--quiet").Output()
+		if err != nil {
+			t.Fatalf("primesieve: %v: %s", err, out)
+		}
+		got, err := primes.Nth(t.Context(), n)
+		if want := strings.TrimSpace(string(out)); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("Nth(%d): got %d, %v, want %s", n, got, err, want)
+		}
+	}
+}
+
 // TestProgressCounts checks the count at the end of every segment, not only at the end.
 func TestProgressCounts(t *testing.T) {
 	t.Parallel()
-	const n, segment = 20_000, 504 // above the root, so it is not rounded up
+	const n, segment = 20_000, 504 // whole words, so it is not rounded up
 	want, passed, told := naive(n), 0, 0
 	end := uint64(0)
 	_, err := primes.NthWith(t.Context(), n, primes.Options{Segment: segment, Progress: func(found int) {

@@ -15,22 +15,24 @@ type sieve struct {
 
 	low     uint64 // byte at which the segment begins
 	segment []byte // a set bit is a number that is not prime
-	buffer  []byte // the segment and one spare byte, see cross
+	buffer  []byte // the segment, and after it so many bytes that the largest prime fits into them: see cross
+	filled  int    // bytes of the buffer that are presieved
 	block   int    // bytes; a segment has a whole number of blocks
 }
 
-// A segment is as large as the second cache, so that the large primes, which cross out little in it, visit few of them.
-// The small primes, which cross out most, work through it in blocks that stay in the first cache.
+// A segment stays in the second cache. The larger it is, the fewer of them the large primes, which cross out little in
+// each, have to visit. The small primes, which cross out most, work through it in blocks that stay in the first cache.
 const (
-	blockSize  = 48 << 10
-	smallPrime = 4 << 10
+	blockSize  = 32 << 10
+	smallPrime = 8 << 10
 )
 
-// stride is a prime and, for each bit, the byte of its next multiple, counted from the start of the next segment.
-// Between segments all of these are below p.
+// stride is a prime and where its next multiples are. Those of one bit are in the bytes at + offset, at + offset + p,
+// at + offset + 2p, and so on. The offsets never change, so a segment ends with one addition and not with eight.
 type stride struct {
-	p  uint32
-	at [8]uint32
+	p       uint32
+	at      uint32    // counted from the start of the next block (small primes) or segment
+	offsets [8]uint32 // below p
 }
 
 // newSieve returns a sieve that is right for numbers up to limit. If segment is 0, it chooses the size itself: four
@@ -41,8 +43,7 @@ func newSieve(limit uint64, segment int) *sieve {
 	if segment == 0 {
 		segment = max(blockSize, 4*int(root))
 	}
-	// The size is a multiple of whole words, and at least the root, so that every prime has a multiple in each segment.
-	size := (max(uint64(segment), root) + 7) &^ 7
+	size := words(uint64(segment))
 	block := size
 	if size > blockSize {
 		block = blockSize
@@ -52,7 +53,7 @@ func newSieve(limit uint64, segment int) *sieve {
 		patterns: newPatterns(),
 		primes:   oddPrimes(presieved, root),
 		low:      -size, // next begins at 0
-		buffer:   make([]byte, size+1),
+		buffer:   make([]byte, size+words(root)),
 		block:    int(block),
 	}
 	s.segment = s.buffer[:size]
@@ -60,24 +61,44 @@ func newSieve(limit uint64, segment int) *sieve {
 	return s
 }
 
+// words rounds a size up to whole words of 8 bytes.
+func words(size uint64) uint64 { return (size + 7) &^ 7 }
+
 // next sieves the next segment.
 func (s *sieve) next() {
 	s.low += uint64(len(s.segment))
+	if s.filled > 0 { // the bytes after the last segment, in which its primes have already crossed out, begin this one
+		s.filled = copy(s.buffer, s.buffer[len(s.segment):])
+	}
+	s.reachSquares()
 	small := sort.Search(len(s.strides), func(i int) bool { return s.strides[i].p >= smallPrime })
 	for at := 0; at < len(s.segment); at += s.block {
-		presieve(s.segment[at:at+s.block], s.low+uint64(at), &s.patterns)
-		if s.low == 0 && at == 0 {
-			s.restoreSmall()
-		}
-		block := s.buffer[at : at+s.block+1] // its spare byte is the first of the next block, which is written after it
+		s.fill(at)
+		block := s.buffer[at:]
 		for i := range s.strides[:small] {
-			s.strides[i].cross(block)
+			s.strides[i].cross(block, s.block)
 		}
 	}
 	for i := range s.strides[small:] {
-		s.strides[small+i].cross(s.buffer)
+		s.strides[small+i].cross(s.buffer, len(s.segment))
 	}
-	s.reachSquares()
+}
+
+// fill presieves as much more of the buffer as the small primes reach from the block at this byte. That is not the
+// whole buffer at once, so that it is still in the first cache when they come. The last block fills the rest.
+func (s *sieve) fill(at int) {
+	end := len(s.buffer)
+	if at+s.block < len(s.segment) {
+		end = min(end, at+s.block+smallPrime)
+	}
+	if end <= s.filled {
+		return
+	}
+	presieve(s.buffer[s.filled:end], s.low+uint64(s.filled), &s.patterns)
+	if s.filled == 0 {
+		s.restoreSmall()
+	}
+	s.filled = end
 }
 
 // restoreSmall corrects what the presieve has left wrong: 1 is no prime, and the presieved primes are primes.
@@ -91,44 +112,41 @@ func (s *sieve) restoreSmall() {
 	}
 }
 
-// reachSquares begins to cross out the multiples of the primes whose squares are
-// in the segment.
+// reachSquares begins with the primes whose squares are in the segment: smaller multiples of a prime have a smaller
+// prime factor, too.
 func (s *sieve) reachSquares() {
 	end := s.low + uint64(len(s.segment))
 	for len(s.strides) < len(s.primes) {
 		p := s.primes[len(s.strides)]
-		if p*p/wheel >= end {
+		square := p * p / wheel
+		if square >= end {
 			return
 		}
-		st := stride{p: uint32(p)}
+		st := stride{p: uint32(p), at: uint32(square - s.low)}
 		for bit, at := range firstMultiples(p) {
-			for ; at < end; at += p {
-				s.segment[at-s.low] |= 1 << bit
-			}
-			st.at[bit] = uint32(at - end)
+			st.offsets[bit] = uint32(at - square)
 		}
 		s.strides = append(s.strides, st)
 	}
 }
 
-// cross crosses out the prime's multiples in a segment. The buffer is the segment
-// and one byte more.
+// cross crosses out the prime's multiples in the first size bytes of the buffer, which are a block or a segment, and
+// some in the p bytes after them. So every bit takes the same number of steps, and no bit needs a test of its own for
+// the end. The next block or segment begins with the bytes that are after this one, and goes on behind those multiples.
 //
 // This is the inner loop of the sieve. It has one write for each bit, so that the bits are constants, and so that there
 // is one loop and not eight.
-func (st *stride) cross(buffer []byte) {
-	size := len(buffer) - 1
-	p := uint(st.p)
-	n := uint(size) - p + 1 // all offsets are below p, so that none passes the end before n
-	b0 := buffer[st.at[0]:][:n]
-	b1 := buffer[st.at[1]:][:n]
-	b2 := buffer[st.at[2]:][:n]
-	b3 := buffer[st.at[3]:][:n]
-	b4 := buffer[st.at[4]:][:n]
-	b5 := buffer[st.at[5]:][:n]
-	b6 := buffer[st.at[6]:][:n]
-	b7 := buffer[st.at[7]:][:n]
-	i := uint(0)
+func (st *stride) cross(buffer []byte, size int) {
+	n, p := uint(size), uint(st.p)
+	b0 := buffer[st.offsets[0]:][:n]
+	b1 := buffer[st.offsets[1]:][:n]
+	b2 := buffer[st.offsets[2]:][:n]
+	b3 := buffer[st.offsets[3]:][:n]
+	b4 := buffer[st.offsets[4]:][:n]
+	b5 := buffer[st.offsets[5]:][:n]
+	b6 := buffer[st.offsets[6]:][:n]
+	b7 := buffer[st.offsets[7]:][:n]
+	i := uint(st.at)
 	for ; i < n; i += p {
 		b0[i] |= 1 << 0
 		b1[i] |= 1 << 1
@@ -139,17 +157,7 @@ func (st *stride) cross(buffer []byte) {
 		b6[i] |= 1 << 6
 		b7[i] |= 1 << 7
 	}
-	// Each bit has at most one more multiple in the segment. The processor could not predict whether it has one, so
-	// there is no branch: a write beyond the end goes to the spare byte.
-	for bit := range st.at {
-		at := i + uint(st.at[bit])
-		buffer[min(at, uint(size))] |= 1 << bit
-		next := at + p
-		if at >= uint(size) {
-			next = at
-		}
-		st.at[bit] = uint32(next - uint(size))
-	}
+	st.at = uint32(i - n)
 }
 
 // count returns how many primes the segment holds.
