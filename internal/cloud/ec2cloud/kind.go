@@ -88,7 +88,7 @@ func Kind() cloud.Kind {
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
 		AuditInterval: time.Minute, Remote: true,
-		CheckPool: checkPool, Open: openKind,
+		Open: openKind,
 	}
 }
 
@@ -100,40 +100,14 @@ func settings(s kind.Settings) (*Settings, error) {
 	return set, nil
 }
 
-// maxRole is the longest name of a role. Source: IAM User Guide, "IAM and AWS STS quotas".
-const maxRole = 64
-
-// checkPool checks that setup can make what the pool does not name.
-func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
-	set, err := settings(s)
-	if err != nil {
-		return err
-	}
-	own := Owned(deployment, p.Name)
-	if len(own) > maxRole && set.Launch(deployment, p.Name, p.Settings).InstanceProfile == own {
-		return fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d characters that "+
-			"IAM takes",
-			own, maxRole)
-	}
-	return nil
-}
-
-// Owned is the name of what setup makes for a pool alone: role, instance profile, security group.
-func Owned(deployment string, name pool.Name) string {
-	if deployment == "" {
-		return "cloudmaster-" + string(name)
-	}
-	return "cloudmaster-" + deployment + "-" + string(name)
-}
-
-// Launch returns how instances of a pool are launched. own is the pool's Machine.
-func (s *Settings) Launch(deployment string, name pool.Name, own kind.Settings) Launch {
+// Launch returns how instances of a pool are launched in a region. own is the pool's Machine.
+func (s *Settings) Launch(deployment, region string, name pool.Name, own kind.Settings) Launch {
 	m := machine(own)
 	return Launch{
 		InstanceType:    cmp.Or(m.InstanceType, s.InstanceType, DefaultInstanceType),
 		Subnets:         firstOf(m.Subnets, s.Subnets),
 		SecurityGroups:  firstOf(m.SecurityGroups, s.SecurityGroups, []string{Owned(deployment, name)}),
-		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, Owned(deployment, name)),
+		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, OwnedRole(deployment, region, name)),
 		KeyName:         cmp.Or(m.KeyName, s.KeyName),
 		Spot:            cmp.Or(m.Market, s.Market) == Spot,
 	}
@@ -194,7 +168,7 @@ func openKind(ctx context.Context, o cloud.OpenOptions) (cloud.Opened, error) {
 	}
 	launch := func(name pool.Name) (Launch, bool) {
 		own, known := o.Pool(name)
-		return set.Launch(o.Deployment, name, own), known
+		return set.Launch(o.Deployment, cfg.Region, name, own), known
 	}
 	c, err := Open(ctx, cfg, o.Deployment, Options{Pool: launch, ImageOwners: set.ImageOwners, Log: o.Log})
 	if err != nil {

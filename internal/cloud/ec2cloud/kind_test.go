@@ -27,7 +27,7 @@ func TestLaunchOfPools(t *testing.T) {
 	}{
 		"a": {nil, ec2cloud.Launch{
 			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Spot: true,
-			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-a",
+			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-eu-west-1-a",
 		}, "10.0.0.0/8"},
 		"b": {
 			&ec2cloud.Machine{
@@ -41,15 +41,15 @@ func TestLaunchOfPools(t *testing.T) {
 			"0.0.0.0/0",
 		},
 	} {
-		if diff := cmp.Diff(c.want, set.Launch("demo", name, c.own)); diff != "" {
+		if diff := cmp.Diff(c.want, set.Launch("demo", "eu-west-1", name, c.own)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if got := set.Clients(c.own); !slices.Equal(got, []string{c.clients}) {
 			t.Errorf("clients of %s: got %q, want %s", name, got, c.clients)
 		}
 	}
-	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); got.InstanceType != "t3.micro" ||
-		got.InstanceProfile != "cloudmaster-a" {
+	if got := (&ec2cloud.Settings{}).Launch("", "eu-west-1", "a", nil); got.InstanceType != "t3.micro" ||
+		got.InstanceProfile != "cloudmaster-eu-west-1-a" {
 		t.Errorf("nothing set, no deployment: got %+v", got)
 	}
 }
@@ -129,14 +129,27 @@ func TestKindRefuses(t *testing.T) {
 			t.Errorf("defaults: got %v", err)
 		}
 	}
-	long := strings.Repeat("x", 50)
-	err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x"})
-	if err == nil || !strings.HasPrefix(err.Error(), "instance_profile: is missing, and the default, cloudmaster-xxx") {
-		t.Errorf("got %v, want the name refused", err)
+}
+
+// TestOwnedRole: names in IAM have the region in them, never more characters than IAM takes, and stay different.
+func TestOwnedRole(t *testing.T) {
+	t.Parallel()
+	if got := ec2cloud.OwnedRole("demo", "eu-west-1", "a"); got != "cloudmaster-demo-eu-west-1-a" {
+		t.Errorf("got %s", got)
 	}
-	own := &ec2cloud.Machine{InstanceProfile: "p"}
-	if err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x", Settings: own}); err != nil {
-		t.Errorf("with a profile of its own: got %v", err)
+	long := pool.Name(strings.Repeat("x", 60))
+	had := make(map[string]bool)
+	for _, deployment := range []string{"demo", strings.Repeat("d", 63)} {
+		for _, region := range []string{"eu-west-1", "ap-southeast-1"} {
+			for _, name := range []pool.Name{"a", long, long + "x"} {
+				got, begin := ec2cloud.OwnedRole(deployment, region, name), ec2cloud.OwnedRoles(deployment, region)
+				if len(got) > 64 || had[got] || got != ec2cloud.OwnedRole(deployment, region, name) ||
+					!strings.HasPrefix(got, begin) || !strings.HasPrefix(got, ec2cloud.OwnedRoles(deployment, "")) {
+					t.Errorf("got %s, want at most 64 characters, a name of its own that begins with %s", got, begin)
+				}
+				had[got] = true
+			}
+		}
 	}
 }
 
@@ -167,7 +180,7 @@ func TestKindOpens(t *testing.T) {
 		}
 		form := f.requests("RunInstances")[i]
 		if form.Get("InstanceType") != "m5.large" || form.Get("KeyName") != key ||
-			form.Get("IamInstanceProfile.Name") != "cloudmaster-d-main" {
+			form.Get("IamInstanceProfile.Name") != "cloudmaster-d-eu-west-1-main" {
 			t.Errorf("got %v", form)
 		}
 	}

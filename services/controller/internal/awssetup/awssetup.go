@@ -200,11 +200,11 @@ func (s *site) placeOf(cloud pool.CloudName) *place {
 
 func (s *site) pools() []*config.Pool { return pools(s.cfg) }
 
-// ownsGroup and ownsProfile report whether the pool uses what setup makes for it.
-func (s *site) ownsGroup(p *config.Pool) bool {
-	return slices.Equal(launch(s.cfg, p).SecurityGroups, []string{owned(s.cfg, p.Name)})
+// ownsGroup and ownsProfile report whether the pool uses what setup makes for it at a place.
+func (s *site) ownsGroup(at *place, p *config.Pool) bool {
+	return slices.Equal(launch(s.cfg, at.aws.Region, p).SecurityGroups, []string{ownedGroup(s.cfg, p.Name)})
 }
 
-func (s *site) ownsProfile(p *config.Pool) bool {
-	return launch(s.cfg, p).InstanceProfile == owned(s.cfg, p.Name)
+func (s *site) ownsProfile(at *place, p *config.Pool) bool {
+	return launch(s.cfg, at.aws.Region, p).InstanceProfile == ownedRole(s.cfg, at.aws.Region, p.Name)
 }

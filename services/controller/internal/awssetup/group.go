@@ -21,11 +21,11 @@ type rules map[string]types.IpPermission
 
 // planGroup looks at the security group of a pool, if it is the one that setup makes.
 func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Pool) error {
-	if !s.ownsGroup(pl) {
+	if !s.ownsGroup(at, pl) {
 		return nil
 	}
-	client, name := ec2.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
-	vpc, err := s.vpc(ctx, p, client, pl)
+	client, name := ec2.NewFromConfig(at.aws), ownedGroup(s.cfg, pl.Name)
+	vpc, err := s.vpc(ctx, p, client, launch(s.cfg, at.aws.Region, pl).Subnets, pl)
 	if err != nil || vpc == nil {
 		return err
 	}
@@ -66,13 +66,15 @@ func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup
 		next = "run controller teardown, which removes it, and then setup again; or name another one in security_groups"
 	}
 	p.refuse("security group %s exists (%s), and instances of pool %s run in %s: %s",
-		owned(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
+		ownedGroup(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
 }
 
 // vpc returns the VPC that the pool's instances run in; nil if there is a reason to refuse, which is noted.
-func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.Pool) (*types.Vpc, error) {
+func (s *site) vpc(
+	ctx context.Context, p *plan, client *ec2.Client, subnets []string, pl *config.Pool,
+) (*types.Vpc, error) {
 	in := &ec2.DescribeVpcsInput{Filters: []types.Filter{filter("is-default", "true")}}
-	if subnets := launch(s.cfg, pl).Subnets; len(subnets) > 0 {
+	if len(subnets) > 0 {
 		out, err := client.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: subnets})
 		if err != nil {
 			return nil, fmt.Errorf("look for subnets %s of pool %s: %w", strings.Join(subnets, ", "), pl.Name, err)
@@ -229,7 +231,7 @@ func createGroup(
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)),
 		TagSpecifications: []types.TagSpecification{{
 			ResourceType: types.ResourceTypeSecurityGroup,
-			Tags:         tagList(deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }),
+			Tags:         ec2TagList(awsconf.SetupTags(deployment)),
 		}},
 	})
 	if err != nil {
@@ -267,9 +269,12 @@ func ec2Tags(tags []types.Tag) map[string]string {
 	return out
 }
 
-// tagList returns the tags of things that setup makes, in the type of one service, sorted by their keys.
-func tagList[T any](deployment string, tag func(key, value string) T) []T {
-	tags := awsconf.SetupTags(deployment)
+func ec2TagList(tags map[string]string) []types.Tag {
+	return tagList(tags, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} })
+}
+
+// tagList returns tags in the type of one service, sorted by their keys.
+func tagList[T any](tags map[string]string, tag func(key, value string) T) []T {
 	var out []T
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		out = append(out, tag(key, tags[key]))

@@ -1,53 +1,18 @@
 package awssetup
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 
 	"cloudmaster/internal/activeset"
-	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
-	"cloudmaster/services/controller/internal/lease"
 )
-
-// Document is an IAM policy.
-type Document struct {
-	Version   string      `json:"Version"`
-	Statement []Statement `json:"Statement"`
-}
-
-// Statement grants actions on resources.
-type Statement struct {
-	Sid       string                       `json:"Sid,omitempty"`
-	Effect    string                       `json:"Effect"`
-	Principal map[string]string            `json:"Principal,omitempty"`
-	Action    []string                     `json:"Action"`
-	Resource  []string                     `json:"Resource,omitempty"`
-	Condition map[string]map[string]string `json:"Condition,omitempty"`
-}
-
-// Encode writes the document as its file has it.
-func (d Document) Encode() ([]byte, error) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(d)
-	return out.Bytes(), err
-}
-
-// compact writes the document as IAM counts its length.
-func (d Document) compact() string {
-	doc, _ := json.Marshal(d) // strings alone cannot fail
-	return string(doc)
-}
 
 // Policies builds the IAM policies of the programs of one deployment.
 type Policies struct {
@@ -243,79 +208,6 @@ func (p *Policies) Feeder(to ...*config.Pool) Document {
 	return document(allow("SendJobs", sendTo, queues...))
 }
 
-// Setup is the IAM policy for controller setup and controller teardown.
-func (p *Policies) Setup() Document {
-	s := []Statement{whoAmI()}
-	if onAWS(p.cfg) {
-		s = append(s, p.setupBackend()...)
-	}
-	if len(onEC2(p.cfg)) > 0 {
-		s = append(s, p.setupGroups()...)
-		s = append(s, p.setupRoles()...)
-	}
-	return document(s...)
-}
-
-func (p *Policies) setupBackend() []Statement {
-	var all []string
-	for _, pl := range pools(p.cfg) {
-		all = append(all, p.withDead(pl)...)
-	}
-	return []Statement{
-		allow("MakeQueues", slices.Concat(openQueue, []string{
-			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
-		}), all...),
-		allow("MakeBucket", []string{
-			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging",
-			"s3:GetEncryptionConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls",
-			"s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
-		}, p.bucket),
-		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
-		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
-	}
-}
-
-func (p *Policies) setupGroups() []Statement {
-	tag := awsconf.TagDeployment
-	return []Statement{
-		allow("SeeNetwork", []string{
-			"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
-		}, everything...),
-		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
-			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
-		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
-		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).
-			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
-		allow("ChangeOurGroups", []string{
-			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
-		}, p.ec2("security-group")...).
-			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
-	}
-}
-
-func (p *Policies) setupRoles() []Statement {
-	roles, profiles := p.iam("role/"+prefix(p.cfg)+"*"), p.iam("instance-profile/"+prefix(p.cfg)+"*")
-	tag := awsconf.TagDeployment
-	return []Statement{
-		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"},
-			p.iam("role/*"), p.iam("instance-profile/*")),
-		allow("SeeRoles", []string{
-			"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
-			"iam:ListRolePolicies",
-		}, roles, profiles),
-		allow("MakeRoles", []string{
-			"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole",
-		}, roles, profiles).
-			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
-		allow("ChangeOurRoles", []string{
-			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy",
-			"iam:DetachRolePolicy",
-			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
-		}, roles, profiles).when(equals("aws:ResourceTag/"+tag, p.cfg.Deployment)),
-		allow("GiveRoles", []string{"iam:PassRole"}, roles).when(p.toEC2()),
-	}
-}
-
 // trust is the document with which EC2, and nobody else, may give a role to instances.
 func (p *Policies) trust() Document {
 	return document(Statement{
@@ -332,7 +224,7 @@ func (p *Policies) ec2Service() string {
 }
 
 // toEC2 is the condition that a role may be passed to EC2 only.
-func (p *Policies) toEC2() map[string]map[string]string {
+func (p *Policies) toEC2() Condition {
 	return equals("iam:PassedToService", p.ec2Service())
 }
 
@@ -406,12 +298,17 @@ func (p *Policies) parameters() []string {
 func (p *Policies) regions() []string {
 	var out []string
 	for _, name := range onEC2(p.cfg) {
-		region, _ := reach(p.cfg, name)
-		if region = cmp.Or(region, p.region); !slices.Contains(out, region) {
+		if region := p.regionOf(name); !slices.Contains(out, region) {
 			out = append(out, region)
 		}
 	}
 	return out
+}
+
+// regionOf is the region of a cloud.
+func (p *Policies) regionOf(name pool.CloudName) string {
+	region, _ := reach(p.cfg, name)
+	return cmp.Or(region, p.region)
 }
 
 // roles are the ARNs of the roles that instances of pools get. An instance profile that setup did not make is
@@ -422,29 +319,9 @@ func (p *Policies) roles() []string {
 		if p.cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName {
 			continue
 		}
-		profile := launch(p.cfg, pl).InstanceProfile
+		profile := launch(p.cfg, p.regionOf(pl.Cloud), pl).InstanceProfile
 		out = append(out, p.iam("role/"+profile[strings.LastIndexByte(profile, '/')+1:]))
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
-
-func document(s ...Statement) Document { return Document{Version: "2012-10-17", Statement: s} }
-
-func allow(sid string, actions []string, resources ...string) Statement {
-	actions = slices.Sorted(slices.Values(actions))
-	return Statement{Sid: sid, Effect: "Allow", Action: actions, Resource: resources}
-}
-
-// when restricts a statement.
-func (s Statement) when(c map[string]map[string]string) Statement {
-	s.Condition = c
-	return s
-}
-
-func equals(key, value string) map[string]map[string]string {
-	return map[string]map[string]string{"StringEquals": {key: value}}
-}
-
-// whoAmI grants a call that needs no right. It is here so that a reader of the document sees that it is made.
-func whoAmI() Statement { return allow("WhoAmI", []string{"sts:GetCallerIdentity"}, everything...) }

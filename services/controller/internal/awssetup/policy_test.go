@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -117,38 +118,47 @@ var wide = map[string]bool{
 
 func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 	t.Parallel()
-	for program, conditions := range map[string]map[string][2]string{
+	const launched, made = "ec2:ResourceTag/cloudmaster:deployment", "aws:ResourceTag/cloudmaster:"
+	for program, conditions := range map[string]map[string]map[string]string{
 		"controller": {
-			"LaunchTagged": {
-				"aws:RequestTag/cloudmaster:deployment", "sample",
-			}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
-			"TagOurs": {
-				"ec2:ResourceTag/cloudmaster:deployment", "sample",
-			}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
-			"GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+			"LaunchTagged": {"aws:RequestTag/cloudmaster:deployment": "sample"},
+			"TagAtLaunch":  {"ec2:CreateAction": "RunInstances"},
+			"TagOurs":      {launched: "sample"},
+			"EndOurs":      {launched: "sample"},
+			"GiveRoles":    {"iam:PassedToService": "ec2.amazonaws.com"},
 		},
 		"setup": {
-			"MakeGroups": {
-				"aws:RequestTag/cloudmaster:deployment", "sample",
-			}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
-			"ChangeOurGroups": {
-				"ec2:ResourceTag/cloudmaster:deployment", "sample",
-			}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
+			"MakeGroups":      {"aws:RequestTag/cloudmaster:deployment": "sample"},
+			"TagNewGroups":    {"ec2:CreateAction": "CreateSecurityGroup"},
+			"ChangeOurGroups": {launched: "sample"},
+			"ChangeOurRoles":  {made + "deployment": "sample", made + "region": region},
 			"MakeRoles": {
-				"aws:RequestTag/cloudmaster:deployment", "sample",
-			}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+				"aws:RequestTag/cloudmaster:deployment": "sample", "aws:RequestTag/cloudmaster:region": region,
+			},
+			"GiveRoles": {"iam:PassedToService": "ec2.amazonaws.com"},
 		},
 	} {
-		got := make(map[string]awssetup.Statement)
-		for _, s := range documents(t)[program].Statement {
-			got[s.Sid] = s
-		}
-		for sid, want := range conditions {
-			if c := got[sid].Condition["StringEquals"]; len(c) != 1 || c[want[0]] != want[1] {
-				t.Errorf("%s: %s: got condition %v, want %s = %s", program, sid, got[sid].Condition, want[0], want[1])
+		for sid, keys := range conditions {
+			want := make(map[string]awssetup.Values)
+			for key, value := range keys {
+				want[key] = awssetup.Values{value}
+			}
+			got := statement(documents(t)[program], sid).Condition
+			if len(got) != 1 || !reflect.DeepEqual(got["StringEquals"], want) {
+				t.Errorf("%s: %s: got condition %v, want %v", program, sid, got, want)
 			}
 		}
 	}
+}
+
+// statement is that of a name; empty if there is none.
+func statement(d awssetup.Document, sid string) awssetup.Statement {
+	for _, s := range d.Statement {
+		if s.Sid == sid {
+			return s
+		}
+	}
+	return awssetup.Statement{}
 }
 
 func TestPoliciesOfOtherConfigurations(t *testing.T) {
@@ -160,14 +170,7 @@ func TestPoliciesOfOtherConfigurations(t *testing.T) {
 		}
 		return awssetup.NewPolicies(cfg, account, "cn-north-1", "b")
 	}
-	resources := func(d awssetup.Document, sid string) []string {
-		for _, s := range d.Statement {
-			if s.Sid == sid {
-				return s.Resource
-			}
-		}
-		return nil
-	}
+	resources := func(d awssetup.Document, sid string) []string { return statement(d, sid).Resource }
 	p := build(`deployment: d
 backend: aws://cn-north-1
 clouds: {c: {type: ec2}, far: {type: ec2, region: cn-northwest-1}}
@@ -180,7 +183,10 @@ pools:
 			"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*",
 			"arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*",
 		},
-		"GiveRoles": {"arn:aws-cn:iam::123456789012:role/cloudmaster-d-b", "arn:aws-cn:iam::123456789012:role/mine"},
+		"GiveRoles": {
+			"arn:aws-cn:iam::123456789012:role/cloudmaster-d-cn-north-1-b",
+			"arn:aws-cn:iam::123456789012:role/mine",
+		},
 		"ReadImageNames": {
 			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*",
 			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a",
