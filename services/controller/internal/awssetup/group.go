@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -15,9 +14,6 @@ import (
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/services/controller/internal/config"
 )
-
-// rules are permissions for incoming traffic, each from one source, by a text that describes it.
-type rules map[string]types.IpPermission
 
 // planGroup looks at the security group of a pool, if it is the one that setup makes.
 func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Pool) error {
@@ -48,7 +44,13 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	case !awsconf.Ours(ec2Tags(found[0].Tags), s.cfg.Deployment):
 		t.verb, t.note = use, notOurs
 	default:
-		t.verb, t.note, t.do = compareRules(client, found[0], want)
+		t.verb = keep
+		diff := want.changes(split(found[0].IpPermissions))
+		t.note = diff.note()
+		if len(diff.done) > 0 {
+			t.verb = change
+			t.do = func(ctx context.Context) error { return diff.carryOut(ctx, client, found[0].GroupId) }
+		}
 	}
 	p.add(t)
 	return nil
@@ -118,111 +120,6 @@ func (s *site) sources(pl *config.Pool, vpc *types.Vpc) []string {
 	return out
 }
 
-// ingress are the rules that open a port to the blocks; none for port 0.
-func ingress(port int, blocks []string) rules {
-	if port == 0 {
-		return rules{}
-	}
-	number := aws.Int32(int32(port)) //nolint:gosec // the configuration was checked
-	perm := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: number, ToPort: number}
-	for _, b := range blocks {
-		if prefix, err := netip.ParsePrefix(b); err == nil && prefix.Addr().Is6() {
-			perm.Ipv6Ranges = append(perm.Ipv6Ranges, types.Ipv6Range{CidrIpv6: aws.String(b)})
-		} else {
-			perm.IpRanges = append(perm.IpRanges, types.IpRange{CidrIp: aws.String(b)})
-		}
-	}
-	return split([]types.IpPermission{perm})
-}
-
-// split takes permissions apart so that each has one source.
-func split(perms []types.IpPermission) rules {
-	out := make(rules)
-	for i := range perms {
-		p := &perms[i]
-		base := types.IpPermission{IpProtocol: p.IpProtocol, FromPort: p.FromPort, ToPort: p.ToPort}
-		add := func(source *string, one types.IpPermission) { out[ports(p)+" from "+aws.ToString(source)] = one }
-		for _, r := range p.IpRanges {
-			one := base
-			one.IpRanges = []types.IpRange{{CidrIp: r.CidrIp}}
-			add(r.CidrIp, one)
-		}
-		for _, r := range p.Ipv6Ranges {
-			one := base
-			one.Ipv6Ranges = []types.Ipv6Range{{CidrIpv6: r.CidrIpv6}}
-			add(r.CidrIpv6, one)
-		}
-		for _, r := range p.PrefixListIds {
-			one := base
-			one.PrefixListIds = []types.PrefixListId{{PrefixListId: r.PrefixListId}}
-			add(r.PrefixListId, one)
-		}
-		for _, r := range p.UserIdGroupPairs {
-			one := base
-			one.UserIdGroupPairs = []types.UserIdGroupPair{{GroupId: r.GroupId, UserId: r.UserId}}
-			add(r.GroupId, one)
-		}
-	}
-	return out
-}
-
-func ports(p *types.IpPermission) string {
-	proto, from, to := aws.ToString(p.IpProtocol), aws.ToInt32(p.FromPort), aws.ToInt32(p.ToPort)
-	switch {
-	case proto == "-1":
-		return "everything"
-	case from == to:
-		return fmt.Sprintf("%s %d", proto, from)
-	}
-	return fmt.Sprintf("%s %d-%d", proto, from, to)
-}
-
-// without returns the rules that others lack, and their descriptions, sorted.
-func (r rules) without(others rules) (words []string, perms []types.IpPermission) {
-	for _, w := range slices.Sorted(maps.Keys(r)) {
-		if _, ok := others[w]; !ok {
-			words, perms = append(words, w), append(perms, r[w])
-		}
-	}
-	return words, perms
-}
-
-// compareRules says what has to be done to a group of ours.
-func compareRules(client *ec2.Client, g types.SecurityGroup, want rules) (verb, string, func(context.Context) error) {
-	have := split(g.IpPermissions)
-	opened, open := want.without(have)
-	closed, shut := have.without(want)
-	if len(open)+len(shut) == 0 {
-		return keep, "", nil
-	}
-	var notes []string
-	for _, w := range opened {
-		notes = append(notes, "open "+w)
-	}
-	for _, w := range closed {
-		notes = append(notes, "close "+w)
-	}
-	return change, strings.Join(notes, ", "), func(ctx context.Context) error {
-		return changeRules(ctx, client, g.GroupId, open, shut)
-	}
-}
-
-func changeRules(ctx context.Context, client *ec2.Client, id *string, open, shut []types.IpPermission) error {
-	if len(open) > 0 {
-		in := &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, IpPermissions: open}
-		if _, err := client.AuthorizeSecurityGroupIngress(ctx, in); err != nil {
-			return err
-		}
-	}
-	if len(shut) > 0 {
-		in := &ec2.RevokeSecurityGroupIngressInput{GroupId: id, IpPermissions: shut}
-		if _, err := client.RevokeSecurityGroupIngress(ctx, in); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func createGroup(
 	ctx context.Context, client *ec2.Client, deployment string, pl *config.Pool, name, vpc string, want rules,
 ) error {
@@ -237,8 +134,8 @@ func createGroup(
 	if err != nil {
 		return err
 	}
-	_, open := want.without(nil)
-	return changeRules(ctx, client, out.GroupId, open, nil)
+	change := want.changes(nil)
+	return change.carryOut(ctx, client, out.GroupId)
 }
 
 // groups returns all security groups that pass the filter.

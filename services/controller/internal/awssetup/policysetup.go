@@ -52,6 +52,7 @@ func (p *Policies) setupGroups() []Statement {
 			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
 		allow("ChangeOurGroups", []string{
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
+			"ec2:UpdateSecurityGroupRuleDescriptionsIngress",
 		}, p.ec2("security-group")...).
 			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
 	}

@@ -140,7 +140,10 @@ func (s *site) compareRole(
 		t.do = func(ctx context.Context) error {
 			if badTrust {
 				in := &iam.UpdateAssumeRolePolicyInput{RoleName: &t.name, PolicyDocument: aws.String(trust.compact())}
-				if _, err := client.UpdateAssumeRolePolicy(ctx, in); err != nil {
+				if err := settled(ctx, func(ctx context.Context) error {
+					_, err := client.UpdateAssumeRolePolicy(ctx, in)
+					return err
+				}); err != nil {
 					return err
 				}
 			}
@@ -157,11 +160,14 @@ func (s *site) createRole(
 	ctx context.Context, client *iam.Client, region string, pl *config.Pool, policy Document,
 ) error {
 	name := ownedRole(s.cfg, region, pl.Name)
-	_, err := client.CreateRole(ctx, &iam.CreateRoleInput{
+	in := &iam.CreateRoleInput{
 		RoleName: &name, AssumeRolePolicyDocument: aws.String(s.policies.trust().compact()),
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(region),
-	})
-	if err != nil {
+	}
+	if err := settled(ctx, func(ctx context.Context) error {
+		_, err := client.CreateRole(ctx, in)
+		return err
+	}); err != nil {
 		return err
 	}
 	return putPolicy(ctx, client, name, policy)
@@ -175,21 +181,32 @@ func putPolicy(ctx context.Context, client *iam.Client, role string, policy Docu
 		})
 		return unlessGone(err)
 	}
-	_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
-		RoleName: &role, PolicyName: aws.String(policyName), PolicyDocument: aws.String(policy.compact()),
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
+			RoleName: &role, PolicyName: aws.String(policyName), PolicyDocument: aws.String(policy.compact()),
+		})
+		return err
 	})
-	return err
 }
 
 func (s *site) createProfile(ctx context.Context, client *iam.Client, region, name string) error {
 	in := &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList(region)}
-	if _, err := client.CreateInstanceProfile(ctx, in); err != nil {
+	if err := settled(ctx, func(ctx context.Context) error {
+		_, err := client.CreateInstanceProfile(ctx, in)
+		return err
+	}); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
-		InstanceProfileName: &name, RoleName: &name,
+	return putRoleIn(ctx, client, &name, &name)
+}
+
+func putRoleIn(ctx context.Context, client *iam.Client, profile, role *string) error {
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
+			InstanceProfileName: profile, RoleName: role,
+		})
+		return err
 	})
-	return err
 }
 
 // replaceRole makes the named role the profile's only one.
@@ -197,10 +214,7 @@ func replaceRole(ctx context.Context, client *iam.Client, profile *types.Instanc
 	if err := takeRolesOut(ctx, client, profile); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
-		InstanceProfileName: profile.InstanceProfileName, RoleName: &name,
-	})
-	return err
+	return putRoleIn(ctx, client, profile.InstanceProfileName, &name)
 }
 
 func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.InstanceProfile) error {
@@ -208,7 +222,10 @@ func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.Instan
 		in := &iam.RemoveRoleFromInstanceProfileInput{
 			InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName,
 		}
-		if _, err := client.RemoveRoleFromInstanceProfile(ctx, in); unlessGone(err) != nil {
+		if err := settled(ctx, func(ctx context.Context) error {
+			_, err := client.RemoveRoleFromInstanceProfile(ctx, in)
+			return unlessGone(err)
+		}); err != nil {
 			return err
 		}
 	}

@@ -199,10 +199,11 @@ func TestWhatDiffersIsChanged(t *testing.T) {
 	// The calls of all this are those that setup's policy grants. What LocalStack does not ask for is here.
 	w.rec.compare(t, documents(t)["setup"],
 		"sqs:TagQueue", "iam:TagRole", "iam:TagInstanceProfile", "ec2:CreateTags", // tags at creation
-		"s3:PutBucketOwnershipControls", // CreateBucket with an ownership
-		"s3:DeleteObjectVersion",        // DeleteObjects with versions
-		"iam:PassRole",                  // AddRoleToInstanceProfile
-		"ec2:DescribeSubnets",           // of pools that name subnets, TestSubnets
+		"s3:PutBucketOwnershipControls",                  // CreateBucket with an ownership
+		"s3:DeleteObjectVersion",                         // DeleteObjects with versions
+		"iam:PassRole",                                   // AddRoleToInstanceProfile
+		"ec2:DescribeSubnets",                            // of pools that name subnets, TestSubnets
+		"ec2:UpdateSecurityGroupRuleDescriptionsIngress", // TestRulesOfEarlierVersions
 	)
 }
 
@@ -233,8 +234,12 @@ func (w *world) drift() {
 	try(w.t, err)
 	for _, id := range []*string{g.GroupId, w.group("cloudmaster-d-primes").GroupId} {
 		_, err = w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
-			GroupId: id, CidrIp: aws.String("0.0.0.0/0"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22),
-			ToPort: aws.Int32(22),
+			GroupId: id, IpPermissions: []ec2types.IpPermission{{
+				IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22), ToPort: aws.Int32(22),
+				IpRanges: []ec2types.IpRange{{
+					CidrIp: aws.String("0.0.0.0/0"), Description: aws.String("opened by controller setup"),
+				}},
+			}},
 		})
 		try(w.t, err)
 	}

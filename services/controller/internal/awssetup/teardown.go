@@ -89,11 +89,14 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 		p.add(thing{
 			verb: remove, kind: kindGroup, name: aws.ToString(g.GroupName),
 			do: func(ctx context.Context) error {
-				_, err := client.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId})
-				switch awsconf.Code(err) {
-				case "InvalidGroup.NotFound":
-					return nil
-				case "DependencyViolation":
+				err := settled(ctx, func(ctx context.Context) error {
+					_, err := client.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId})
+					if awsconf.Code(err) == codeNoGroup {
+						return nil
+					}
+					return err
+				})
+				if awsconf.Code(err) == codeInUse {
 					return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w",
 						aws.ToString(g.GroupId), err)
 				}
@@ -165,8 +168,10 @@ func (s *site) findProfiles(ctx context.Context, p *plan, client *iam.Client) er
 			if err := takeRolesOut(ctx, client, profile); err != nil {
 				return err
 			}
-			_, err := client.DeleteInstanceProfile(ctx, &iam.DeleteInstanceProfileInput{InstanceProfileName: &name})
-			return unlessGone(err)
+			return settled(ctx, func(ctx context.Context) error {
+				_, err := client.DeleteInstanceProfile(ctx, &iam.DeleteInstanceProfileInput{InstanceProfileName: &name})
+				return unlessGone(err)
+			})
 		})
 	}
 	return nil
@@ -260,8 +265,10 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 			}
 		}
 	}
-	_, err := client.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
-	return unlessGone(err)
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
+		return unlessGone(err)
+	})
 }
 
 // findQueues looks at the queues of the file's pools. SQS cannot be asked for queues by tag.
