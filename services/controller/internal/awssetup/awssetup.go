@@ -8,10 +8,10 @@
 package awssetup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -57,19 +57,21 @@ func Setup(ctx context.Context, cfg *config.Config, opts Options) error {
 	return p.carryOut(ctx, opts.Out, "controller setup")
 }
 
-var accountForm = regexp.MustCompile(`^[0-9]{12}$`)
-
 // PrintPolicy writes the IAM policy of a program or a pool, see Policies.Named. With an account and a
 // region in the configuration it needs no credentials.
 func PrintPolicy(ctx context.Context, cfg *config.Config, account, name string, out io.Writer) error {
-	if account != "" && !accountForm.MatchString(account) {
+	if account != "" && !awsconf.AccountForm.MatchString(account) {
 		return fmt.Errorf("%q is not the number of an AWS account: it has 12 digits", account)
 	}
 	at := address(cfg)
+	account = cmp.Or(account, at.Account)
 	var policies *Policies
 	if account != "" && at.Region != "" {
 		bucket := awsbackend.Bucket(at.Bucket, cfg.Deployment, account, at.Region)
-		policies = NewPolicies(cfg, account, at.Region, bucket)
+		var err error
+		if policies, err = NewPolicies(ctx, cfg, account, at.Region, bucket); err != nil {
+			return err
+		}
 	} else {
 		s, err := open(ctx, cfg, "setup", nil)
 		if err != nil {
@@ -181,12 +183,12 @@ func (s *site) identify(ctx context.Context) error {
 	if at == nil {
 		at = &s.places[0].aws
 	}
-	if s.account, err = awsconf.Account(ctx, *at); err != nil {
+	if s.account, err = awsconf.Account(ctx, *at, address(s.cfg).Account); err != nil {
 		return err
 	}
 	s.bucket = awsbackend.Bucket(address(s.cfg).Bucket, s.cfg.Deployment, s.account, at.Region)
-	s.policies = NewPolicies(s.cfg, s.account, at.Region, s.bucket)
-	return nil
+	s.policies, err = NewPolicies(ctx, s.cfg, s.account, at.Region, s.bucket)
+	return err
 }
 
 func (s *site) placeOf(cloud pool.CloudName) *place {

@@ -2,6 +2,7 @@ package awssetup
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -18,17 +19,24 @@ import (
 type Policies struct {
 	cfg                               *config.Config
 	partition, region, account, owner string // owner is what instances carry as their deployment
+	suffix                            string // how the names of AWS's hosts end
 	bucket                            string // its ARN
 }
 
 // NewPolicies returns the IAM policies for a configuration in an account. region is the backend's.
-func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
+func NewPolicies(ctx context.Context, cfg *config.Config, account, region, bucket string) (*Policies, error) {
 	p := &Policies{
-		cfg: cfg, partition: partition(region), region: region, account: account,
-		owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment),
+		cfg: cfg, region: region, account: account, owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment),
+	}
+	var err error
+	if p.partition, err = partition(ctx, region); err != nil {
+		return nil, err
+	}
+	if p.suffix, err = dnsSuffix(ctx, region); err != nil {
+		return nil, err
 	}
 	p.bucket = "arn:" + p.partition + ":s3:::" + bucket
-	return p
+	return p, nil
 }
 
 // Who needs an IAM policy, beside the instances of pools.
@@ -74,17 +82,6 @@ func (p *Policies) Named(name string) (Document, bool) {
 		return p.Instance(&pl), true
 	}
 	return Document{}, false
-}
-
-// partition is the part of AWS that a region belongs to.
-func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
 }
 
 // Actions that go together.
@@ -215,17 +212,24 @@ func (p *Policies) trust() Document {
 	})
 }
 
-// ec2Service is the name of EC2 as a principal, which IAM policies grant roles to.
+// ec2Everywhere is EC2 as a principal, in all partitions but China's. Source: aws-cdk, region-info, which the AWS
+// provider of Terraform follows, too.
+const ec2Everywhere = "ec2.amazonaws.com"
+
+// ec2Service is EC2 as the principal of roles. In China it ends as hosts do. Source: Amazon EC2 User Guide of AWS
+// China, "IAM roles for Amazon EC2".
 func (p *Policies) ec2Service() string {
 	if p.partition == "aws-cn" {
-		return "ec2.amazonaws.com.cn"
+		return "ec2." + p.suffix
 	}
-	return "ec2.amazonaws.com"
+	return ec2Everywhere
 }
 
-// toEC2 is the condition that a role may be passed to EC2 only.
+// toEC2 is the condition that a role may be passed to EC2 only. Where hosts have another suffix EC2 may go by either
+// name.
 func (p *Policies) toEC2() Condition {
-	return equals("iam:PassedToService", p.ec2Service())
+	names := Values{ec2Everywhere, "ec2." + p.suffix}
+	return equals("iam:PassedToService", slices.Compact(names)...)
 }
 
 // use returns the ARN of a pool's queue for a use.

@@ -39,7 +39,8 @@ func sample(t *testing.T) *config.Config {
 func documents(t *testing.T) map[string]awssetup.Document {
 	t.Helper()
 	cfg := sample(t)
-	p := awssetup.NewPolicies(cfg, account, region, "cloudmaster-sample-"+account+"-"+region)
+	p, err := awssetup.NewPolicies(t.Context(), cfg, account, region, "cloudmaster-sample-"+account+"-"+region)
+	try(t, err)
 	docs := make(map[string]awssetup.Document)
 	for file, name := range map[string]string{
 		"controller": "controller", "primes-worker": "primes", "fib-server": "fib",
@@ -168,7 +169,9 @@ func TestPoliciesOfOtherConfigurations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return awssetup.NewPolicies(cfg, account, "cn-north-1", "b")
+		p, err := awssetup.NewPolicies(t.Context(), cfg, account, "cn-north-1", "b")
+		try(t, err)
+		return p
 	}
 	resources := func(d awssetup.Document, sid string) []string { return statement(d, sid).Resource }
 	p := build(`deployment: d
@@ -227,7 +230,8 @@ pools:
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := awssetup.NewPolicies(cfg, account, region, "b")
+	p, err := awssetup.NewPolicies(t.Context(), cfg, account, region, "b")
+	try(t, err)
 	want := []string{"controller", "allocator", "feeder", "setup", "feed-ants", "feed-wasps", "ants", "bees", "wasps"}
 	if got := p.Names(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
