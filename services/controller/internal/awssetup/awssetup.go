@@ -114,7 +114,7 @@ func (s *site) planSetup(ctx context.Context) (*plan, error) {
 			return nil, err
 		}
 	}
-	return &p, nil
+	return &p, s.planSpot(ctx, &p)
 }
 
 // site is the part of AWS that a configuration uses, with clients that reach it.

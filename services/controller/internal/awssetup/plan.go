@@ -31,6 +31,7 @@ const (
 	kindGroup   = "security group"
 	kindRole    = "role"
 	kindProfile = "instance profile"
+	kindLinked  = "service-linked role"
 )
 
 const (

@@ -115,6 +115,7 @@ var wide = map[string]bool{
 	"WhoAmI": true, "SeeInstances": true, "SeeNetwork": true, "ListRoles": true, "ReadImageNames": true,
 	"LaunchTagged": true, "LaunchWith": true, "TagAtLaunch": true, "TagOurs": true, "EndOurs": true,
 	"MakeGroups": true, "MakeGroupsInVPC": true, "TagNewGroups": true, "ChangeOurGroups": true,
+	"SeeSpotRole": true, "MakeSpotRole": true,
 }
 
 func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
@@ -132,6 +133,7 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 			"MakeGroups":      {"aws:RequestTag/cloudmaster:deployment": "sample"},
 			"TagNewGroups":    {"ec2:CreateAction": "CreateSecurityGroup"},
 			"ChangeOurGroups": {launched: "sample"},
+			"MakeSpotRole":    {"iam:AWSServiceName": "spot.amazonaws.com"},
 			"ChangeOurRoles":  {made + "deployment": "sample", made + "region": region},
 			"MakeRoles": {
 				"aws:RequestTag/cloudmaster:deployment": "sample", "aws:RequestTag/cloudmaster:region": region,

@@ -16,6 +16,7 @@ func (p *Policies) Setup() Document {
 	if len(onEC2(p.cfg)) > 0 {
 		s = append(s, p.setupGroups()...)
 		s = append(s, p.setupRoles()...)
+		s = append(s, p.setupSpot()...)
 	}
 	return document(s...)
 }
@@ -88,5 +89,15 @@ func (p *Policies) setupRoles() []Statement {
 			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
 		}, made...).when(ours),
 		allow("GiveRoles", []string{"iam:PassRole"}, roles...).when(p.toEC2()),
+	}
+}
+
+// setupSpot is there also if no pool uses spot instances yet, so that one may begin to without a change of rights.
+func (p *Policies) setupSpot() []Statement {
+	role := p.iam("role/" + spotRolePath)
+	return []Statement{
+		allow("SeeSpotRole", []string{"iam:GetRole"}, role),
+		allow("MakeSpotRole", []string{"iam:CreateServiceLinkedRole"}, role).
+			when(equals("iam:AWSServiceName", spotService)),
 	}
 }

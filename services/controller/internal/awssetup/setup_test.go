@@ -203,6 +203,7 @@ func TestWhatDiffersIsChanged(t *testing.T) {
 		"s3:DeleteObjectVersion",                         // DeleteObjects with versions
 		"iam:PassRole",                                   // AddRoleToInstanceProfile
 		"ec2:DescribeSubnets",                            // of pools that name subnets, TestSubnets
+		"iam:CreateServiceLinkedRole",                    // of pools on spot instances, TestSpotRole
 		"ec2:UpdateSecurityGroupRuleDescriptionsIngress", // TestRulesOfEarlierVersions
 	)
 }
