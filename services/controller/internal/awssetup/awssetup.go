@@ -57,38 +57,51 @@ func Setup(ctx context.Context, cfg *config.Config, opts Options) error {
 	return p.carryOut(ctx, opts.Out, "controller setup")
 }
 
-// PrintPolicy writes the IAM policy of a program or a pool, see Policies.Named. With an account and a
-// region in the configuration it needs no credentials.
-func PrintPolicy(ctx context.Context, cfg *config.Config, account, name string, out io.Writer) error {
+// PolicyOptions of PrintPolicy.
+type PolicyOptions struct {
+	Name    string    // see Policies.Named
+	Account string    // its number; empty: that of the backend's address or of the credentials
+	Out     io.Writer // the document
+	Warn    io.Writer // what stands against using it as it is
+}
+
+// PrintPolicy writes the IAM policy of a program or a pool. With an account and a region in the configuration it needs
+// no credentials.
+func PrintPolicy(ctx context.Context, cfg *config.Config, opts PolicyOptions) error {
+	account := cmp.Or(opts.Account, address(cfg).Account)
 	if account != "" && !awsconf.AccountForm.MatchString(account) {
 		return fmt.Errorf("%q is not the number of an AWS account: it has 12 digits", account)
 	}
-	at := address(cfg)
-	account = cmp.Or(account, at.Account)
-	var policies *Policies
-	if account != "" && at.Region != "" {
-		bucket := awsbackend.Bucket(at.Bucket, cfg.Deployment, account, at.Region)
-		var err error
-		if policies, err = NewPolicies(ctx, cfg, account, at.Region, bucket); err != nil {
-			return err
-		}
-	} else {
-		s, err := open(ctx, cfg, "setup", nil)
-		if err != nil {
-			return err
-		}
-		policies = s.policies
+	policies, err := policiesOf(ctx, cfg, account)
+	if err != nil {
+		return err
 	}
-	doc, ok := policies.Named(name)
+	doc, ok := policies.Named(opts.Name)
 	if !ok {
-		return fmt.Errorf("there is no IAM policy %q: there are %s", name, strings.Join(policies.Names(), ", "))
+		return fmt.Errorf("there is no IAM policy %q: there are %s", opts.Name, strings.Join(policies.Names(), ", "))
 	}
 	text, err := doc.Encode()
 	if err != nil {
-		return fmt.Errorf("IAM policy %s: %w", name, err)
+		return fmt.Errorf("IAM policy %s: %w", opts.Name, err)
 	}
-	_, err = out.Write(text)
+	if warning := doc.tooLarge(opts.Name); warning != "" {
+		fmt.Fprintln(opts.Warn, "warning: "+warning)
+	}
+	_, err = opts.Out.Write(text)
 	return err
+}
+
+// policiesOf asks AWS for account and region if they are not known.
+func policiesOf(ctx context.Context, cfg *config.Config, account string) (*Policies, error) {
+	if at := address(cfg); account != "" && at.Region != "" {
+		bucket := awsbackend.Bucket(at.Bucket, cfg.Deployment, account, at.Region)
+		return NewPolicies(ctx, cfg, account, at.Region, bucket)
+	}
+	s, err := open(ctx, cfg, "setup", nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.policies, nil
 }
 
 // planSetup looks at everything that is needed, in the order in which it is made.

@@ -111,7 +111,9 @@ func (p *Policies) Instance(pl *config.Pool) Document {
 }
 
 // Controller is the controller's IAM policy.
-func (p *Policies) Controller() Document {
+func (p *Policies) Controller() Document { return p.fit(p.controller()) }
+
+func (p *Policies) controller() Document {
 	var s []Statement
 	if onAWS(p.cfg) {
 		s = append(p.controlQueues(),
@@ -172,7 +174,9 @@ func (p *Policies) controlInstances() []Statement {
 }
 
 // Allocator is the IAM policy of an allocator of all pools whose servers clients ask for.
-func (p *Policies) Allocator() Document {
+func (p *Policies) Allocator() Document { return p.fit(p.allocator()) }
+
+func (p *Policies) allocator() Document {
 	var sets, requests []string
 	for _, pl := range pools(p.cfg) {
 		if takesRequests(pl) {
@@ -192,7 +196,9 @@ func (p *Policies) Allocator() Document {
 }
 
 // Feeder is the IAM policy of a program that sends jobs to pools, and hints that there are some.
-func (p *Policies) Feeder(to ...*config.Pool) Document {
+func (p *Policies) Feeder(to ...*config.Pool) Document { return p.fit(p.feeder(to)) }
+
+func (p *Policies) feeder(to []*config.Pool) Document {
 	var queues []string
 	for _, pl := range to {
 		if !takesRequests(pl) {

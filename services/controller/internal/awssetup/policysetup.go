@@ -8,7 +8,9 @@ import (
 )
 
 // Setup is the IAM policy for controller setup and controller teardown.
-func (p *Policies) Setup() Document {
+func (p *Policies) Setup() Document { return p.fit(p.setup()) }
+
+func (p *Policies) setup() Document {
 	s := []Statement{whoAmI()}
 	if onAWS(p.cfg) {
 		s = append(s, p.setupBackend()...)

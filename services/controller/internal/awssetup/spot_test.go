@@ -33,7 +33,7 @@ func TestSpotRole(t *testing.T) {
 func TestSpotRoleIsMadeMeanwhile(t *testing.T) {
 	f := newFake(t)
 	f.roles[spotRole] = &fakeRole{Name: spotRole, Path: "/aws-service-role/spot.amazonaws.com/"}
-	f.faults["GetRole"] = slices.Repeat([]string{"NoSuchEntity"}, 5) // fib, fib's old name, and so on; the last is spot's
+	f.faults["GetRole"] = slices.Repeat([]string{"NoSuchEntity"}, 5) // the last is spot's
 	wants(t, f.mustSetUp(f.config("d", "eu-west-1", ", market: spot")), "created service-linked role "+spotRole)
 }
 
