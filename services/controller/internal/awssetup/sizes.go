@@ -27,11 +27,11 @@ func (d Document) tooLarge(name string) string {
 		name, d.size(), managedLimit)
 	switch n := d.size(); {
 	case n > inlineLimit:
-		return size + fmt.Sprintf(" and %d in the inline policies of a role: divide its statements among several managed "+
-			"policies", inlineLimit) + other
+		return size + fmt.Sprintf(" and %d in the inline policies of a role: divide its statements among several "+
+			"managed policies", inlineLimit) + other
 	case n > managedLimit:
-		return size + fmt.Sprintf(": put it into a role as an inline policy (aws iam put-role-policy), of which a role "+
-			"takes %d", inlineLimit) + other
+		return size + fmt.Sprintf(": put it into a role as an inline policy (aws iam put-role-policy), of which a "+
+			"role takes %d", inlineLimit) + other
 	}
 	return ""
 }

@@ -96,8 +96,8 @@ func TestPolicyWarnsOfLimits(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{
 		2: "",
-		20: " and IAM takes 6144 in a managed policy: put it into a role as an inline policy (aws iam put-role-policy)," +
-			" of which a role takes 10240",
+		20: " and IAM takes 6144 in a managed policy: put it into a role as an inline policy " +
+			"(aws iam put-role-policy), of which a role takes 10240",
 		100: " and IAM takes 6144 in a managed policy and 10240 in the inline policies of a role: divide its" +
 			" statements among several managed policies",
 	} {
@@ -112,7 +112,8 @@ func TestPolicyWarnsOfLimits(t *testing.T) {
 			cfg.Pools[pl.Name] = pl
 		}
 		var out, warn strings.Builder
-		err := PrintPolicy(t.Context(), cfg, PolicyOptions{Name: "setup", Account: "123456789012", Out: &out, Warn: &warn})
+		opts := PolicyOptions{Name: "setup", Account: "123456789012", Out: &out, Warn: &warn}
+		err := PrintPolicy(t.Context(), cfg, opts)
 		if err != nil {
 			t.Fatal(err)
 		}
