@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ type Machine struct {
 	KeyName     string   `key:"key_name" default:"none" help:"SSH key"`
 	Market      string   `key:"market" default:"the cloud's" help:"on-demand or spot"`
 	ClientCIDRs []string `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port"`
+	Address     string   `key:"address" default:"public with client_cidrs, else private" help:"private or public: clients' way"`
 }
 
 // Validate implements kind.Settings.
@@ -65,6 +67,10 @@ func (m *Machine) Validate() error {
 	errs := []error{launch.Validate()}
 	if m.Market != "" && m.Market != OnDemand && m.Market != Spot {
 		errs = append(errs, fmt.Errorf("market: %q is not %s or %s", m.Market, OnDemand, Spot))
+	}
+	if m.Address != "" && m.Address != cloud.PrivateAddress && m.Address != cloud.PublicAddress {
+		errs = append(errs, fmt.Errorf("address: %q is not %s or %s", m.Address, cloud.PrivateAddress,
+			cloud.PublicAddress))
 	}
 	for _, cidr := range m.ClientCIDRs {
 		if p, err := netip.ParsePrefix(cidr); err != nil || p != p.Masked() {
@@ -88,7 +94,7 @@ func Kind() cloud.Kind {
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
 		AuditInterval: time.Minute, Remote: true,
-		Open: openKind,
+		PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
 	}
 }
 
@@ -98,6 +104,38 @@ func settings(s kind.Settings) (*Settings, error) {
 		return nil, fmt.Errorf("a cloud of type %s has no settings of type %T", KindName, s)
 	}
 	return set, nil
+}
+
+// checkPool checks that clients can reach the addresses that they are sent to.
+func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
+	set, err := settings(s)
+	if err != nil {
+		return err
+	}
+	own := Owned(deployment, p.Name)
+	if p.ServicePort == 0 || !set.public(p.Settings) || len(set.Clients(p.Settings)) > 0 ||
+		!slices.Equal(set.Launch(deployment, "", p.Name, p.Settings).SecurityGroups, []string{own}) {
+		return nil
+	}
+	return errors.New("address: is public, and the security group that setup makes lets in the VPC alone: name in " +
+		"client_cidrs who may reach service_port, or leave address out")
+}
+
+func publicAddress(s, own kind.Settings) bool {
+	set, err := settings(s)
+	return err == nil && set.public(own)
+}
+
+// public reports whether clients are sent to the public address of a pool's instances. own is the pool's Machine. If
+// nothing is said it is the private one, unless clients outside the VPC are let in.
+func (s *Settings) public(own kind.Settings) bool {
+	switch cmp.Or(machine(own).Address, s.Address) {
+	case cloud.PublicAddress:
+		return true
+	case cloud.PrivateAddress:
+		return false
+	}
+	return len(s.Clients(own)) > 0
 }
 
 // Launch returns how instances of a pool are launched in a region. own is the pool's Machine.
@@ -110,6 +148,7 @@ func (s *Settings) Launch(deployment, region string, name pool.Name, own kind.Se
 		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, OwnedRole(deployment, region, name)),
 		KeyName:         cmp.Or(m.KeyName, s.KeyName),
 		Spot:            cmp.Or(m.Market, s.Market) == Spot,
+		Public:          s.public(own),
 	}
 }
 

@@ -28,11 +28,13 @@ func TestLaunchOfPools(t *testing.T) {
 		"a": {nil, ec2cloud.Launch{
 			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Spot: true,
 			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-eu-west-1-a",
+			Public: true, // there are client_cidrs
 		}, "10.0.0.0/8"},
 		"b": {
 			&ec2cloud.Machine{
 				InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
 				InstanceProfile: "p", KeyName: "k", Market: ec2cloud.OnDemand, ClientCIDRs: []string{"0.0.0.0/0"},
+				Address: cloud.PrivateAddress,
 			},
 			ec2cloud.Launch{
 				InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
@@ -114,7 +116,8 @@ func TestKindRefuses(t *testing.T) {
 		`subnet "net-1": want an id`: &ec2cloud.Settings{
 			Machine: ec2cloud.Machine{Subnets: []string{"net-1"}},
 		},
-		`market: "flea" is not on-demand or spot`: &ec2cloud.Machine{Market: "flea"},
+		`market: "flea" is not on-demand or spot`:  &ec2cloud.Machine{Market: "flea"},
+		`address: "home" is not private or public`: &ec2cloud.Machine{Address: "home"},
 		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{
 			ClientCIDRs: []string{"10.0.0.1/8"},
 		},
@@ -127,6 +130,43 @@ func TestKindRefuses(t *testing.T) {
 	for _, s := range []kind.Settings{k.Settings(), k.PoolSettings()} {
 		if err := s.Validate(); err != nil {
 			t.Errorf("defaults: got %v", err)
+		}
+	}
+}
+
+// TestAddress: clients outside the VPC need the public address, and only client_cidrs lets them in.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	block := []string{"192.0.2.0/24"}
+	k := ec2cloud.Kind()
+	for _, c := range []struct {
+		cloud, own ec2cloud.Machine
+		public     bool
+		wrong      string
+	}{
+		{},
+		{cloud: ec2cloud.Machine{ClientCIDRs: block}, public: true},
+		{own: ec2cloud.Machine{ClientCIDRs: block}, public: true},
+		{cloud: ec2cloud.Machine{ClientCIDRs: block}, own: ec2cloud.Machine{Address: cloud.PrivateAddress}},
+		{
+			cloud: ec2cloud.Machine{Address: cloud.PrivateAddress},
+			own:   ec2cloud.Machine{Address: cloud.PublicAddress, ClientCIDRs: block}, public: true,
+		},
+		{
+			own: ec2cloud.Machine{Address: cloud.PublicAddress}, public: true,
+			wrong: "address: is public, and the security group that setup makes lets in the VPC alone: name in " +
+				"client_cidrs who may reach service_port, or leave address out",
+		},
+		{own: ec2cloud.Machine{Address: cloud.PublicAddress, SecurityGroups: []string{"sg-1"}}, public: true},
+	} {
+		set := &ec2cloud.Settings{Machine: c.cloud}
+		if got := k.PublicAddress(set, &c.own); got != c.public ||
+			set.Launch("d", "eu-west-1", "a", &c.own).Public != c.public {
+			t.Errorf("%+v: got public %t, want %t", c, got, c.public)
+		}
+		err := k.CheckPool(set, "d", cloud.PoolSpec{Name: "a", Image: "x", ServicePort: 80, Settings: &c.own})
+		if c.wrong == "" && err != nil || c.wrong != "" && (err == nil || err.Error() != c.wrong) {
+			t.Errorf("%+v: got %v, want %q", c, err, c.wrong)
 		}
 	}
 }

@@ -30,6 +30,7 @@ type Launch struct {
 	InstanceProfile string // name or ARN
 	KeyName         string
 	Spot            bool // one-time spot instances; Pool can switch it on, not off
+	Public          bool // clients are sent to the public address; Pool can switch it on, not off
 }
 
 // Options of Open. The zero value is usable.
@@ -96,12 +97,21 @@ func (o *Options) of(name pool.Name) (Launch, error) {
 	return own.over(o.Launch), nil
 }
 
+// public reports whether clients are sent to the public address of a pool's instances.
+func (o *Options) public(name pool.Name) bool {
+	if o.Launch.Public || o.Pool == nil {
+		return o.Launch.Public
+	}
+	own, _ := o.Pool(name) // of a pool that has gone, what its cloud says
+	return own.Public
+}
+
 // over fills in from base what l leaves open.
 func (l Launch) over(base Launch) Launch {
 	l.InstanceType = cmp.Or(l.InstanceType, base.InstanceType, DefaultInstanceType)
 	l.InstanceProfile = cmp.Or(l.InstanceProfile, base.InstanceProfile)
 	l.KeyName = cmp.Or(l.KeyName, base.KeyName)
-	l.Spot = l.Spot || base.Spot
+	l.Spot, l.Public = l.Spot || base.Spot, l.Public || base.Public
 	if len(l.Subnets) == 0 {
 		l.Subnets = base.Subnets
 	}
