@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"cloudmaster/internal/activeset"
-	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
@@ -151,28 +150,6 @@ func (p *Policies) controlQueues() []Statement {
 	return s
 }
 
-func (p *Policies) controlInstances() []Statement {
-	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
-	instances := p.ec2("instance")
-	s := []Statement{
-		allow("SeeInstances", []string{
-			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups",
-		}, everything...),
-		allow("LaunchTagged", []string{"ec2:RunInstances"}, slices.Concat(instances, p.ec2("volume"))...).
-			when(equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)),
-		allow("LaunchWith", []string{"ec2:RunInstances"},
-			slices.Concat(p.images(), p.ec2(
-				"key-pair", "network-interface", "security-group", "spot-instances-request", "subnet",
-			))...),
-		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances, p.ec2("volume"))...).
-			when(equals("ec2:CreateAction", "RunInstances")),
-		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
-		allow("EndOurs", []string{"ec2:TerminateInstances"}, instances...).when(ours),
-		allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...),
-	}
-	return append(s, allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()))
-}
-
 // Allocator is the IAM policy of an allocator of all pools whose servers clients ask for.
 func (p *Policies) Allocator() Document { return p.fit(p.allocator()) }
 
@@ -269,15 +246,6 @@ func (p *Policies) ec2(kinds ...string) []string {
 		for _, kind := range kinds {
 			out = append(out, "arn:"+p.partition+":ec2:"+region+":"+p.account+":"+kind+"/*")
 		}
-	}
-	return out
-}
-
-// images are the ARNs of all images. They name no account, because images may belong to anybody.
-func (p *Policies) images() []string {
-	var out []string
-	for _, region := range p.regions() {
-		out = append(out, "arn:"+p.partition+":ec2:"+region+"::image/*")
 	}
 	return out
 }

@@ -115,6 +115,7 @@ var wide = map[string]bool{
 	"WhoAmI": true, "SeeInstances": true, "SeeNetwork": true, "ListRoles": true, "ReadImageNames": true,
 	"LaunchTagged": true, "LaunchWith": true, "TagAtLaunch": true, "TagOurs": true, "EndOurs": true,
 	"MakeGroups": true, "MakeGroupsInVPC": true, "TagNewGroups": true, "ChangeOurGroups": true,
+	"LaunchVolumes": true, "LaunchInGroups": true, "LaunchImagesOfOwners": true,
 	"SeeSpotRole": true, "MakeSpotRole": true,
 }
 
@@ -123,11 +124,16 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 	const launched, made = "ec2:ResourceTag/cloudmaster:deployment", "aws:ResourceTag/cloudmaster:"
 	for program, conditions := range map[string]map[string]map[string]string{
 		"controller": {
-			"LaunchTagged": {"aws:RequestTag/cloudmaster:deployment": "sample"},
-			"TagAtLaunch":  {"ec2:CreateAction": "RunInstances"},
-			"TagOurs":      {launched: "sample"},
-			"EndOurs":      {launched: "sample"},
-			"GiveRoles":    {"iam:PassedToService": "ec2.amazonaws.com"},
+			"LaunchTagged": {
+				"aws:RequestTag/cloudmaster:deployment": "sample", "ec2:MetadataHttpTokens": "required",
+			},
+			"LaunchVolumes":        {"aws:RequestTag/cloudmaster:deployment": "sample"},
+			"LaunchInGroups":       {made + "deployment": "sample"},
+			"LaunchImagesOfOwners": {"ec2:Owner": account},
+			"TagAtLaunch":          {"ec2:CreateAction": "RunInstances"},
+			"TagOurs":              {launched: "sample"},
+			"EndOurs":              {launched: "sample"},
+			"GiveRoles":            {"iam:PassedToService": "ec2.amazonaws.com"},
 		},
 		"setup": {
 			"MakeGroups":      {"aws:RequestTag/cloudmaster:deployment": "sample"},
@@ -204,6 +210,26 @@ pools:
 		if got := resources(p, sid); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", sid, got, want)
 		}
+	}
+	bound := build(`deployment: d
+backend: aws://cn-north-1
+clouds: {c: {type: ec2, image_owners: [self, "210987654321"], subnets: [subnet-1]}}
+pools:
+  a: {image: ami-0123456789abcdef0, cloud: c, security_groups: [sg-1]}
+  b: {image: x, cloud: c}
+`).Controller()
+	for sid, want := range map[string]string{
+		"LaunchInNamedGroups": "arn:aws-cn:ec2:cn-north-1:123456789012:security-group/sg-1",
+		"LaunchImages":        "arn:aws-cn:ec2:cn-north-1::image/ami-0123456789abcdef0",
+		"LaunchWith":          "arn:aws-cn:ec2:cn-north-1:123456789012:subnet/subnet-1",
+	} {
+		if got := resources(bound, sid); len(got) == 0 || got[0] != want {
+			t.Errorf("%s: got %q, want %s", sid, got, want)
+		}
+	}
+	if got := statement(bound, "LaunchImagesOfOwners").Condition["StringEquals"]["ec2:Owner"]; !slices.Equal(got,
+		[]string{account, "210987654321"}) {
+		t.Errorf("got owners %q, want the account and the other one", got)
 	}
 	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\n" +
 		"pools: {a: {image: x, cloud: c}}\n")
