@@ -195,12 +195,12 @@ func (p *Policies) trust() Document {
 	})
 }
 
-// ec2Everywhere is EC2 as a principal, in all partitions but China's. Source: aws-cdk, region-info, which the AWS
-// provider of Terraform follows, too.
+// ec2Everywhere is EC2 as a principal. Source: the AWS provider of Terraform, servicePrincipalNameForPartition, which
+// was made after aws-cdk's region-info.
 const ec2Everywhere = "ec2.amazonaws.com"
 
-// ec2Service is EC2 as the principal of roles. In China it ends as hosts do. Source: Amazon EC2 User Guide of AWS
-// China, "IAM roles for Amazon EC2".
+// ec2Service is EC2 as the principal of roles. In China it ends as hosts do: earlier versions wrote that, and the
+// source above has no such exception. Nobody has tried it there.
 func (p *Policies) ec2Service() string {
 	if p.partition == "aws-cn" {
 		return "ec2." + p.suffix
