@@ -44,6 +44,10 @@ source "amazon-ebs" "image" {
   subnet_id     = var.subnet_id
   ssh_username  = "admin"
 
+  # SSH is open to whoever builds, and to nobody else.
+  temporary_security_group_source_public_ip = length(var.ssh_cidrs) == 0
+  temporary_security_group_source_cidrs     = var.ssh_cidrs
+
   source_ami_filter {
     owners      = [var.base_owner]
     most_recent = true

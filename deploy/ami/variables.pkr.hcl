@@ -68,6 +68,12 @@ variable "subnet_id" {
   description = "The subnet in which the build runs; if empty, one of the default VPC."
 }
 
+variable "ssh_cidrs" {
+  type        = list(string)
+  default     = []
+  description = "From where SSH reaches the build; if empty, from this machine's public address alone."
+}
+
 variable "qemu_base" {
   type        = string
   default     = "debian-12-genericcloud.qcow2"

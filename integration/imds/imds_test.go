@@ -85,7 +85,8 @@ func TestForTheProduct(t *testing.T) {
 	m := awsconf.NewMetadata(awsconf.MetadataOptions{})
 	want(t, m.InstanceID, "i-0abc")
 	want(t, m.Region, "eu-west-1")
-	want(t, m.Host, "h.example.com")
+	want(t, func(ctx context.Context) (string, error) { return m.Host(ctx, false) }, "h.example.com")
+	want(t, func(ctx context.Context) (string, error) { return m.Host(ctx, true) }, "10.0.0.7")
 	userData := func(ctx context.Context) (string, error) { doc, err := m.UserData(ctx); return string(doc), err }
 	want(t, userData, "pool: fib\n")
 	want(t, m.Interruption, "")

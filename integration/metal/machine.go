@@ -101,6 +101,7 @@ func (m *machine) told() imds.Instance {
 	opts := &m.metal.opts
 	return imds.Instance{
 		ID: m.inst.id, Image: m.inst.image, Region: opts.Region, PublicHost: "127.0.0.1",
+		LocalHost: "localhost", LocalIPv4: "127.0.0.1",
 		UserData: m.inst.userData, Role: opts.Role,
 		// LocalStack takes the access key for the account.
 		Credentials: imds.Credentials{AccessKeyID: opts.Account, SecretAccessKey: opts.Account, Token: opts.Account},

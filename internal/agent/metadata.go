@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/backoff"
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 )
 
@@ -17,8 +18,9 @@ type Metadata interface {
 	// UserData returns the document that the machine was launched with; empty if there is none.
 	UserData(ctx context.Context) ([]byte, error)
 	InstanceID(ctx context.Context) (string, error)
-	// Host returns the name or address that clients reach the machine by; empty if it has none.
-	Host(ctx context.Context) (string, error)
+	// Host returns the name or address that clients reach the machine by; with private, that of clients in its own
+	// network. Empty if it has none.
+	Host(ctx context.Context, private bool) (string, error)
 	// Interruption says what the cloud is about to do with the machine; empty if nothing.
 	Interruption(ctx context.Context) (string, error)
 }
@@ -50,7 +52,8 @@ func identifyByMetadata(ctx context.Context, m Metadata) (UserData, error) {
 		return UserData{}, fmt.Errorf("instance %s: %w; %s", id, err, byHand)
 	}
 	u.InstanceID = pool.InstanceID(id)
-	if u.Host, err = ask(ctx, "address", m.Host); err != nil {
+	host := func(ctx context.Context) (string, error) { return m.Host(ctx, u.Address == cloud.PrivateAddress) }
+	if u.Host, err = ask(ctx, "address", host); err != nil {
 		return UserData{}, err
 	}
 	return u, nil

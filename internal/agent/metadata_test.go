@@ -47,7 +47,14 @@ func (f *fakeCloud) answer(ctx context.Context, text string) (string, error) {
 }
 
 func (f *fakeCloud) InstanceID(ctx context.Context) (string, error) { return f.answer(ctx, "i-0cloud") }
-func (f *fakeCloud) Host(ctx context.Context) (string, error)       { return f.answer(ctx, f.host) }
+
+func (f *fakeCloud) Host(ctx context.Context, private bool) (string, error) {
+	if private {
+		return f.answer(ctx, "10.0.0.1")
+	}
+	return f.answer(ctx, f.host)
+}
+
 func (f *fakeCloud) UserData(ctx context.Context) ([]byte, error) {
 	doc, err := f.answer(ctx, f.doc)
 	return []byte(doc), err
@@ -93,6 +100,23 @@ func TestIdentifyByMetadata(t *testing.T) {
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: got error %v and (-want +got):\n%s", name, err, diff)
 		}
+	}
+}
+
+// TestIdentifyTakesTheAddressThatClientsReach: the controller says which of the machine's two it is.
+func TestIdentifyTakesTheAddressThatClientsReach(t *testing.T) {
+	noEnvironment(t)
+	for line, want := range map[string]string{
+		"": "ec2-1.example.org", "address: public\n": "ec2-1.example.org", "address: private\n": "10.0.0.1",
+	} {
+		got, err := agent.Identify(t.Context(), &fakeCloud{doc: goldenUserData + line, host: "ec2-1.example.org"})
+		if err != nil || got.Host != want {
+			t.Errorf("%q: got %q, %v, want %q", line, got.Host, err, want)
+		}
+	}
+	_, err := agent.Identify(t.Context(), &fakeCloud{doc: goldenUserData + "address: home\n", host: "h"})
+	if err == nil || !strings.Contains(err.Error(), `address is "home", neither private nor public`) {
+		t.Errorf("got %v, want the address refused", err)
 	}
 }
 

@@ -34,6 +34,9 @@ type UserData struct {
 	Queues         Queues          `yaml:"queues"`
 	StatusInterval time.Duration   `yaml:"status_interval,omitempty"`
 	Settings       map[string]any  `yaml:"settings,omitempty"` // the service's own
+	// Address is private if clients reach the instance by its private address; public, or empty, if by its public one.
+	// It is for machines whose metadata have both.
+	Address string `yaml:"address,omitempty"`
 
 	// Host is the name or address that clients reach the instance by. It is no part of the document: Identify takes it
 	// from the cloud's metadata, and leaves it empty where there is none.
@@ -81,6 +84,10 @@ func decode(doc []byte, needID bool) (UserData, error) {
 	}
 	if u.StatusInterval < 0 {
 		return UserData{}, fmt.Errorf("user data: status_interval is %s, less than 0", u.StatusInterval)
+	}
+	if u.Address != "" && u.Address != cloud.PrivateAddress && u.Address != cloud.PublicAddress {
+		return UserData{}, fmt.Errorf("user data: address is %q, neither %s nor %s", u.Address, cloud.PrivateAddress,
+			cloud.PublicAddress)
 	}
 	return u, nil
 }

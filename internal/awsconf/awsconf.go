@@ -113,11 +113,12 @@ func newHTTPClient() *awshttp.BuildableClient {
 		})
 }
 
-// Address is a parsed backend address: aws://REGION, aws://REGION?bucket=NAME&endpoint=URL.
+// Address is a parsed backend address: aws://REGION, aws://REGION?bucket=NAME&account=NUMBER&endpoint=URL.
 // An empty region, as in aws://, means the one of the SDK's chain.
 type Address struct {
 	Region   string
 	Bucket   string // of the store; empty: named after deployment, account and region
+	Account  string // that the credentials belong to; empty: see Account
 	Endpoint string // empty: the one of the SDK's chain
 }
 
@@ -142,10 +143,13 @@ func ParseAddress(u *url.URL) (Address, error) {
 		switch key {
 		case "bucket":
 			a.Bucket = query.Get(key)
+		case "account":
+			a.Account = query.Get(key)
 		case "endpoint":
 			a.Endpoint = query.Get(key)
 		default:
-			return Address{}, fmt.Errorf("unknown option %q in %q: there are bucket and endpoint", key, u.Redacted())
+			return Address{}, fmt.Errorf("unknown option %q in %q: there are account, bucket and endpoint",
+				key, u.Redacted())
 		}
 	}
 	return a, a.check()
@@ -154,6 +158,9 @@ func ParseAddress(u *url.URL) (Address, error) {
 func (a *Address) check() error {
 	if a.Bucket != "" && !bucketForm.MatchString(a.Bucket) {
 		return fmt.Errorf("%q is not a bucket name: 3 to 63 of a-z 0-9 . and -", a.Bucket)
+	}
+	if a.Account != "" && !AccountForm.MatchString(a.Account) {
+		return fmt.Errorf("account %q is not the number of an AWS account: it has 12 digits", a.Account)
 	}
 	if a.Endpoint == "" {
 		return nil

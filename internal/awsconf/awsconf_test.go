@@ -121,13 +121,36 @@ func TestEveryTryIsCounted(t *testing.T) {
 	cfg := load(t, service(t, "Throttling", "Throttling"), func(service, operation string, err error) {
 		calls = append(calls, fmt.Sprint(service, " ", operation, " ", err == nil))
 	})
-	account, err := awsconf.Account(t.Context(), cfg)
+	account, err := awsconf.Account(t.Context(), cfg, "")
 	if err != nil || account != "123456789012" {
 		t.Fatalf("got account %q, %v, want 123456789012 after two retries", account, err)
 	}
 	want := []string{"sts GetCallerIdentity false", "sts GetCallerIdentity false", "sts GetCallerIdentity true"}
 	if !slices.Equal(calls, want) {
 		t.Errorf("got calls %q, want %q", calls, want)
+	}
+}
+
+// TestKnownAccountIsNotAskedFor: some networks have no way to STS.
+func TestKnownAccountIsNotAskedFor(t *testing.T) {
+	calls := 0
+	count := func(string, string, error) { calls++ }
+	cfg := load(t, service(t), count)
+	const given = "210987654321"
+	if got, err := awsconf.Account(t.Context(), cfg, given); err != nil || got != given || calls != 0 {
+		t.Errorf("given: got %s, %v after %d calls, want it believed", got, err, calls)
+	}
+	for set, want := range map[string]struct {
+		account string
+		calls   int
+	}{"111122223333": {"111122223333", 0}, "not a number": {"123456789012", 1}} {
+		t.Setenv("AWS_ACCOUNT_ID", set)
+		calls = 0
+		got, err := awsconf.Account(t.Context(), load(t, service(t), count), "")
+		if err != nil || got != want.account || calls != want.calls {
+			t.Errorf("AWS_ACCOUNT_ID=%s: got %s, %v after %d calls, want %s after %d", set, got, err, calls,
+				want.account, want.calls)
+		}
 	}
 }
 
@@ -142,12 +165,12 @@ func TestRetriesAreBounded(t *testing.T) {
 
 func TestDeniedNamesActionProgramAndPolicy(t *testing.T) {
 	cfg := load(t, service(t, "AccessDenied"), nil)
-	_, err := awsconf.Account(t.Context(), cfg)
+	_, err := awsconf.Account(t.Context(), cfg, "")
 	want := "sts:GetCallerIdentity is denied to worker; deploy/worker.json grants it:"
 	if !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want it denied with %q", err, want)
 	}
-	_, err = awsconf.Account(t.Context(), load(t, service(t, "ExpiredToken"), nil))
+	_, err = awsconf.Account(t.Context(), load(t, service(t, "ExpiredToken"), nil), "")
 	want = "its AWS credentials are wrong or have run out"
 	if !awsconf.Is(err, awsconf.Denied) || !strings.Contains(err.Error(), want) ||
 		strings.Contains(err.Error(), "worker.json") {
@@ -191,7 +214,7 @@ func TestBodiesAreRead(t *testing.T) {
 			t.Errorf("got a body of type %T and length %d, want one that is only read", req.Body, req.ContentLength)
 		}
 	})
-	if _, err := awsconf.Account(t.Context(), cfg); err != nil || tries != 2 {
+	if _, err := awsconf.Account(t.Context(), cfg, ""); err != nil || tries != 2 {
 		t.Errorf("got %v after %d tries, want success at the second", err, tries)
 	}
 }

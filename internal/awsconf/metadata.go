@@ -115,9 +115,14 @@ func (m *Metadata) Region(ctx context.Context) (string, error) {
 }
 
 // Host returns the name or address under which clients reach the instance: the first that it has of public name,
-// public address, private name and private address. Empty if it has none of them.
-func (m *Metadata) Host(ctx context.Context) (string, error) {
-	for _, path := range []string{"public-hostname", "public-ipv4", "local-hostname", "local-ipv4"} {
+// public address, private name and private address; with private, of private address and private name. Empty if it
+// has none of them.
+func (m *Metadata) Host(ctx context.Context, private bool) (string, error) {
+	paths := []string{"public-hostname", "public-ipv4", "local-hostname", "local-ipv4"}
+	if private {
+		paths = []string{"local-ipv4", "local-hostname"}
+	}
+	for _, path := range paths {
 		if host, err := m.get(ctx, path); err != nil || host != "" {
 			return host, err
 		}

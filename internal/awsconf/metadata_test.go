@@ -84,7 +84,7 @@ func TestMetadata(t *testing.T) {
 	}{
 		"id":           {m.InstanceID, "i-0abc"},
 		"region":       {m.Region, "eu-west-1"},
-		"host":         {m.Host, "ec2-1.example.org"},
+		"host":         {func(ctx context.Context) (string, error) { return m.Host(ctx, false) }, "ec2-1.example.org"},
 		"interruption": {m.Interruption, ""},
 	} {
 		if got, err := c.ask(t.Context()); err != nil || got != c.want {
@@ -102,23 +102,26 @@ func TestMetadata(t *testing.T) {
 func TestMetadataHost(t *testing.T) {
 	all := []string{"public-hostname", "public-ipv4", "local-hostname", "local-ipv4"}
 	for name, c := range map[string]struct {
-		items map[string]string
-		want  string
+		items         map[string]string
+		want, private string
 	}{
-		"all":             {map[string]string{all[0]: "a", all[1]: "b", all[2]: "c", all[3]: "d"}, "a"},
-		"no public name":  {map[string]string{all[1]: "b", all[2]: "c", all[3]: "d"}, "b"},
-		"empty name":      {map[string]string{all[0]: "", all[1]: "b"}, "b"},
-		"private":         {map[string]string{all[2]: "c", all[3]: "d"}, "c"},
-		"private address": {map[string]string{all[3]: "d"}, "d"},
-		"none":            {nil, ""},
+		"all":             {map[string]string{all[0]: "a", all[1]: "b", all[2]: "c", all[3]: "d"}, "a", "d"},
+		"no public name":  {map[string]string{all[1]: "b", all[2]: "c", all[3]: "d"}, "b", "d"},
+		"empty name":      {map[string]string{all[0]: "", all[1]: "b"}, "b", ""},
+		"private":         {map[string]string{all[2]: "c", all[3]: "d"}, "c", "d"},
+		"private name":    {map[string]string{all[2]: "c"}, "c", "c"},
+		"private address": {map[string]string{all[3]: "d"}, "d", "d"},
+		"none":            {nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := &instance{items: map[string]string{}}
 			for k, v := range c.items {
 				i.items["meta-data/"+k] = v
 			}
-			if got, err := metadata(t, i).Host(t.Context()); err != nil || got != c.want {
-				t.Errorf("got %q, %v, want %q", got, err, c.want)
+			for private, want := range map[bool]string{false: c.want, true: c.private} {
+				if got, err := metadata(t, i).Host(t.Context(), private); err != nil || got != want {
+					t.Errorf("private %t: got %q, %v, want %q", private, got, err, want)
+				}
 			}
 		})
 	}

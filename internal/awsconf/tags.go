@@ -5,11 +5,20 @@ const (
 	TagDeployment = "cloudmaster:deployment"
 	TagMadeBy     = "cloudmaster:made-by"
 	MadeBySetup   = "setup"
+	// TagRegion is on what is in IAM, which is one for all regions: the region that it was made for.
+	TagRegion = "cloudmaster:region"
 )
 
 // SetupTags are the tags of what is made for a deployment.
 func SetupTags(deployment string) map[string]string {
 	return map[string]string{TagDeployment: deployment, TagMadeBy: MadeBySetup}
+}
+
+// SetupTagsIn are the tags of what is made in IAM for a deployment in a region.
+func SetupTagsIn(deployment, region string) map[string]string {
+	tags := SetupTags(deployment)
+	tags[TagRegion] = region
+	return tags
 }
 
 // Ours reports whether tags say that something was made for this deployment by setup.

@@ -123,6 +123,12 @@ type Spec struct {
 	UserData func(id pool.InstanceID) ([]byte, error)
 }
 
+// Which of its addresses clients reach an instance by, where it has two.
+const (
+	PrivateAddress = "private" // that of its own network
+	PublicAddress  = "public"
+)
+
 // MaxUserData is the size in bytes of the largest document that an instance can receive (EC2's limit).
 const MaxUserData = 16 << 10
 

@@ -22,6 +22,10 @@ type Kind struct {
 	// that is valid there.
 	Remote bool
 
+	// PublicAddress reports whether clients are sent to the public addresses of a pool's instances. pool are the
+	// pool's settings on the cloud. Nil: instances have one address each.
+	PublicAddress func(settings, pool kind.Settings) bool
+
 	// CheckPool returns all, joined, that stands against running a pool on a cloud with these settings.
 	// Each error begins with its key and a colon, or says by itself what it is about.
 	CheckPool func(settings kind.Settings, deployment string, p PoolSpec) error
@@ -31,9 +35,10 @@ type Kind struct {
 
 // PoolSpec is what a cloud must know of a pool.
 type PoolSpec struct {
-	Name     pool.Name
-	Image    string
-	Settings kind.Settings // those of Kind.PoolSettings; nil if the kind has none
+	Name        pool.Name
+	Image       string
+	ServicePort int           // the port that clients reach; 0: none is configured
+	Settings    kind.Settings // those of Kind.PoolSettings; nil if the kind has none
 }
 
 // OpenOptions says what to open. Deployment may be empty; all else is required but where it says otherwise.

@@ -81,7 +81,8 @@ func policyCommand(ctx context.Context) *cobra.Command {
 		Short: "Print the IAM policy of a program or a pool",
 		Long: `Print the IAM policy with the rights that a program needs, for the deployment of a configuration. NAME is
 controller, setup, allocator (reads active sets and requests servers), feeder (sends jobs to all pools), feed-POOL
-(sends jobs to this pool alone), or a pool, whose instances get theirs from setup.`,
+(sends jobs to this pool alone), or a pool, whose instances get theirs from setup. If naming each thing needs more
+characters than IAM takes, patterns stand for the names of many pools. If it is still too large, a warning says so.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return daemon.Usagef("name one policy: controller policy -c FILE NAME")
@@ -101,7 +102,9 @@ controller, setup, allocator (reads active sets and requests servers), feeder (s
 				"policy",
 				cfg.File)
 		}
-		return awssetup.PrintPolicy(ctx, cfg, *account, args[0], cmd.OutOrStdout())
+		return awssetup.PrintPolicy(ctx, cfg, awssetup.PolicyOptions{
+			Name: args[0], Account: *account, Out: cmd.OutOrStdout(), Warn: cmd.ErrOrStderr(),
+		})
 	}
 	return cmd
 }

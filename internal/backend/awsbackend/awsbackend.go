@@ -24,9 +24,9 @@ var (
 type Backend struct {
 	*awsqueues.Queues
 
-	cfg    awsconf.Config
-	bucket string // as the address names it
-	opts   backend.Options
+	cfg  awsconf.Config
+	at   awsconf.Address
+	opts backend.Options
 }
 
 // Open opens an address as aws://eu-west-1 or aws://eu-west-1?bucket=NAME.
@@ -35,17 +35,17 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{Queues: awsqueues.New(cfg, opts), cfg: cfg, bucket: at.Bucket, opts: opts}, nil
+	return &Backend{Queues: awsqueues.New(cfg, opts), cfg: cfg, at: at, opts: opts}, nil
 }
 
 // Blobs implements backend.Backend. The bucket is that of the address, or is named after deployment, account and
 // region. Only setup makes it, so that a mistyped deployment does not get one.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
-	account, err := awsconf.Account(ctx, b.cfg)
+	account, err := awsconf.Account(ctx, b.cfg, b.at.Account)
 	if err != nil {
 		return nil, err
 	}
-	bucket := Bucket(b.bucket, b.opts.Deployment, account, b.cfg.Region)
+	bucket := Bucket(b.at.Bucket, b.opts.Deployment, account, b.cfg.Region)
 	s, err := s3blob.Open(ctx, b.cfg, bucket, s3blob.Options{Account: account})
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil, fmt.Errorf("there is no bucket %s, which controller setup makes; "+

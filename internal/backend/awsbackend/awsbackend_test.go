@@ -56,7 +56,7 @@ func setUp(t *testing.T, where string, limits queue.Limits) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	number, err := awsconf.Account(t.Context(), cfg)
+	number, err := awsconf.Account(t.Context(), cfg, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +142,7 @@ func TestBadAddress(t *testing.T) {
 		"aws://moon":                             `"moon" is not an AWS region`,
 		"aws://eu-west-1?buket=x":                `unknown option "buket"`,
 		"aws://eu-west-1?bucket=X":               "not a bucket name",
+		"aws://eu-west-1?account=12":             `account "12" is not the number of an AWS account`,
 		"aws://eu-west-1?endpoint=localhost:456": "is not a URL",
 		"aws://eu-west-1/path":                   "more than a region",
 	} {

@@ -16,7 +16,7 @@ const Name = "aws"
 func Kind() backend.Kind {
 	return backend.Kind{
 		Name: Name, Form: "aws://eu-west-1",
-		Help: "SQS and S3 of one region; aws://REGION[?bucket=NAME][&endpoint=URL], " +
+		Help: "SQS and S3 of one region; aws://REGION[?bucket=NAME][&account=NUMBER][&endpoint=URL], " +
 			"and `controller setup` makes what is needed",
 		LeaseTTL: 3 * time.Minute, // each renewal is paid for
 		Check: func(address string) error {

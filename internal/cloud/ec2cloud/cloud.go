@@ -35,8 +35,8 @@
 //
 // # Lists
 //
-// Lists lag behind launches and terminations by seconds. The Address of an instance is its public one; in
-// subnets that give none it is the private one.
+// Lists lag behind launches and terminations by seconds. The Address of an instance is its private one, or, if its
+// pool says so, the public one; in subnets that give no public one it is the private one all the same.
 package ec2cloud
 
 import (

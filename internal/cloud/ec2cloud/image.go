@@ -29,8 +29,8 @@ type resolved struct {
 	when time.Time
 }
 
-// archMark stands in the name of an image for the architecture of the machine: amd64 or arm64.
-const archMark = "{arch}"
+// ArchMark stands in the name of an image for the architecture of the machine: amd64 or arm64.
+const ArchMark = "{arch}"
 
 // archs are EC2's words for architectures, in those of images.
 var archs = map[types.ArchitectureType]string{
@@ -39,12 +39,12 @@ var archs = map[types.ArchitectureType]string{
 
 // imageFor returns the id of the image that a spec names, for an instance type.
 func (c *Cloud) imageFor(ctx context.Context, name, kind string) (string, error) {
-	if strings.Contains(name, archMark) {
+	if strings.Contains(name, ArchMark) {
 		arch, err := c.arch(ctx, kind)
 		if err != nil {
 			return "", err
 		}
-		name = strings.ReplaceAll(name, archMark, arch)
+		name = strings.ReplaceAll(name, ArchMark, arch)
 	}
 	return c.image(ctx, name)
 }

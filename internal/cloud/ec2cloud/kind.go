@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,8 @@ type Machine struct {
 	PlacementGroup string            `key:"placement_group" default:"none" help:"name of a placement group"`
 	Tags           map[string]string `key:"tags" default:"none" help:"on instances, volumes, interfaces, spot requests"`
 	ClientCIDRs    []string          `key:"client_cidrs" default:"the VPC" help:"blocks of addresses that may reach service_port"`
+	// Address is which address of an instance clients are told.
+	Address string `key:"address" default:"public with client_cidrs, else private" help:"private or public: clients' way"`
 }
 
 // Validate implements kind.Settings.
@@ -82,6 +85,10 @@ func (m *Machine) Validate() error {
 		errs = append(errs, fmt.Errorf("market: %w", err))
 	}
 	errs = append(errs, l.Validate())
+	if m.Address != "" && m.Address != cloud.PrivateAddress && m.Address != cloud.PublicAddress {
+		errs = append(errs, fmt.Errorf("address: %q is not %s or %s", m.Address, cloud.PrivateAddress,
+			cloud.PublicAddress))
+	}
 	for _, cidr := range m.ClientCIDRs {
 		if p, err := netip.ParsePrefix(cidr); err != nil || p != p.Masked() {
 			errs = append(errs, fmt.Errorf("client_cidrs: %q is not a block of addresses, as 10.0.0.0/16", cidr))
@@ -117,7 +124,7 @@ func Kind() cloud.Kind {
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
 		AuditInterval: time.Minute, Remote: true,
-		CheckPool: checkPool, Open: openKind,
+		PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
 	}
 }
 
@@ -129,34 +136,42 @@ func settings(s kind.Settings) (*Settings, error) {
 	return set, nil
 }
 
-// maxRole is the longest name of a role. Source: IAM User Guide, "IAM and AWS STS quotas".
-const maxRole = 64
-
-// checkPool checks that setup can make what the pool does not name, and what depends on pool and cloud together.
+// checkPool checks what depends on pool and cloud together, and that clients can reach the addresses that they are
+// sent to.
 func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
 	set, err := settings(s)
 	if err != nil {
 		return err
 	}
-	own, l := Owned(deployment, p.Name), set.Launch(deployment, p.Name, p.Settings)
-	errs := []error{l.Validate()}
-	if len(own) > maxRole && l.InstanceProfile == own {
-		errs = append(errs, fmt.Errorf("instance_profile: is missing, and the default, %s, has more than the %d "+
-			"characters that IAM takes", own, maxRole))
+	l, own := set.Launch(deployment, "", p.Name, p.Settings), Owned(deployment, p.Name)
+	err = l.Validate()
+	if p.ServicePort == 0 || !l.Public || len(set.Clients(p.Settings)) > 0 ||
+		!slices.Equal(l.SecurityGroups, []string{own}) {
+		return err
 	}
-	return errors.Join(errs...)
+	return errors.Join(err, errors.New("address: is public, and the security group that setup makes lets in the VPC "+
+		"alone: name in client_cidrs who may reach service_port, or leave address out"))
 }
 
-// Owned is the name of what setup makes for a pool alone: role, instance profile, security group.
-func Owned(deployment string, name pool.Name) string {
-	if deployment == "" {
-		return "cloudmaster-" + string(name)
-	}
-	return "cloudmaster-" + deployment + "-" + string(name)
+func publicAddress(s, own kind.Settings) bool {
+	set, err := settings(s)
+	return err == nil && set.public(own)
 }
 
-// Launch returns how instances of a pool are launched. own is the pool's Machine.
-func (s *Settings) Launch(deployment string, name pool.Name, own kind.Settings) Launch {
+// public reports whether clients are sent to the public address of a pool's instances. own is the pool's Machine. If
+// nothing is said it is the private one, unless clients outside the VPC are let in.
+func (s *Settings) public(own kind.Settings) bool {
+	switch cmp.Or(machine(own).Address, s.Address) {
+	case cloud.PublicAddress:
+		return true
+	case cloud.PrivateAddress:
+		return false
+	}
+	return len(s.Clients(own)) > 0
+}
+
+// Launch returns how instances of a pool are launched in a region. own is the pool's Machine.
+func (s *Settings) Launch(deployment, region string, name pool.Name, own kind.Settings) Launch {
 	m, market := machine(own), Market{}
 	for _, v := range []any{m.Market, s.Market} {
 		if v != nil {
@@ -171,8 +186,9 @@ func (s *Settings) Launch(deployment string, name pool.Name, own kind.Settings) 
 		Spot:            market.Spot,
 		Fallback:        market.Fallback,
 		SecurityGroups:  firstOf(m.SecurityGroups, s.SecurityGroups, []string{Owned(deployment, name)}),
-		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, Owned(deployment, name)),
+		InstanceProfile: cmp.Or(m.InstanceProfile, s.InstanceProfile, OwnedRole(deployment, region, name)),
 		KeyName:         cmp.Or(m.KeyName, s.KeyName),
+		Public:          s.public(own),
 		Credits:         cmp.Or(m.Credits, s.Credits),
 		PlacementGroup:  cmp.Or(m.PlacementGroup, s.PlacementGroup),
 		IPv6:            m.IPv6 || s.IPv6,
@@ -245,7 +261,7 @@ func openKind(ctx context.Context, o cloud.OpenOptions) (cloud.Opened, error) {
 	}
 	launch := func(name pool.Name) (Launch, bool) {
 		own, known := o.Pool(name)
-		return set.Launch(o.Deployment, name, own), known
+		return set.Launch(o.Deployment, cfg.Region, name, own), known
 	}
 	c, err := Open(ctx, cfg, o.Deployment, Options{Pool: launch, ImageOwners: set.ImageOwners, Log: o.Log})
 	if err != nil {

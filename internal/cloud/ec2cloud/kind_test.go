@@ -27,12 +27,14 @@ func TestLaunchOfPools(t *testing.T) {
 	}{
 		"a": {nil, ec2cloud.Launch{
 			InstanceTypes: []string{"t3.small"}, Subnets: []string{"subnet-1", "subnet-2"}, Spot: 100,
-			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-a",
+			SecurityGroups: []string{"cloudmaster-demo-a"}, InstanceProfile: "cloudmaster-demo-eu-west-1-a",
+			Public: true, // there are client_cidrs
 		}, "10.0.0.0/8"},
 		"b": {
 			&ec2cloud.Machine{
 				InstanceType: "t3.large", Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
 				InstanceProfile: "p", KeyName: "k", Market: ec2cloud.OnDemand, ClientCIDRs: []string{"0.0.0.0/0"},
+				Address: cloud.PrivateAddress,
 			},
 			ec2cloud.Launch{
 				InstanceTypes: []string{"t3.large"}, Subnets: []string{"subnet-3"}, SecurityGroups: []string{"sg-1"},
@@ -41,15 +43,15 @@ func TestLaunchOfPools(t *testing.T) {
 			"0.0.0.0/0",
 		},
 	} {
-		if diff := cmp.Diff(c.want, set.Launch("demo", name, c.own)); diff != "" {
+		if diff := cmp.Diff(c.want, set.Launch("demo", "eu-west-1", name, c.own)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if got := set.Clients(c.own); !slices.Equal(got, []string{c.clients}) {
 			t.Errorf("clients of %s: got %q, want %s", name, got, c.clients)
 		}
 	}
-	if got := (&ec2cloud.Settings{}).Launch("", "a", nil); !slices.Equal(got.InstanceTypes, []string{"t3.micro"}) ||
-		got.InstanceProfile != "cloudmaster-a" {
+	if got := (&ec2cloud.Settings{}).Launch("", "eu-west-1", "a", nil); got.InstanceProfile != "cloudmaster-eu-west-1-a" ||
+		!slices.Equal(got.InstanceTypes, []string{"t3.micro"}) {
 		t.Errorf("nothing set, no deployment: got %+v", got)
 	}
 }
@@ -115,6 +117,7 @@ func TestKindRefuses(t *testing.T) {
 			Machine: ec2cloud.Machine{Subnets: []string{"net-1"}},
 		},
 		`market: "flea" is not on-demand, spot, or`: &ec2cloud.Machine{Market: "flea"},
+		`address: "home" is not private or public`:  &ec2cloud.Machine{Address: "home"},
 		`client_cidrs: "10.0.0.1/8" is not a block of addresses, as`: &ec2cloud.Machine{
 			ClientCIDRs: []string{"10.0.0.1/8"},
 		},
@@ -129,14 +132,64 @@ func TestKindRefuses(t *testing.T) {
 			t.Errorf("defaults: got %v", err)
 		}
 	}
-	long := strings.Repeat("x", 50)
-	err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x"})
-	if err == nil || !strings.HasPrefix(err.Error(), "instance_profile: is missing, and the default, cloudmaster-xxx") {
-		t.Errorf("got %v, want the name refused", err)
+}
+
+// TestAddress: clients outside the VPC need the public address, and only client_cidrs lets them in.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	block := []string{"192.0.2.0/24"}
+	k := ec2cloud.Kind()
+	for _, c := range []struct {
+		cloud, own ec2cloud.Machine
+		public     bool
+		wrong      string
+	}{
+		{},
+		{cloud: ec2cloud.Machine{ClientCIDRs: block}, public: true},
+		{own: ec2cloud.Machine{ClientCIDRs: block}, public: true},
+		{cloud: ec2cloud.Machine{ClientCIDRs: block}, own: ec2cloud.Machine{Address: cloud.PrivateAddress}},
+		{
+			cloud: ec2cloud.Machine{Address: cloud.PrivateAddress},
+			own:   ec2cloud.Machine{Address: cloud.PublicAddress, ClientCIDRs: block}, public: true,
+		},
+		{
+			own: ec2cloud.Machine{Address: cloud.PublicAddress}, public: true,
+			wrong: "address: is public, and the security group that setup makes lets in the VPC alone: name in " +
+				"client_cidrs who may reach service_port, or leave address out",
+		},
+		{own: ec2cloud.Machine{Address: cloud.PublicAddress, SecurityGroups: []string{"sg-1"}}, public: true},
+	} {
+		set := &ec2cloud.Settings{Machine: c.cloud}
+		if got := k.PublicAddress(set, &c.own); got != c.public ||
+			set.Launch("d", "eu-west-1", "a", &c.own).Public != c.public {
+			t.Errorf("%+v: got public %t, want %t", c, got, c.public)
+		}
+		err := k.CheckPool(set, "d", cloud.PoolSpec{Name: "a", Image: "x", ServicePort: 80, Settings: &c.own})
+		if c.wrong == "" && err != nil || c.wrong != "" && (err == nil || err.Error() != c.wrong) {
+			t.Errorf("%+v: got %v, want %q", c, err, c.wrong)
+		}
 	}
-	own := &ec2cloud.Machine{InstanceProfile: "p"}
-	if err := k.CheckPool(k.Settings(), long, cloud.PoolSpec{Name: "primes", Image: "x", Settings: own}); err != nil {
-		t.Errorf("with a profile of its own: got %v", err)
+}
+
+// TestOwnedRole: names in IAM have the region in them, never more characters than IAM takes, and stay different.
+func TestOwnedRole(t *testing.T) {
+	t.Parallel()
+	if got := ec2cloud.OwnedRole("demo", "eu-west-1", "a"); got != "cloudmaster-demo-eu-west-1-a" {
+		t.Errorf("got %s", got)
+	}
+	long := pool.Name(strings.Repeat("x", 60))
+	had := make(map[string]bool)
+	for _, deployment := range []string{"demo", strings.Repeat("d", 63)} {
+		for _, region := range []string{"eu-west-1", "ap-southeast-1"} {
+			for _, name := range []pool.Name{"a", long, long + "x"} {
+				got, begin := ec2cloud.OwnedRole(deployment, region, name), ec2cloud.OwnedRoles(deployment, region)
+				if len(got) > 64 || had[got] || got != ec2cloud.OwnedRole(deployment, region, name) ||
+					!strings.HasPrefix(got, begin) || !strings.HasPrefix(got, ec2cloud.OwnedRoles(deployment, "")) {
+					t.Errorf("got %s, want at most 64 characters, a name of its own that begins with %s", got, begin)
+				}
+				had[got] = true
+			}
+		}
 	}
 }
 
@@ -167,7 +220,7 @@ func TestKindOpens(t *testing.T) {
 		}
 		form := f.requests("RunInstances")[i]
 		if form.Get("InstanceType") != "m5.large" || form.Get("KeyName") != key ||
-			form.Get("IamInstanceProfile.Name") != "cloudmaster-d-main" {
+			form.Get("IamInstanceProfile.Name") != "cloudmaster-d-eu-west-1-main" {
 			t.Errorf("got %v", form)
 		}
 	}

@@ -74,8 +74,6 @@ func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 	out := cloud.Instance{
 		ID: pool.InstanceID(aws.ToString(in.InstanceId)), Phase: cloud.Pending,
 		Image: aws.ToString(in.ImageId), Launched: aws.ToTime(in.LaunchTime),
-		Address: cmp.Or(aws.ToString(in.PublicDnsName), aws.ToString(in.PublicIpAddress),
-			aws.ToString(in.PrivateDnsName), aws.ToString(in.PrivateIpAddress)),
 		Tags: make(map[string]string, len(in.Tags)),
 		Type: string(in.InstanceType), Spot: in.InstanceLifecycle == types.InstanceLifecycleTypeSpot,
 	}
@@ -93,10 +91,21 @@ func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 			out.Tags[key] = aws.ToString(t.Value)
 		}
 	}
+	out.Address = address(in, c.opts.public(pool.Name(out.Tags[cloud.TagPool])))
 	if out.Tags[nameTag] == c.name(out.Tags[cloud.TagPool]) { // for people who look at EC2's console
 		delete(out.Tags, nameTag)
 	}
 	return out
+}
+
+// address is where clients reach an instance. A private address comes before the private name, because clients in
+// another network that is joined with this one need not know the name.
+func address(in *types.Instance, public bool) string {
+	if public {
+		return cmp.Or(aws.ToString(in.PublicDnsName), aws.ToString(in.PublicIpAddress),
+			aws.ToString(in.PrivateDnsName), aws.ToString(in.PrivateIpAddress))
+	}
+	return cmp.Or(aws.ToString(in.PrivateIpAddress), aws.ToString(in.PrivateDnsName))
 }
 
 // name is what EC2's console calls the instances of a pool.

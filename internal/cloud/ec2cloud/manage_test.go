@@ -206,7 +206,7 @@ func TestThrottledAndDenied(t *testing.T) {
 
 func TestPhasesAndAddresses(t *testing.T) {
 	t.Parallel()
-	f, c := world(t, ec2cloud.Options{})
+	f, c := world(t, ec2cloud.Options{Launch: ec2cloud.Launch{Public: true}})
 	if _, err := c.Launch(t.Context(), spec("t", 6)); err != nil {
 		t.Fatal(err)
 	}
@@ -232,9 +232,39 @@ func TestPhasesAndAddresses(t *testing.T) {
 	}
 }
 
+// TestPrivateAddress: clients in the network are sent to the private address, which needs no DNS, though there is a
+// public one. Each pool has a choice of its own.
+func TestPrivateAddress(t *testing.T) {
+	t.Parallel()
+	outside := pool.Name("outside")
+	f, c := world(t, ec2cloud.Options{Pool: func(name pool.Name) (ec2cloud.Launch, bool) {
+		return ec2cloud.Launch{Public: name == outside}, true
+	}})
+	for _, name := range []string{"inside", string(outside)} {
+		s := spec(name, 1)
+		s.Tags[cloud.TagPool] = name
+		if _, err := c.Launch(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range f.instances {
+		m.dns, m.ip, m.privateDNS, m.privateIP = "public.example", "192.0.2.1", "private.example", "10.0.0.1"
+	}
+	want := map[string]string{"inside": "10.0.0.1", "outside": "public.example"}
+	all, err := c.List(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Fatalf("got %v, %v, want both", all, err)
+	}
+	for _, inst := range all {
+		if name := inst.Tags[cloud.TagPool]; inst.Address != want[name] {
+			t.Errorf("pool %s: got %q, want %q", name, inst.Address, want[name])
+		}
+	}
+}
+
 func TestAddressIsWhatReachesFurthest(t *testing.T) {
 	t.Parallel()
-	f, c := world(t, ec2cloud.Options{})
+	f, c := world(t, ec2cloud.Options{Launch: ec2cloud.Launch{Public: true}})
 	if _, err := c.Launch(t.Context(), spec("t", 1)); err != nil {
 		t.Fatal(err)
 	}

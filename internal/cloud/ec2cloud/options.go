@@ -38,6 +38,7 @@ type Launch struct {
 	SecurityGroups  []string
 	InstanceProfile string // name or ARN
 	KeyName         string
+	Public          bool   // clients are sent to the public address
 	Credits         string // of burstable types: CreditsStandard or CreditsUnlimited; default standard
 	PlacementGroup  string // its name; empty: none
 	IPv6            bool   // give the instance an IPv6 address of its subnet
@@ -180,4 +181,13 @@ func (o *Options) of(name pool.Name) (Launch, error) {
 		l.Subnets = []string{""} // EC2 chooses
 	}
 	return l, nil
+}
+
+// public reports whether clients are sent to the public address of a pool's instances.
+func (o *Options) public(name pool.Name) bool {
+	if o.Pool == nil {
+		return o.Launch.Public
+	}
+	own, _ := o.Pool(name) // of a pool that has gone, what its cloud says
+	return own.Public
 }

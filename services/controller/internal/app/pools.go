@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"cloudmaster/internal/agent"
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/desired"
@@ -89,6 +90,12 @@ func (o *opened) userData(p *config.Pool) func(pool.InstanceID) ([]byte, error) 
 		Deployment: o.cfg.Deployment, Pool: p.Name, Backend: o.address,
 		Queues:         agent.Queues{Work: queueOf(p, config.Work).Name, Status: queueOf(p, config.Status).Name},
 		StatusInterval: p.Times.StatusInterval, Settings: p.Settings,
+	}
+	where := o.cfg.Clouds[p.Cloud]
+	// Images that were made before this key was there refuse it, so it is given only where it says something new.
+	if public := where.Kind.PublicAddress; p.PublishesActiveSet() && public != nil &&
+		!public(where.Settings, p.OnCloud) {
+		user.Address = cloud.PrivateAddress
 	}
 	return func(id pool.InstanceID) ([]byte, error) {
 		mine := user

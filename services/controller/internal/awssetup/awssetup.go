@@ -8,10 +8,10 @@
 package awssetup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -57,36 +57,51 @@ func Setup(ctx context.Context, cfg *config.Config, opts Options) error {
 	return p.carryOut(ctx, opts.Out, "controller setup")
 }
 
-var accountForm = regexp.MustCompile(`^[0-9]{12}$`)
+// PolicyOptions of PrintPolicy.
+type PolicyOptions struct {
+	Name    string    // see Policies.Named
+	Account string    // its number; empty: that of the backend's address or of the credentials
+	Out     io.Writer // the document
+	Warn    io.Writer // what stands against using it as it is
+}
 
-// PrintPolicy writes the IAM policy of a program or a pool, see Policies.Named. With an account and a
-// region in the configuration it needs no credentials.
-func PrintPolicy(ctx context.Context, cfg *config.Config, account, name string, out io.Writer) error {
-	if account != "" && !accountForm.MatchString(account) {
+// PrintPolicy writes the IAM policy of a program or a pool. With an account and a region in the configuration it needs
+// no credentials.
+func PrintPolicy(ctx context.Context, cfg *config.Config, opts PolicyOptions) error {
+	account := cmp.Or(opts.Account, address(cfg).Account)
+	if account != "" && !awsconf.AccountForm.MatchString(account) {
 		return fmt.Errorf("%q is not the number of an AWS account: it has 12 digits", account)
 	}
-	at := address(cfg)
-	var policies *Policies
-	if account != "" && at.Region != "" {
-		bucket := awsbackend.Bucket(at.Bucket, cfg.Deployment, account, at.Region)
-		policies = NewPolicies(cfg, account, at.Region, bucket)
-	} else {
-		s, err := open(ctx, cfg, "setup", nil)
-		if err != nil {
-			return err
-		}
-		policies = s.policies
+	policies, err := policiesOf(ctx, cfg, account)
+	if err != nil {
+		return err
 	}
-	doc, ok := policies.Named(name)
+	doc, ok := policies.Named(opts.Name)
 	if !ok {
-		return fmt.Errorf("there is no IAM policy %q: there are %s", name, strings.Join(policies.Names(), ", "))
+		return fmt.Errorf("there is no IAM policy %q: there are %s", opts.Name, strings.Join(policies.Names(), ", "))
 	}
 	text, err := doc.Encode()
 	if err != nil {
-		return fmt.Errorf("IAM policy %s: %w", name, err)
+		return fmt.Errorf("IAM policy %s: %w", opts.Name, err)
 	}
-	_, err = out.Write(text)
+	if warning := doc.tooLarge(opts.Name); warning != "" {
+		fmt.Fprintln(opts.Warn, "warning: "+warning)
+	}
+	_, err = opts.Out.Write(text)
 	return err
+}
+
+// policiesOf asks AWS for account and region if they are not known.
+func policiesOf(ctx context.Context, cfg *config.Config, account string) (*Policies, error) {
+	if at := address(cfg); account != "" && at.Region != "" {
+		bucket := awsbackend.Bucket(at.Bucket, cfg.Deployment, account, at.Region)
+		return NewPolicies(ctx, cfg, account, at.Region, bucket)
+	}
+	s, err := open(ctx, cfg, "setup", nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.policies, nil
 }
 
 // planSetup looks at everything that is needed, in the order in which it is made.
@@ -112,7 +127,7 @@ func (s *site) planSetup(ctx context.Context) (*plan, error) {
 			return nil, err
 		}
 	}
-	return &p, nil
+	return &p, s.planSpot(ctx, &p)
 }
 
 // site is the part of AWS that a configuration uses, with clients that reach it.
@@ -181,12 +196,12 @@ func (s *site) identify(ctx context.Context) error {
 	if at == nil {
 		at = &s.places[0].aws
 	}
-	if s.account, err = awsconf.Account(ctx, *at); err != nil {
+	if s.account, err = awsconf.Account(ctx, *at, address(s.cfg).Account); err != nil {
 		return err
 	}
 	s.bucket = awsbackend.Bucket(address(s.cfg).Bucket, s.cfg.Deployment, s.account, at.Region)
-	s.policies = NewPolicies(s.cfg, s.account, at.Region, s.bucket)
-	return nil
+	s.policies, err = NewPolicies(ctx, s.cfg, s.account, at.Region, s.bucket)
+	return err
 }
 
 func (s *site) placeOf(cloud pool.CloudName) *place {
@@ -200,11 +215,11 @@ func (s *site) placeOf(cloud pool.CloudName) *place {
 
 func (s *site) pools() []*config.Pool { return pools(s.cfg) }
 
-// ownsGroup and ownsProfile report whether the pool uses what setup makes for it.
-func (s *site) ownsGroup(p *config.Pool) bool {
-	return slices.Equal(launch(s.cfg, p).SecurityGroups, []string{owned(s.cfg, p.Name)})
+// ownsGroup and ownsProfile report whether the pool uses what setup makes for it at a place.
+func (s *site) ownsGroup(at *place, p *config.Pool) bool {
+	return slices.Equal(launch(s.cfg, at.aws.Region, p).SecurityGroups, []string{ownedGroup(s.cfg, p.Name)})
 }
 
-func (s *site) ownsProfile(p *config.Pool) bool {
-	return launch(s.cfg, p).InstanceProfile == owned(s.cfg, p.Name)
+func (s *site) ownsProfile(at *place, p *config.Pool) bool {
+	return launch(s.cfg, at.aws.Region, p).InstanceProfile == ownedRole(s.cfg, at.aws.Region, p.Name)
 }

@@ -261,7 +261,7 @@ func launch(t *testing.T, cfg *config.Config, rec *recorder) {
 	}
 	machines, err := ec2cloud.Open(ctx, loaded, "sample",
 		ec2cloud.Options{Pool: func(name pool.Name) (ec2cloud.Launch, bool) {
-			return set.Launch(cfg.Deployment, name, p.OnCloud), true
+			return set.Launch(cfg.Deployment, region, name, p.OnCloud), true
 		}})
 	try(t, err)
 	for i, image := range []string{p.Image, "ssm:/cloudmaster/primes"} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,16 +15,13 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// rules are permissions for incoming traffic, each from one source, by a text that describes it.
-type rules map[string]types.IpPermission
-
 // planGroup looks at the security group of a pool, if it is the one that setup makes.
 func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Pool) error {
-	if !s.ownsGroup(pl) {
+	if !s.ownsGroup(at, pl) {
 		return nil
 	}
-	client, name := ec2.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
-	vpc, err := s.vpc(ctx, p, client, pl)
+	client, name := ec2.NewFromConfig(at.aws), ownedGroup(s.cfg, pl.Name)
+	vpc, err := s.vpc(ctx, p, client, launch(s.cfg, at.aws.Region, pl).Subnets, pl)
 	if err != nil || vpc == nil {
 		return err
 	}
@@ -48,7 +44,13 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	case !awsconf.Ours(ec2Tags(found[0].Tags), s.cfg.Deployment):
 		t.verb, t.note = use, notOurs
 	default:
-		t.verb, t.note, t.do = compareRules(client, found[0], want)
+		t.verb = keep
+		diff := want.changes(split(found[0].IpPermissions))
+		t.note = diff.note()
+		if len(diff.done) > 0 {
+			t.verb = change
+			t.do = func(ctx context.Context) error { return diff.carryOut(ctx, client, found[0].GroupId) }
+		}
 	}
 	p.add(t)
 	return nil
@@ -66,13 +68,15 @@ func (s *site) refuseGroup(p *plan, pl *config.Pool, found []types.SecurityGroup
 		next = "run controller teardown, which removes it, and then setup again; or name another one in security_groups"
 	}
 	p.refuse("security group %s exists (%s), and instances of pool %s run in %s: %s",
-		owned(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
+		ownedGroup(s.cfg, pl.Name), strings.Join(where, ", "), pl.Name, vpc, next)
 }
 
 // vpc returns the VPC that the pool's instances run in; nil if there is a reason to refuse, which is noted.
-func (s *site) vpc(ctx context.Context, p *plan, client *ec2.Client, pl *config.Pool) (*types.Vpc, error) {
+func (s *site) vpc(
+	ctx context.Context, p *plan, client *ec2.Client, subnets []string, pl *config.Pool,
+) (*types.Vpc, error) {
 	in := &ec2.DescribeVpcsInput{Filters: []types.Filter{filter("is-default", "true")}}
-	if subnets := launch(s.cfg, pl).Subnets; len(subnets) > 0 {
+	if len(subnets) > 0 {
 		out, err := client.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: subnets})
 		if err != nil {
 			return nil, fmt.Errorf("look for subnets %s of pool %s: %w", strings.Join(subnets, ", "), pl.Name, err)
@@ -116,111 +120,6 @@ func (s *site) sources(pl *config.Pool, vpc *types.Vpc) []string {
 	return out
 }
 
-// ingress are the rules that open a port to the blocks; none for port 0.
-func ingress(port int, blocks []string) rules {
-	if port == 0 {
-		return rules{}
-	}
-	number := aws.Int32(int32(port)) //nolint:gosec // the configuration was checked
-	perm := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: number, ToPort: number}
-	for _, b := range blocks {
-		if prefix, err := netip.ParsePrefix(b); err == nil && prefix.Addr().Is6() {
-			perm.Ipv6Ranges = append(perm.Ipv6Ranges, types.Ipv6Range{CidrIpv6: aws.String(b)})
-		} else {
-			perm.IpRanges = append(perm.IpRanges, types.IpRange{CidrIp: aws.String(b)})
-		}
-	}
-	return split([]types.IpPermission{perm})
-}
-
-// split takes permissions apart so that each has one source.
-func split(perms []types.IpPermission) rules {
-	out := make(rules)
-	for i := range perms {
-		p := &perms[i]
-		base := types.IpPermission{IpProtocol: p.IpProtocol, FromPort: p.FromPort, ToPort: p.ToPort}
-		add := func(source *string, one types.IpPermission) { out[ports(p)+" from "+aws.ToString(source)] = one }
-		for _, r := range p.IpRanges {
-			one := base
-			one.IpRanges = []types.IpRange{{CidrIp: r.CidrIp}}
-			add(r.CidrIp, one)
-		}
-		for _, r := range p.Ipv6Ranges {
-			one := base
-			one.Ipv6Ranges = []types.Ipv6Range{{CidrIpv6: r.CidrIpv6}}
-			add(r.CidrIpv6, one)
-		}
-		for _, r := range p.PrefixListIds {
-			one := base
-			one.PrefixListIds = []types.PrefixListId{{PrefixListId: r.PrefixListId}}
-			add(r.PrefixListId, one)
-		}
-		for _, r := range p.UserIdGroupPairs {
-			one := base
-			one.UserIdGroupPairs = []types.UserIdGroupPair{{GroupId: r.GroupId, UserId: r.UserId}}
-			add(r.GroupId, one)
-		}
-	}
-	return out
-}
-
-func ports(p *types.IpPermission) string {
-	proto, from, to := aws.ToString(p.IpProtocol), aws.ToInt32(p.FromPort), aws.ToInt32(p.ToPort)
-	switch {
-	case proto == "-1":
-		return "everything"
-	case from == to:
-		return fmt.Sprintf("%s %d", proto, from)
-	}
-	return fmt.Sprintf("%s %d-%d", proto, from, to)
-}
-
-// without returns the rules that others lack, and their descriptions, sorted.
-func (r rules) without(others rules) (words []string, perms []types.IpPermission) {
-	for _, w := range slices.Sorted(maps.Keys(r)) {
-		if _, ok := others[w]; !ok {
-			words, perms = append(words, w), append(perms, r[w])
-		}
-	}
-	return words, perms
-}
-
-// compareRules says what has to be done to a group of ours.
-func compareRules(client *ec2.Client, g types.SecurityGroup, want rules) (verb, string, func(context.Context) error) {
-	have := split(g.IpPermissions)
-	opened, open := want.without(have)
-	closed, shut := have.without(want)
-	if len(open)+len(shut) == 0 {
-		return keep, "", nil
-	}
-	var notes []string
-	for _, w := range opened {
-		notes = append(notes, "open "+w)
-	}
-	for _, w := range closed {
-		notes = append(notes, "close "+w)
-	}
-	return change, strings.Join(notes, ", "), func(ctx context.Context) error {
-		return changeRules(ctx, client, g.GroupId, open, shut)
-	}
-}
-
-func changeRules(ctx context.Context, client *ec2.Client, id *string, open, shut []types.IpPermission) error {
-	if len(open) > 0 {
-		in := &ec2.AuthorizeSecurityGroupIngressInput{GroupId: id, IpPermissions: open}
-		if _, err := client.AuthorizeSecurityGroupIngress(ctx, in); err != nil {
-			return err
-		}
-	}
-	if len(shut) > 0 {
-		in := &ec2.RevokeSecurityGroupIngressInput{GroupId: id, IpPermissions: shut}
-		if _, err := client.RevokeSecurityGroupIngress(ctx, in); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func createGroup(
 	ctx context.Context, client *ec2.Client, deployment string, pl *config.Pool, name, vpc string, want rules,
 ) error {
@@ -229,14 +128,14 @@ func createGroup(
 		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)),
 		TagSpecifications: []types.TagSpecification{{
 			ResourceType: types.ResourceTypeSecurityGroup,
-			Tags:         tagList(deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }),
+			Tags:         ec2TagList(awsconf.SetupTags(deployment)),
 		}},
 	})
 	if err != nil {
 		return err
 	}
-	_, open := want.without(nil)
-	return changeRules(ctx, client, out.GroupId, open, nil)
+	change := want.changes(nil)
+	return change.carryOut(ctx, client, out.GroupId)
 }
 
 // groups returns all security groups that pass the filter.
@@ -267,9 +166,12 @@ func ec2Tags(tags []types.Tag) map[string]string {
 	return out
 }
 
-// tagList returns the tags of things that setup makes, in the type of one service, sorted by their keys.
-func tagList[T any](deployment string, tag func(key, value string) T) []T {
-	tags := awsconf.SetupTags(deployment)
+func ec2TagList(tags map[string]string) []types.Tag {
+	return tagList(tags, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} })
+}
+
+// tagList returns tags in the type of one service, sorted by their keys.
+func tagList[T any](tags map[string]string, tag func(key, value string) T) []T {
 	var out []T
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		out = append(out, tag(key, tags[key]))

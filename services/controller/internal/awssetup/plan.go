@@ -31,10 +31,16 @@ const (
 	kindGroup   = "security group"
 	kindRole    = "role"
 	kindProfile = "instance profile"
+	kindLinked  = "service-linked role"
 )
 
-// notOurs is the note on things that exist and do not carry our tags.
-const notOurs = "not made by setup"
+const (
+	// notOurs is the note on things that exist and do not carry our tags.
+	notOurs = "not made by setup"
+	// noRegion is the note on what is in IAM and carries our tags, but not that of a region.
+	noRegion = "an earlier version made it, and it may be in use in any region: delete it by hand when no instance " +
+		"uses it any more"
+)
 
 // thing is one line of a plan.
 type thing struct {
@@ -79,6 +85,20 @@ func (p *plan) refuseOthers(kind, name, deployment string, tags map[string]strin
 	}
 	p.refuse("%s %s belongs to deployment %q: rename this deployment or its pool, so that their names do not meet",
 		kind, name, owner)
+	return true
+}
+
+// refuseOthersIn does so for things in IAM, which is one for all regions: it also refuses those that setup made for
+// another region, because a running controller there relies on them.
+func (p *plan) refuseOthersIn(kind, name, deployment, region string, tags map[string]string) bool {
+	if p.refuseOthers(kind, name, deployment, tags) {
+		return true
+	}
+	if !awsconf.Ours(tags, deployment) || tags[awsconf.TagRegion] == region {
+		return false
+	}
+	p.refuse("%s %s was made for region %q, and this is %s: name another one in instance_profile, or rename this "+
+		"deployment or its pool, so that their names do not meet", kind, name, tags[awsconf.TagRegion], region)
 	return true
 }
 

@@ -1,69 +1,41 @@
 package awssetup
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
+	"context"
 	"maps"
 	"slices"
 	"strings"
 
 	"cloudmaster/internal/activeset"
-	"cloudmaster/internal/awsconf"
-	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
-	"cloudmaster/services/controller/internal/lease"
 )
-
-// Document is an IAM policy.
-type Document struct {
-	Version   string      `json:"Version"`
-	Statement []Statement `json:"Statement"`
-}
-
-// Statement grants actions on resources.
-type Statement struct {
-	Sid       string                       `json:"Sid,omitempty"`
-	Effect    string                       `json:"Effect"`
-	Principal map[string]string            `json:"Principal,omitempty"`
-	Action    []string                     `json:"Action"`
-	Resource  []string                     `json:"Resource,omitempty"`
-	Condition map[string]map[string]string `json:"Condition,omitempty"`
-}
-
-// Encode writes the document as its file has it.
-func (d Document) Encode() ([]byte, error) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(d)
-	return out.Bytes(), err
-}
-
-// compact writes the document as IAM counts its length.
-func (d Document) compact() string {
-	doc, _ := json.Marshal(d) // strings alone cannot fail
-	return string(doc)
-}
 
 // Policies builds the IAM policies of the programs of one deployment.
 type Policies struct {
 	cfg                               *config.Config
 	partition, region, account, owner string // owner is what instances carry as their deployment
+	suffix                            string // how the names of AWS's hosts end
 	bucket                            string // its ARN
 }
 
 // NewPolicies returns the IAM policies for a configuration in an account. region is the backend's.
-func NewPolicies(cfg *config.Config, account, region, bucket string) *Policies {
+func NewPolicies(ctx context.Context, cfg *config.Config, account, region, bucket string) (*Policies, error) {
 	p := &Policies{
-		cfg: cfg, partition: partition(region), region: region, account: account,
-		owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment),
+		cfg: cfg, region: region, account: account, owner: cmp.Or(cfg.Deployment, ec2cloud.DefaultDeployment),
+	}
+	var err error
+	if p.partition, err = partition(ctx, region); err != nil {
+		return nil, err
+	}
+	if p.suffix, err = dnsSuffix(ctx, region); err != nil {
+		return nil, err
 	}
 	p.bucket = "arn:" + p.partition + ":s3:::" + bucket
-	return p
+	return p, nil
 }
 
 // Who needs an IAM policy, beside the instances of pools.
@@ -111,17 +83,6 @@ func (p *Policies) Named(name string) (Document, bool) {
 	return Document{}, false
 }
 
-// partition is the part of AWS that a region belongs to.
-func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
-}
-
 // Actions that go together.
 var (
 	openQueue  = []string{"sqs:GetQueueUrl", "sqs:GetQueueAttributes"}
@@ -149,7 +110,9 @@ func (p *Policies) Instance(pl *config.Pool) Document {
 }
 
 // Controller is the controller's IAM policy.
-func (p *Policies) Controller() Document {
+func (p *Policies) Controller() Document { return p.fit(p.controller()) }
+
+func (p *Policies) controller() Document {
 	var s []Statement
 	if onAWS(p.cfg) {
 		s = append(p.controlQueues(),
@@ -187,30 +150,10 @@ func (p *Policies) controlQueues() []Statement {
 	return s
 }
 
-func (p *Policies) controlInstances() []Statement {
-	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
-	instances := p.ec2("instance")
-	s := []Statement{
-		allow("SeeInstances", []string{
-			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups",
-		}, everything...),
-		allow("LaunchTagged", []string{"ec2:RunInstances"}, slices.Concat(instances, p.ec2("volume"))...).
-			when(equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)),
-		allow("LaunchWith", []string{"ec2:RunInstances"},
-			slices.Concat(p.images(), p.ec2(
-				"key-pair", "network-interface", "security-group", "spot-instances-request", "subnet",
-			))...),
-		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances, p.ec2("volume"))...).
-			when(equals("ec2:CreateAction", "RunInstances")),
-		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
-		allow("EndOurs", []string{"ec2:TerminateInstances"}, instances...).when(ours),
-		allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...),
-	}
-	return append(s, allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()))
-}
-
 // Allocator is the IAM policy of an allocator of all pools whose servers clients ask for.
-func (p *Policies) Allocator() Document {
+func (p *Policies) Allocator() Document { return p.fit(p.allocator()) }
+
+func (p *Policies) allocator() Document {
 	var sets, requests []string
 	for _, pl := range pools(p.cfg) {
 		if takesRequests(pl) {
@@ -230,7 +173,9 @@ func (p *Policies) Allocator() Document {
 }
 
 // Feeder is the IAM policy of a program that sends jobs to pools, and hints that there are some.
-func (p *Policies) Feeder(to ...*config.Pool) Document {
+func (p *Policies) Feeder(to ...*config.Pool) Document { return p.fit(p.feeder(to)) }
+
+func (p *Policies) feeder(to []*config.Pool) Document {
 	var queues []string
 	for _, pl := range to {
 		if !takesRequests(pl) {
@@ -243,79 +188,6 @@ func (p *Policies) Feeder(to ...*config.Pool) Document {
 	return document(allow("SendJobs", sendTo, queues...))
 }
 
-// Setup is the IAM policy for controller setup and controller teardown.
-func (p *Policies) Setup() Document {
-	s := []Statement{whoAmI()}
-	if onAWS(p.cfg) {
-		s = append(s, p.setupBackend()...)
-	}
-	if len(onEC2(p.cfg)) > 0 {
-		s = append(s, p.setupGroups()...)
-		s = append(s, p.setupRoles()...)
-	}
-	return document(s...)
-}
-
-func (p *Policies) setupBackend() []Statement {
-	var all []string
-	for _, pl := range pools(p.cfg) {
-		all = append(all, p.withDead(pl)...)
-	}
-	return []Statement{
-		allow("MakeQueues", slices.Concat(openQueue, []string{
-			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
-		}), all...),
-		allow("MakeBucket", []string{
-			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging",
-			"s3:GetEncryptionConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls",
-			"s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
-		}, p.bucket),
-		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
-		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
-	}
-}
-
-func (p *Policies) setupGroups() []Statement {
-	tag := awsconf.TagDeployment
-	return []Statement{
-		allow("SeeNetwork", []string{
-			"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
-		}, everything...),
-		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
-			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
-		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
-		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).
-			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
-		allow("ChangeOurGroups", []string{
-			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
-		}, p.ec2("security-group")...).
-			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
-	}
-}
-
-func (p *Policies) setupRoles() []Statement {
-	roles, profiles := p.iam("role/"+prefix(p.cfg)+"*"), p.iam("instance-profile/"+prefix(p.cfg)+"*")
-	tag := awsconf.TagDeployment
-	return []Statement{
-		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"},
-			p.iam("role/*"), p.iam("instance-profile/*")),
-		allow("SeeRoles", []string{
-			"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
-			"iam:ListRolePolicies",
-		}, roles, profiles),
-		allow("MakeRoles", []string{
-			"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole",
-		}, roles, profiles).
-			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
-		allow("ChangeOurRoles", []string{
-			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy",
-			"iam:DetachRolePolicy",
-			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
-		}, roles, profiles).when(equals("aws:ResourceTag/"+tag, p.cfg.Deployment)),
-		allow("GiveRoles", []string{"iam:PassRole"}, roles).when(p.toEC2()),
-	}
-}
-
 // trust is the document with which EC2, and nobody else, may give a role to instances.
 func (p *Policies) trust() Document {
 	return document(Statement{
@@ -323,17 +195,24 @@ func (p *Policies) trust() Document {
 	})
 }
 
-// ec2Service is the name of EC2 as a principal, which IAM policies grant roles to.
+// ec2Everywhere is EC2 as a principal. Source: the AWS provider of Terraform, servicePrincipalNameForPartition, which
+// was made after aws-cdk's region-info.
+const ec2Everywhere = "ec2.amazonaws.com"
+
+// ec2Service is EC2 as the principal of roles. In China it ends as hosts do: earlier versions wrote that, and the
+// source above has no such exception. Nobody has tried it there.
 func (p *Policies) ec2Service() string {
 	if p.partition == "aws-cn" {
-		return "ec2.amazonaws.com.cn"
+		return "ec2." + p.suffix
 	}
-	return "ec2.amazonaws.com"
+	return ec2Everywhere
 }
 
-// toEC2 is the condition that a role may be passed to EC2 only.
-func (p *Policies) toEC2() map[string]map[string]string {
-	return equals("iam:PassedToService", p.ec2Service())
+// toEC2 is the condition that a role may be passed to EC2 only. Where hosts have another suffix EC2 may go by either
+// name.
+func (p *Policies) toEC2() Condition {
+	names := Values{ec2Everywhere, "ec2." + p.suffix}
+	return equals("iam:PassedToService", slices.Compact(names)...)
 }
 
 // use returns the ARN of a pool's queue for a use.
@@ -371,15 +250,6 @@ func (p *Policies) ec2(kinds ...string) []string {
 	return out
 }
 
-// images are the ARNs of all images. They name no account, because images may belong to anybody.
-func (p *Policies) images() []string {
-	var out []string
-	for _, region := range p.regions() {
-		out = append(out, "arn:"+p.partition+":ec2:"+region+"::image/*")
-	}
-	return out
-}
-
 // parameters are the ARNs of the SSM parameters that pools name as their images, and of all below /cloudmaster/,
 // so that an image can be named there without a change of the IAM policy.
 func (p *Policies) parameters() []string {
@@ -389,6 +259,7 @@ func (p *Policies) parameters() []string {
 		names := map[string]bool{base + p.account + ":parameter/cloudmaster/*": true}
 		for _, pl := range pools(p.cfg) {
 			path, named := namesParameter(pl)
+			path = strings.ReplaceAll(path, ec2cloud.ArchMark, "*")
 			switch path = strings.TrimPrefix(path, "/"); {
 			case !named:
 			case strings.HasPrefix(path, "aws/"): // AWS's own belong to no account
@@ -406,12 +277,17 @@ func (p *Policies) parameters() []string {
 func (p *Policies) regions() []string {
 	var out []string
 	for _, name := range onEC2(p.cfg) {
-		region, _ := reach(p.cfg, name)
-		if region = cmp.Or(region, p.region); !slices.Contains(out, region) {
+		if region := p.regionOf(name); !slices.Contains(out, region) {
 			out = append(out, region)
 		}
 	}
 	return out
+}
+
+// regionOf is the region of a cloud.
+func (p *Policies) regionOf(name pool.CloudName) string {
+	region, _ := reach(p.cfg, name)
+	return cmp.Or(region, p.region)
 }
 
 // roles are the ARNs of the roles that instances of pools get. An instance profile that setup did not make is
@@ -422,29 +298,9 @@ func (p *Policies) roles() []string {
 		if p.cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName {
 			continue
 		}
-		profile := launch(p.cfg, pl).InstanceProfile
+		profile := launch(p.cfg, p.regionOf(pl.Cloud), pl).InstanceProfile
 		out = append(out, p.iam("role/"+profile[strings.LastIndexByte(profile, '/')+1:]))
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
-
-func document(s ...Statement) Document { return Document{Version: "2012-10-17", Statement: s} }
-
-func allow(sid string, actions []string, resources ...string) Statement {
-	actions = slices.Sorted(slices.Values(actions))
-	return Statement{Sid: sid, Effect: "Allow", Action: actions, Resource: resources}
-}
-
-// when restricts a statement.
-func (s Statement) when(c map[string]map[string]string) Statement {
-	s.Condition = c
-	return s
-}
-
-func equals(key, value string) map[string]map[string]string {
-	return map[string]map[string]string{"StringEquals": {key: value}}
-}
-
-// whoAmI grants a call that needs no right. It is here so that a reader of the document sees that it is made.
-func whoAmI() Statement { return allow("WhoAmI", []string{"sts:GetCallerIdentity"}, everything...) }

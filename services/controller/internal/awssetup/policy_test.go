@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,8 @@ func sample(t *testing.T) *config.Config {
 func documents(t *testing.T) map[string]awssetup.Document {
 	t.Helper()
 	cfg := sample(t)
-	p := awssetup.NewPolicies(cfg, account, region, "cloudmaster-sample-"+account+"-"+region)
+	p, err := awssetup.NewPolicies(t.Context(), cfg, account, region, "cloudmaster-sample-"+account+"-"+region)
+	try(t, err)
 	docs := make(map[string]awssetup.Document)
 	for file, name := range map[string]string{
 		"controller": "controller", "primes-worker": "primes", "fib-server": "fib",
@@ -113,42 +115,59 @@ var wide = map[string]bool{
 	"WhoAmI": true, "SeeInstances": true, "SeeNetwork": true, "ListRoles": true, "ReadImageNames": true,
 	"LaunchTagged": true, "LaunchWith": true, "TagAtLaunch": true, "TagOurs": true, "EndOurs": true,
 	"MakeGroups": true, "MakeGroupsInVPC": true, "TagNewGroups": true, "ChangeOurGroups": true,
+	"LaunchVolumes": true, "LaunchInGroups": true, "LaunchImagesOfOwners": true,
+	"SeeSpotRole": true, "MakeSpotRole": true,
 }
 
 func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 	t.Parallel()
-	for program, conditions := range map[string]map[string][2]string{
+	const launched, made = "ec2:ResourceTag/cloudmaster:deployment", "aws:ResourceTag/cloudmaster:"
+	for program, conditions := range map[string]map[string]map[string]string{
 		"controller": {
 			"LaunchTagged": {
-				"aws:RequestTag/cloudmaster:deployment", "sample",
-			}, "TagAtLaunch": {"ec2:CreateAction", "RunInstances"},
-			"TagOurs": {
-				"ec2:ResourceTag/cloudmaster:deployment", "sample",
-			}, "EndOurs": {"ec2:ResourceTag/cloudmaster:deployment", "sample"},
-			"GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+				"aws:RequestTag/cloudmaster:deployment": "sample", "ec2:MetadataHttpTokens": "required",
+			},
+			"LaunchVolumes":        {"aws:RequestTag/cloudmaster:deployment": "sample"},
+			"LaunchInGroups":       {made + "deployment": "sample"},
+			"LaunchImagesOfOwners": {"ec2:Owner": account},
+			"TagAtLaunch":          {"ec2:CreateAction": "RunInstances"},
+			"TagOurs":              {launched: "sample"},
+			"EndOurs":              {launched: "sample"},
+			"GiveRoles":            {"iam:PassedToService": "ec2.amazonaws.com"},
 		},
 		"setup": {
-			"MakeGroups": {
-				"aws:RequestTag/cloudmaster:deployment", "sample",
-			}, "TagNewGroups": {"ec2:CreateAction", "CreateSecurityGroup"},
-			"ChangeOurGroups": {
-				"ec2:ResourceTag/cloudmaster:deployment", "sample",
-			}, "ChangeOurRoles": {"aws:ResourceTag/cloudmaster:deployment", "sample"},
+			"MakeGroups":      {"aws:RequestTag/cloudmaster:deployment": "sample"},
+			"TagNewGroups":    {"ec2:CreateAction": "CreateSecurityGroup"},
+			"ChangeOurGroups": {launched: "sample"},
+			"MakeSpotRole":    {"iam:AWSServiceName": "spot.amazonaws.com"},
+			"ChangeOurRoles":  {made + "deployment": "sample", made + "region": region},
 			"MakeRoles": {
-				"aws:RequestTag/cloudmaster:deployment", "sample",
-			}, "GiveRoles": {"iam:PassedToService", "ec2.amazonaws.com"},
+				"aws:RequestTag/cloudmaster:deployment": "sample", "aws:RequestTag/cloudmaster:region": region,
+			},
+			"GiveRoles": {"iam:PassedToService": "ec2.amazonaws.com"},
 		},
 	} {
-		got := make(map[string]awssetup.Statement)
-		for _, s := range documents(t)[program].Statement {
-			got[s.Sid] = s
-		}
-		for sid, want := range conditions {
-			if c := got[sid].Condition["StringEquals"]; len(c) != 1 || c[want[0]] != want[1] {
-				t.Errorf("%s: %s: got condition %v, want %s = %s", program, sid, got[sid].Condition, want[0], want[1])
+		for sid, keys := range conditions {
+			want := make(map[string]awssetup.Values)
+			for key, value := range keys {
+				want[key] = awssetup.Values{value}
+			}
+			got := statement(documents(t)[program], sid).Condition
+			if len(got) != 1 || !reflect.DeepEqual(got["StringEquals"], want) {
+				t.Errorf("%s: %s: got condition %v, want %v", program, sid, got, want)
 			}
 		}
 	}
+}
+
+// statement is that of a name; empty if there is none.
+func statement(d awssetup.Document, sid string) awssetup.Statement {
+	for _, s := range d.Statement {
+		if s.Sid == sid {
+			return s
+		}
+	}
+	return awssetup.Statement{}
 }
 
 func TestPoliciesOfOtherConfigurations(t *testing.T) {
@@ -158,16 +177,11 @@ func TestPoliciesOfOtherConfigurations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return awssetup.NewPolicies(cfg, account, "cn-north-1", "b")
+		p, err := awssetup.NewPolicies(t.Context(), cfg, account, "cn-north-1", "b")
+		try(t, err)
+		return p
 	}
-	resources := func(d awssetup.Document, sid string) []string {
-		for _, s := range d.Statement {
-			if s.Sid == sid {
-				return s.Resource
-			}
-		}
-		return nil
-	}
+	resources := func(d awssetup.Document, sid string) []string { return statement(d, sid).Resource }
 	p := build(`deployment: d
 backend: aws://cn-north-1
 clouds: {c: {type: ec2}, far: {type: ec2, region: cn-northwest-1}}
@@ -180,7 +194,10 @@ pools:
 			"arn:aws-cn:ec2:cn-north-1:123456789012:instance/*",
 			"arn:aws-cn:ec2:cn-northwest-1:123456789012:instance/*",
 		},
-		"GiveRoles": {"arn:aws-cn:iam::123456789012:role/cloudmaster-d-b", "arn:aws-cn:iam::123456789012:role/mine"},
+		"GiveRoles": {
+			"arn:aws-cn:iam::123456789012:role/cloudmaster-d-cn-north-1-b",
+			"arn:aws-cn:iam::123456789012:role/mine",
+		},
 		"ReadImageNames": {
 			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/cloudmaster/*",
 			"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/a",
@@ -193,6 +210,36 @@ pools:
 		if got := resources(p, sid); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", sid, got, want)
 		}
+	}
+	bound := build(`deployment: d
+backend: aws://cn-north-1
+clouds: {c: {type: ec2, image_owners: [self, "210987654321"], subnets: [subnet-1]}}
+pools:
+  a: {image: ami-0123456789abcdef0, cloud: c, security_groups: [sg-1]}
+  b: {image: "x-{arch}", cloud: c}
+  e: {image: "ssm:/images/e-{arch}", cloud: c}
+`).Controller()
+	const kinds = "ec2:DescribeInstanceTypes"
+	if see := "SeeInstances"; !slices.Contains(statement(bound, see).Action, kinds) ||
+		slices.Contains(statement(p, see).Action, kinds) {
+		t.Errorf("%s: want it granted where an image goes by the architecture, and there alone", kinds)
+	}
+	const both = "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/images/e-*"
+	if got := resources(bound, "ReadImageNames"); !slices.Contains(got, both) {
+		t.Errorf("got parameters %q, want %s among them", got, both)
+	}
+	for sid, want := range map[string]string{
+		"LaunchInNamedGroups": "arn:aws-cn:ec2:cn-north-1:123456789012:security-group/sg-1",
+		"LaunchImages":        "arn:aws-cn:ec2:cn-north-1::image/ami-0123456789abcdef0",
+		"LaunchWith":          "arn:aws-cn:ec2:cn-north-1:123456789012:subnet/subnet-1",
+	} {
+		if got := resources(bound, sid); len(got) == 0 || got[0] != want {
+			t.Errorf("%s: got %q, want %s", sid, got, want)
+		}
+	}
+	if got := statement(bound, "LaunchImagesOfOwners").Condition["StringEquals"]["ec2:Owner"]; !slices.Equal(got,
+		[]string{account, "210987654321"}) {
+		t.Errorf("got owners %q, want the account and the other one", got)
 	}
 	nats := build("deployment: d\nbackend: nats://h:1\nclouds: {c: {type: ec2, region: cn-north-1}}\n" +
 		"pools: {a: {image: x, cloud: c}}\n")
@@ -221,7 +268,8 @@ pools:
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := awssetup.NewPolicies(cfg, account, region, "b")
+	p, err := awssetup.NewPolicies(t.Context(), cfg, account, region, "b")
+	try(t, err)
 	want := []string{"controller", "allocator", "feeder", "setup", "feed-ants", "feed-wasps", "ants", "bees", "wasps"}
 	if got := p.Names(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

@@ -24,15 +24,16 @@ const codeNoEntity = "NoSuchEntity"
 
 // planProfile looks at role and instance profile of a pool, if they are those that setup makes.
 func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.Pool) error {
-	if !s.ownsProfile(pl) {
+	if !s.ownsProfile(at, pl) {
 		return nil
 	}
-	client, name := iam.NewFromConfig(at.aws), owned(s.cfg, pl.Name)
+	client, region := iam.NewFromConfig(at.aws), at.aws.Region
+	name := ownedRole(s.cfg, region, pl.Name)
 	profile, err := getProfile(ctx, client, name)
 	if err != nil {
 		return err
 	}
-	if profile != nil && p.refuseOthers(kindProfile, name, s.cfg.Deployment, iamTags(profile.Tags)) {
+	if profile != nil && p.refuseOthersIn(kindProfile, name, s.cfg.Deployment, region, iamTags(profile.Tags)) {
 		return nil
 	}
 	foreign := profile != nil && !awsconf.Ours(iamTags(profile.Tags), s.cfg.Deployment)
@@ -41,7 +42,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 			"put one into it, or name another one in instance_profile", name)
 		return nil
 	}
-	role, err := s.planRole(ctx, p, client, pl, foreign)
+	role, err := s.planRole(ctx, p, at, pl, foreign)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 	t := thing{kind: kindProfile, name: name, verb: keep}
 	switch {
 	case profile == nil:
-		t.verb, t.do = create, func(ctx context.Context) error { return s.createProfile(ctx, client, name) }
+		t.verb, t.do = create, func(ctx context.Context) error { return s.createProfile(ctx, client, region, name) }
 	case foreign:
 		t.verb, t.note = use, notOurs
 	case len(profile.Roles) != 1 || aws.ToString(profile.Roles[0].RoleName) != name:
@@ -59,15 +60,41 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 		t.do = func(ctx context.Context) error { return replaceRole(ctx, client, profile, name) }
 	}
 	p.add(t)
+	return s.planOldProfile(ctx, p, client, pl)
+}
+
+// planOldProfile says what an earlier version has left over of a pool.
+func (s *site) planOldProfile(ctx context.Context, p *plan, client *iam.Client, pl *config.Pool) error {
+	name := oldRole(s.cfg, pl.Name)
+	profile, err := getProfile(ctx, client, name)
+	if err != nil {
+		return err
+	}
+	if profile != nil && s.isOld(iamTags(profile.Tags)) {
+		p.add(thing{verb: leave, kind: kindProfile, name: name, note: noRegion})
+	}
+	role, err := getRole(ctx, client, name)
+	if err != nil {
+		return err
+	}
+	if role != nil && s.isOld(iamTags(role.Tags)) {
+		p.add(thing{verb: leave, kind: kindRole, name: name, note: noRegion})
+	}
 	return nil
+}
+
+// isOld reports whether tags in IAM are those that an earlier version gave, which did not know of regions.
+func (s *site) isOld(tags map[string]string) bool {
+	return awsconf.Ours(tags, s.cfg.Deployment) && tags[awsconf.TagRegion] == ""
 }
 
 // planRole looks at a pool's role. If the instance profile was not made by setup, a missing role is not made
 // either, because nothing would use it.
 func (s *site) planRole(
-	ctx context.Context, p *plan, client *iam.Client, pl *config.Pool, foreignProfile bool,
+	ctx context.Context, p *plan, at *place, pl *config.Pool, foreignProfile bool,
 ) (thing, error) {
-	t := thing{kind: kindRole, name: owned(s.cfg, pl.Name)}
+	client, region := iam.NewFromConfig(at.aws), at.aws.Region
+	t := thing{kind: kindRole, name: ownedRole(s.cfg, region, pl.Name)}
 	role, err := getRole(ctx, client, t.name)
 	if err != nil {
 		return t, err
@@ -76,10 +103,12 @@ func (s *site) planRole(
 	switch {
 	case role == nil && foreignProfile:
 		return thing{}, nil
-	case role != nil && p.refuseOthers(kindRole, t.name, s.cfg.Deployment, iamTags(role.Tags)):
+	case role != nil && p.refuseOthersIn(kindRole, t.name, s.cfg.Deployment, region, iamTags(role.Tags)):
 		return thing{}, nil
 	case role == nil:
-		t.verb, t.do = create, func(ctx context.Context) error { return s.createRole(ctx, client, pl, want) }
+		t.verb, t.do = create, func(ctx context.Context) error {
+			return s.createRole(ctx, client, region, pl, want)
+		}
 		return t, nil
 	case !awsconf.Ours(iamTags(role.Tags), s.cfg.Deployment):
 		t.verb, t.note = use, notOurs
@@ -111,7 +140,10 @@ func (s *site) compareRole(
 		t.do = func(ctx context.Context) error {
 			if badTrust {
 				in := &iam.UpdateAssumeRolePolicyInput{RoleName: &t.name, PolicyDocument: aws.String(trust.compact())}
-				if _, err := client.UpdateAssumeRolePolicy(ctx, in); err != nil {
+				if err := settled(ctx, func(ctx context.Context) error {
+					_, err := client.UpdateAssumeRolePolicy(ctx, in)
+					return err
+				}); err != nil {
 					return err
 				}
 			}
@@ -124,13 +156,18 @@ func (s *site) compareRole(
 	return t, nil
 }
 
-func (s *site) createRole(ctx context.Context, client *iam.Client, pl *config.Pool, policy Document) error {
-	name := owned(s.cfg, pl.Name)
-	_, err := client.CreateRole(ctx, &iam.CreateRoleInput{
+func (s *site) createRole(
+	ctx context.Context, client *iam.Client, region string, pl *config.Pool, policy Document,
+) error {
+	name := ownedRole(s.cfg, region, pl.Name)
+	in := &iam.CreateRoleInput{
 		RoleName: &name, AssumeRolePolicyDocument: aws.String(s.policies.trust().compact()),
-		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(),
-	})
-	if err != nil {
+		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(region),
+	}
+	if err := settled(ctx, func(ctx context.Context) error {
+		_, err := client.CreateRole(ctx, in)
+		return err
+	}); err != nil {
 		return err
 	}
 	return putPolicy(ctx, client, name, policy)
@@ -144,21 +181,32 @@ func putPolicy(ctx context.Context, client *iam.Client, role string, policy Docu
 		})
 		return unlessGone(err)
 	}
-	_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
-		RoleName: &role, PolicyName: aws.String(policyName), PolicyDocument: aws.String(policy.compact()),
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
+			RoleName: &role, PolicyName: aws.String(policyName), PolicyDocument: aws.String(policy.compact()),
+		})
+		return err
 	})
-	return err
 }
 
-func (s *site) createProfile(ctx context.Context, client *iam.Client, name string) error {
-	in := &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList()}
-	if _, err := client.CreateInstanceProfile(ctx, in); err != nil {
+func (s *site) createProfile(ctx context.Context, client *iam.Client, region, name string) error {
+	in := &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Tags: s.iamTagList(region)}
+	if err := settled(ctx, func(ctx context.Context) error {
+		_, err := client.CreateInstanceProfile(ctx, in)
+		return err
+	}); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
-		InstanceProfileName: &name, RoleName: &name,
+	return putRoleIn(ctx, client, &name, &name)
+}
+
+func putRoleIn(ctx context.Context, client *iam.Client, profile, role *string) error {
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
+			InstanceProfileName: profile, RoleName: role,
+		})
+		return err
 	})
-	return err
 }
 
 // replaceRole makes the named role the profile's only one.
@@ -166,10 +214,7 @@ func replaceRole(ctx context.Context, client *iam.Client, profile *types.Instanc
 	if err := takeRolesOut(ctx, client, profile); err != nil {
 		return err
 	}
-	_, err := client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{
-		InstanceProfileName: profile.InstanceProfileName, RoleName: &name,
-	})
-	return err
+	return putRoleIn(ctx, client, profile.InstanceProfileName, &name)
 }
 
 func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.InstanceProfile) error {
@@ -177,7 +222,10 @@ func takeRolesOut(ctx context.Context, client *iam.Client, profile *types.Instan
 		in := &iam.RemoveRoleFromInstanceProfileInput{
 			InstanceProfileName: profile.InstanceProfileName, RoleName: profile.Roles[i].RoleName,
 		}
-		if _, err := client.RemoveRoleFromInstanceProfile(ctx, in); unlessGone(err) != nil {
+		if err := settled(ctx, func(ctx context.Context) error {
+			_, err := client.RemoveRoleFromInstanceProfile(ctx, in)
+			return unlessGone(err)
+		}); err != nil {
 			return err
 		}
 	}
@@ -258,8 +306,9 @@ func roleNames(roles []types.Role) string {
 	return strings.Join(names, ", ")
 }
 
-func (s *site) iamTagList() []types.Tag {
-	return tagList(s.cfg.Deployment, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} })
+func (s *site) iamTagList(region string) []types.Tag {
+	tags := awsconf.SetupTagsIn(s.cfg.Deployment, region)
+	return tagList(tags, func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} })
 }
 
 func iamTags(tags []types.Tag) map[string]string {

@@ -68,9 +68,9 @@ func (w *world) store() blob.Store {
 func TestSetupGoesOnWhereItStopped(t *testing.T) {
 	w := newWorld(t)
 	for action, thing := range map[string]string{
-		"CreateRole": "role cloudmaster-d-fib", "PutRolePolicy": "role cloudmaster-d-fib",
+		"CreateRole": "role cloudmaster-d-eu-west-1-fib", "PutRolePolicy": "role cloudmaster-d-eu-west-1-fib",
 		"AuthorizeSecurityGroupIngress": "security group cloudmaster-d-fib",
-		"AddRoleToInstanceProfile":      "instance profile cloudmaster-d-fib",
+		"AddRoleToInstanceProfile":      "instance profile cloudmaster-d-eu-west-1-fib",
 	} {
 		var on atomic.Bool
 		on.Store(true)
@@ -134,16 +134,16 @@ func (w *world) looksRight(deployment string) {
 	}
 	for _, name := range []string{"fib", "primes"} {
 		p, err := w.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{
-			InstanceProfileName: aws.String("cloudmaster-" + deployment + "-" + name),
+			InstanceProfileName: aws.String("cloudmaster-" + deployment + "-eu-west-1-" + name),
 		})
 		try(w.t, err)
 		if roles := p.InstanceProfile.Roles; len(roles) != 1 ||
-			*roles[0].RoleName != "cloudmaster-"+deployment+"-"+name {
+			*roles[0].RoleName != "cloudmaster-"+deployment+"-eu-west-1-"+name {
 			w.t.Errorf("profile of %s has roles %+v, want its own", name, roles)
 		}
 	}
 	policy, err := w.iam.GetRolePolicy(ctx, &iam.GetRolePolicyInput{
-		RoleName: aws.String("cloudmaster-" + deployment + "-fib"), PolicyName: aws.String("cloudmaster"),
+		RoleName: aws.String("cloudmaster-" + deployment + "-eu-west-1-fib"), PolicyName: aws.String("cloudmaster"),
 	})
 	try(w.t, err)
 	if doc := *policy.PolicyDocument; !strings.Contains(doc, "fib-status-"+deployment) ||
@@ -177,8 +177,8 @@ func TestWhatDiffersIsChanged(t *testing.T) {
 		"change queue primes-work-d: VisibilityTimeout is 5, not 120",
 		"change bucket cloudmaster-d-" + w.account + "-eu-west-1: public access is not blocked",
 		"change security group cloudmaster-d-fib: open tcp 20808 from 10.0.0.0/8, close tcp 22 from 0.0.0.0/0",
-		"change role cloudmaster-d-fib: who may take it is not EC2 alone, its policy is not as it should be",
-		"change instance profile cloudmaster-d-fib: its role is missing, not cloudmaster-d-fib",
+		"change role cloudmaster-d-eu-west-1-fib: who may take it is not EC2 alone, its policy is not as it should be",
+		"change instance profile cloudmaster-d-eu-west-1-fib: its role is missing, not cloudmaster-d-eu-west-1-fib",
 		"change security group cloudmaster-d-primes: close tcp 22 from 0.0.0.0/0",
 	}
 	planned, err := w.setup(cfg, true)
@@ -199,17 +199,19 @@ func TestWhatDiffersIsChanged(t *testing.T) {
 	// The calls of all this are those that setup's policy grants. What LocalStack does not ask for is here.
 	w.rec.compare(t, documents(t)["setup"],
 		"sqs:TagQueue", "iam:TagRole", "iam:TagInstanceProfile", "ec2:CreateTags", // tags at creation
-		"s3:PutBucketOwnershipControls", // CreateBucket with an ownership
-		"s3:DeleteObjectVersion",        // DeleteObjects with versions
-		"iam:PassRole",                  // AddRoleToInstanceProfile
-		"ec2:DescribeSubnets",           // of pools that name subnets, TestSubnets
+		"s3:PutBucketOwnershipControls",                  // CreateBucket with an ownership
+		"s3:DeleteObjectVersion",                         // DeleteObjects with versions
+		"iam:PassRole",                                   // AddRoleToInstanceProfile
+		"ec2:DescribeSubnets",                            // of pools that name subnets, TestSubnets
+		"iam:CreateServiceLinkedRole",                    // of pools on spot instances, TestSpotRole
+		"ec2:UpdateSecurityGroupRuleDescriptionsIngress", // TestRulesOfEarlierVersions
 	)
 }
 
 // drift changes what setup made.
 func (w *world) drift() {
 	w.t.Helper()
-	ctx, fib := w.t.Context(), aws.String("cloudmaster-d-fib")
+	ctx, fib := w.t.Context(), aws.String("cloudmaster-d-eu-west-1-fib")
 	for name, attrs := range map[string]map[string]string{
 		"primes-work-d":      {"VisibilityTimeout": "5"},
 		"primes-work-d-dead": {"MessageRetentionPeriod": "60"},
@@ -225,7 +227,7 @@ func (w *world) drift() {
 	try(w.t, err)
 	_, err = w.store().Put(ctx, "active-set/x", []byte("x"), blob.Any)
 	try(w.t, err)
-	g := w.group(*fib)
+	g := w.group("cloudmaster-d-fib")
 	_, err = w.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{
 		GroupId: g.GroupId, CidrIp: aws.String("10.0.0.0/8"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(20808),
 		ToPort: aws.Int32(20808),
@@ -233,8 +235,12 @@ func (w *world) drift() {
 	try(w.t, err)
 	for _, id := range []*string{g.GroupId, w.group("cloudmaster-d-primes").GroupId} {
 		_, err = w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
-			GroupId: id, CidrIp: aws.String("0.0.0.0/0"), IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22),
-			ToPort: aws.Int32(22),
+			GroupId: id, IpPermissions: []ec2types.IpPermission{{
+				IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22), ToPort: aws.Int32(22),
+				IpRanges: []ec2types.IpRange{{
+					CidrIp: aws.String("0.0.0.0/0"), Description: aws.String("opened by controller setup"),
+				}},
+			}},
 		})
 		try(w.t, err)
 	}
@@ -265,7 +271,7 @@ const anybody = `{"Version":"2012-10-17",` +
 
 func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	w := newWorld(t)
-	ctx, fib := t.Context(), aws.String("cloudmaster-d-fib")
+	ctx, fib, role := t.Context(), aws.String("cloudmaster-d-fib"), aws.String("cloudmaster-d-eu-west-1-fib")
 	cfg := w.config("d", "")
 	vpcs, err := w.ec2.DescribeVpcs(ctx, nil)
 	try(t, err)
@@ -274,7 +280,7 @@ func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	})
 	try(t, err)
 	_, err = w.iam.CreateRole(ctx,
-		&iam.CreateRoleInput{RoleName: fib, AssumeRolePolicyDocument: aws.String(anybody), Tags: []iamtypes.Tag{
+		&iam.CreateRoleInput{RoleName: role, AssumeRolePolicyDocument: aws.String(anybody), Tags: []iamtypes.Tag{
 			{
 				Key: aws.String("cloudmaster:deployment"), Value: aws.String("d"),
 			}, {Key: aws.String("cloudmaster:made-by"), Value: aws.String("hand")},
@@ -290,19 +296,20 @@ func TestWhatSetupDidNotMakeIsLeftAlone(t *testing.T) {
 	out := w.mustSetUp(cfg)
 	wants(t, out, "use bucket "+bucket+" (not made by setup)",
 		"use security group cloudmaster-d-fib (not made by setup)",
-		"use role cloudmaster-d-fib (not made by setup)", "create instance profile cloudmaster-d-fib")
+		"use role cloudmaster-d-eu-west-1-fib (not made by setup)",
+		"create instance profile cloudmaster-d-eu-west-1-fib")
 	out = w.mustTearDown(cfg)
 	wants(t, out, "leave security group cloudmaster-d-fib (not made by setup)",
-		"leave role cloudmaster-d-fib (not made by setup)", "leave bucket "+bucket+" (not made by setup)")
+		"leave role cloudmaster-d-eu-west-1-fib (not made by setup)", "leave bucket "+bucket+" (not made by setup)")
 	if strings.Contains(out, "d-x") {
 		t.Errorf("got:\n%s\nwant nothing of deployment d-x", out)
 	}
 	if got := sources(w.group(*fib)); got != nil {
 		t.Errorf("the group of somebody else lets in %q, want it as it was", got)
 	}
-	role, err := w.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: fib})
+	got, err := w.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: role})
 	try(t, err)
-	if doc := *role.Role.AssumeRolePolicyDocument; !strings.Contains(doc, "AWS") {
+	if doc := *got.Role.AssumeRolePolicyDocument; !strings.Contains(doc, "AWS") {
 		t.Errorf("somebody else's role may be taken by %s, want it as it was", doc)
 	}
 	w.store()
@@ -329,7 +336,7 @@ func TestNamesThatMeetAreRefused(t *testing.T) {
 	}
 	for _, want := range []string{
 		`security group cloudmaster-a-b-fib belongs to deployment "a-b"`,
-		`instance profile cloudmaster-a-b-primes belongs to deployment "a-b"`,
+		`security group cloudmaster-a-b-primes belongs to deployment "a-b"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got:\n%v\nwant %q in it", err, want)
@@ -346,7 +353,7 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 	_, err := w.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("primes-work-d")})
 	try(t, err)
 	_, err = w.iam.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{
-		InstanceProfileName: aws.String("cloudmaster-d-fib"),
+		InstanceProfileName: aws.String("cloudmaster-d-eu-west-1-fib"),
 	})
 	try(t, err)
 	vpc, err := w.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: aws.String("10.9.0.0/16")})
@@ -363,7 +370,7 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 		"queue primes-work-d was not made by setup for this deployment, and does not fit pool primes: " +
 			"MessageRetentionPeriod is ",
 		"name another queue in work_queue_name",
-		"instance profile cloudmaster-d-fib was not made by setup for this deployment, and has no role",
+		"instance profile cloudmaster-d-eu-west-1-fib was not made by setup for this deployment, and has no role",
 		"security group cloudmaster-d-fib exists (sg-",
 	} {
 		if !strings.Contains(err.Error(), want) {

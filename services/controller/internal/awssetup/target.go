@@ -61,9 +61,9 @@ func reach(cfg *config.Config, name pool.CloudName) (region, endpoint string) {
 	return ec2Settings(cfg, name).Reach(cfg.Backend.Address)
 }
 
-// launch returns how instances of a pool on EC2 are launched.
-func launch(cfg *config.Config, p *config.Pool) ec2cloud.Launch {
-	return ec2Settings(cfg, p.Cloud).Launch(cfg.Deployment, p.Name, p.OnCloud)
+// launch returns how instances of a pool on EC2 are launched in a region.
+func launch(cfg *config.Config, region string, p *config.Pool) ec2cloud.Launch {
+	return ec2Settings(cfg, p.Cloud).Launch(cfg.Deployment, region, p.Name, p.OnCloud)
 }
 
 // clients returns who may reach a pool's service_port; empty means its VPC.
@@ -71,11 +71,24 @@ func clients(cfg *config.Config, p *config.Pool) []string {
 	return ec2Settings(cfg, p.Cloud).Clients(p.OnCloud)
 }
 
-// owned is the name of what setup makes for a pool alone: role, instance profile, security group.
-func owned(cfg *config.Config, name pool.Name) string { return ec2cloud.Owned(cfg.Deployment, name) }
+// ownedGroup is the name of the security group that setup makes for a pool.
+func ownedGroup(cfg *config.Config, name pool.Name) string {
+	return ec2cloud.Owned(cfg.Deployment, name)
+}
 
-// prefix begins the names of all that setup makes for pools of the deployment.
-func prefix(cfg *config.Config) string { return owned(cfg, "") }
+// ownedRole is the name of the role and of the instance profile that setup makes for a pool in a region.
+func ownedRole(cfg *config.Config, region string, name pool.Name) string {
+	return ec2cloud.OwnedRole(cfg.Deployment, region, name)
+}
+
+// oldRole is the name that earlier versions gave to a pool's role and instance profile in every region.
+func oldRole(cfg *config.Config, name pool.Name) string { return ec2cloud.Owned(cfg.Deployment, name) }
+
+// ownedRoles is how the names of roles and instance profiles of the deployment in a region begin; in all regions, and
+// under their old names, if the region is empty.
+func ownedRoles(cfg *config.Config, region string) string {
+	return ec2cloud.OwnedRoles(cfg.Deployment, region)
+}
 
 // takesRequests reports whether a pool's work queue carries requests for servers rather than jobs.
 func takesRequests(p *config.Pool) bool { return p.Policy.Traits().TakesRequests }

@@ -89,11 +89,14 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 		p.add(thing{
 			verb: remove, kind: kindGroup, name: aws.ToString(g.GroupName),
 			do: func(ctx context.Context) error {
-				_, err := client.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId})
-				switch awsconf.Code(err) {
-				case "InvalidGroup.NotFound":
-					return nil
-				case "DependencyViolation":
+				err := settled(ctx, func(ctx context.Context) error {
+					_, err := client.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId})
+					if awsconf.Code(err) == codeNoGroup {
+						return nil
+					}
+					return err
+				})
+				if awsconf.Code(err) == codeInUse {
 					return fmt.Errorf("a network interface, or a rule of another group, still uses %s: %w",
 						aws.ToString(g.GroupId), err)
 				}
@@ -101,7 +104,7 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 			},
 		})
 	}
-	names := s.names(at, s.ownsGroup)
+	names := s.groupNames(at)
 	if len(names) == 0 {
 		return nil
 	}
@@ -117,12 +120,23 @@ func (s *site) findGroups(ctx context.Context, p *plan, at *place) error {
 	return nil
 }
 
-// names are the names that setup uses for the pools in a place; in all places if at is nil.
-func (s *site) names(at *place, owns func(*config.Pool) bool) []string {
+// groupNames are the names of the security groups that setup makes in a place.
+func (s *site) groupNames(at *place) []string {
 	var out []string
 	for _, pl := range s.pools() {
-		if where := s.placeOf(pl.Cloud); where != nil && (at == nil || where == at) && owns(pl) {
-			out = append(out, owned(s.cfg, pl.Name))
+		if s.placeOf(pl.Cloud) == at && s.ownsGroup(at, pl) {
+			out = append(out, ownedGroup(s.cfg, pl.Name))
+		}
+	}
+	return out
+}
+
+// roleNames are the names of the roles and instance profiles that setup makes in all places.
+func (s *site) roleNames() []string {
+	var out []string
+	for _, pl := range s.pools() {
+		if at := s.placeOf(pl.Cloud); at != nil && s.ownsProfile(at, pl) {
+			out = append(out, ownedRole(s.cfg, at.aws.Region, pl.Name))
 		}
 	}
 	return out
@@ -154,8 +168,10 @@ func (s *site) findProfiles(ctx context.Context, p *plan, client *iam.Client) er
 			if err := takeRolesOut(ctx, client, profile); err != nil {
 				return err
 			}
-			_, err := client.DeleteInstanceProfile(ctx, &iam.DeleteInstanceProfileInput{InstanceProfileName: &name})
-			return unlessGone(err)
+			return settled(ctx, func(ctx context.Context) error {
+				_, err := client.DeleteInstanceProfile(ctx, &iam.DeleteInstanceProfileInput{InstanceProfileName: &name})
+				return unlessGone(err)
+			})
 		})
 	}
 	return nil
@@ -189,19 +205,36 @@ func (s *site) findRoles(ctx context.Context, p *plan, client *iam.Client) error
 
 // candidates are the names that may be ours, sorted.
 func (s *site) candidates(found []string) []string {
-	found = slices.DeleteFunc(found, func(name string) bool { return !strings.HasPrefix(name, prefix(s.cfg)) })
+	begin := ownedRoles(s.cfg, "")
+	found = slices.DeleteFunc(found, func(name string) bool { return !strings.HasPrefix(name, begin) })
 	slices.Sort(found)
 	return found
 }
 
-// judge plans to remove a thing if it is ours. If it only has the name of one of ours, the plan says that it stays.
+// judge plans to remove a thing in IAM if it is ours and of a region of this configuration. The plan also says what
+// stays although its name or its tags are like ours.
 func (s *site) judge(p *plan, kind, name string, tags map[string]string, do func(context.Context) error) {
+	t := thing{verb: leave, kind: kind, name: name}
+	region := tags[awsconf.TagRegion]
 	switch {
-	case awsconf.Ours(tags, s.cfg.Deployment):
-		p.add(thing{verb: remove, kind: kind, name: name, do: do})
-	case slices.Contains(s.names(nil, s.ownsProfile), name):
-		p.add(thing{verb: leave, kind: kind, name: name, note: notOurs})
+	case !awsconf.Ours(tags, s.cfg.Deployment):
+		if !slices.Contains(s.roleNames(), name) {
+			return
+		}
+		t.note = notOurs
+	case region == "":
+		t.note = noRegion
+	case !s.has(region):
+		t.note = "made for region " + region
+	default:
+		t.verb, t.do = remove, do
 	}
+	p.add(t)
+}
+
+// has reports whether a region is among those with instances.
+func (s *site) has(region string) bool {
+	return slices.ContainsFunc(s.places, func(at place) bool { return at.aws.Region == region })
 }
 
 // removeRole deletes a role with its policies, also those that an operator gave it.
@@ -232,8 +265,10 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 			}
 		}
 	}
-	_, err := client.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
-	return unlessGone(err)
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
+		return unlessGone(err)
+	})
 }
 
 // findQueues looks at the queues of the file's pools. SQS cannot be asked for queues by tag.

@@ -22,8 +22,8 @@ func TestTeardownFindsPoolsThatAreNotInTheFile(t *testing.T) {
 	cfg := w.config("d", "")
 	delete(cfg.Pools, "fib")
 	out := w.mustTearDown(cfg)
-	wants(t, out, "removed security group cloudmaster-d-fib", "removed instance profile cloudmaster-d-fib",
-		"removed role cloudmaster-d-fib", "removed queue primes-work-d")
+	wants(t, out, "removed security group cloudmaster-d-fib", "removed instance profile cloudmaster-d-eu-west-1-fib",
+		"removed role cloudmaster-d-eu-west-1-fib", "removed queue primes-work-d")
 	if strings.Contains(out, "fib-work") {
 		t.Errorf("got:\n%s\nwant no queue that the file does not name", out)
 	}

@@ -134,8 +134,9 @@ func (w *world) all(deployment string) []string {
 	}
 	out = append(out, "bucket cloudmaster-"+deployment+"-"+w.account+"-eu-west-1")
 	for _, p := range []string{"fib", "primes"} {
-		for _, kind := range []string{"security group", "role", "instance profile"} {
-			out = append(out, kind+" cloudmaster-"+deployment+"-"+p)
+		out = append(out, "security group cloudmaster-"+deployment+"-"+p)
+		for _, kind := range []string{"role", "instance profile"} {
+			out = append(out, kind+" cloudmaster-"+deployment+"-eu-west-1-"+p)
 		}
 	}
 	return out

@@ -228,7 +228,7 @@ func (r *reader) validatePlace(c *Config, p *Pool) {
 	}
 	if check := where.Kind.CheckPool; check != nil && p.Image != "" {
 		r.complainEach(here, check(where.Settings, c.Deployment, cloud.PoolSpec{
-			Name: p.Name, Image: p.Image, Settings: p.OnCloud,
+			Name: p.Name, Image: p.Image, ServicePort: p.ServicePort, Settings: p.OnCloud,
 		}))
 	}
 	if where.Kind.Remote {

@@ -23,10 +23,10 @@ type machine struct {
 	notice    atomic.Bool // the cloud takes the machine back
 }
 
-func (*machine) OnEC2() bool                                { return true }
-func (m *machine) UserData(context.Context) ([]byte, error) { return []byte(m.doc), nil }
-func (*machine) InstanceID(context.Context) (string, error) { return "i-0cloud", nil }
-func (m *machine) Host(context.Context) (string, error)     { return m.host, nil }
+func (*machine) OnEC2() bool                                  { return true }
+func (m *machine) UserData(context.Context) ([]byte, error)   { return []byte(m.doc), nil }
+func (*machine) InstanceID(context.Context) (string, error)   { return "i-0cloud", nil }
+func (m *machine) Host(context.Context, bool) (string, error) { return m.host, nil }
 func (m *machine) Interruption(context.Context) (string, error) {
 	if m.notice.Load() {
 		return "terminate at noon", nil

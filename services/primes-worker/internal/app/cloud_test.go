@@ -15,7 +15,7 @@ type machine struct {
 func (*machine) OnEC2() bool                                { return true }
 func (m *machine) UserData(context.Context) ([]byte, error) { return []byte(m.doc), nil }
 func (*machine) InstanceID(context.Context) (string, error) { return "i-0cloud", nil }
-func (*machine) Host(context.Context) (string, error)       { return "", nil }
+func (*machine) Host(context.Context, bool) (string, error) { return "", nil }
 func (m *machine) Interruption(context.Context) (string, error) {
 	if m.notice.Load() {
 		return "terminate at noon", nil

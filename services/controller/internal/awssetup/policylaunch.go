@@ -1,0 +1,153 @@
+package awssetup
+
+import (
+	"slices"
+	"strings"
+
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/ec2cloud"
+	"cloudmaster/services/controller/internal/config"
+)
+
+// controlInstances are the controller's rights on EC2. Instances must have the deployment's tag and refuse the first
+// version of the metadata service, images must be of the owners that the configuration knows, and security groups must
+// be the deployment's; subnets are bound if all pools name theirs.
+func (p *Policies) controlInstances() []Statement {
+	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
+	tagged := equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)
+	instances := p.ec2("instance")
+	run := []string{"ec2:RunInstances"}
+	see := []string{"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"}
+	if slices.ContainsFunc(pools(p.cfg), byArchitecture) {
+		see = append(see, "ec2:DescribeInstanceTypes")
+	}
+	s := []Statement{
+		allow("SeeInstances", see, everything...),
+		allow("LaunchTagged", run, instances...).when(tagged.and("ec2:MetadataHttpTokens", "required")),
+		allow("LaunchVolumes", run, p.ec2("volume")...).when(tagged),
+		allow("LaunchWith", run, slices.Concat(p.named("subnet", p.subnets),
+			p.ec2("key-pair", "network-interface", "placement-group", "spot-instances-request"))...),
+		allow("LaunchInGroups", run, p.ec2("security-group")...).
+			when(equals("aws:ResourceTag/"+awsconf.TagDeployment, p.cfg.Deployment)),
+	}
+	if others := p.named("security-group", p.foreignGroups); len(others) > 0 {
+		s = append(s, allow("LaunchInNamedGroups", run, others...))
+	}
+	if byID := p.named("image", p.imageIDs); len(byID) > 0 {
+		s = append(s, allow("LaunchImages", run, byID...))
+	}
+	return append(s,
+		allow("LaunchImagesOfOwners", run, p.images("*")...).when(equals("ec2:Owner", p.imageOwners()...)),
+		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances,
+			p.ec2("volume", "network-interface", "spot-instances-request"))...).
+			when(equals("ec2:CreateAction", "RunInstances")),
+		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
+		allow("EndOurs", []string{"ec2:TerminateInstances"}, instances...).when(ours),
+		allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...),
+		allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()),
+	)
+}
+
+// byArchitecture reports whether a pool's image depends on the instance type.
+func byArchitecture(pl *config.Pool) bool { return strings.Contains(pl.Image, ec2cloud.ArchMark) }
+
+// images are ARNs of images. They name no account, because images may belong to anybody.
+func (p *Policies) images(id string) []string {
+	var out []string
+	for _, region := range p.regions() {
+		out = append(out, "arn:"+p.partition+":ec2:"+region+"::image/"+id)
+	}
+	return out
+}
+
+// named are the ARNs of the things of a kind that pools name; an id * stands for all.
+func (p *Policies) named(kind string, ids func() []string) []string {
+	var out []string
+	for _, id := range ids() {
+		if kind == "image" {
+			out = append(out, p.images(id)...)
+			continue
+		}
+		for _, region := range p.regions() {
+			out = append(out, "arn:"+p.partition+":ec2:"+region+":"+p.account+":"+kind+"/"+id)
+		}
+	}
+	return out
+}
+
+// launches are how the pools on EC2 are launched.
+func (p *Policies) launches() []ec2cloud.Launch {
+	var out []ec2cloud.Launch
+	for _, pl := range pools(p.cfg) {
+		if p.cfg.Clouds[pl.Cloud].Kind.Name == ec2cloud.KindName {
+			out = append(out, launch(p.cfg, p.regionOf(pl.Cloud), pl))
+		}
+	}
+	return out
+}
+
+// subnets are those that pools name. One that names none may be in any of the default VPC.
+func (p *Policies) subnets() []string {
+	var out []string
+	for _, l := range p.launches() {
+		if len(l.Subnets) == 0 {
+			return []string{"*"}
+		}
+		out = append(out, l.Subnets...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// foreignGroups are the security groups that pools name. A name may stand for any of them.
+func (p *Policies) foreignGroups() []string {
+	var out []string
+	for _, pl := range pools(p.cfg) {
+		if p.cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName {
+			continue
+		}
+		for _, g := range launch(p.cfg, p.regionOf(pl.Cloud), pl).SecurityGroups {
+			switch {
+			case strings.HasPrefix(g, "sg-"):
+				out = append(out, g)
+			case g != ownedGroup(p.cfg, pl.Name):
+				return []string{"*"}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// imageIDs are the images that pools name by their ids. An SSM parameter may hold that of anybody.
+func (p *Policies) imageIDs() []string {
+	var out []string
+	for _, pl := range pools(p.cfg) {
+		if p.cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName {
+			continue
+		}
+		if path, ok := namesParameter(pl); ok && strings.HasPrefix(strings.TrimPrefix(path, "/"), "aws/") {
+			return []string{"*"}
+		}
+		if strings.HasPrefix(pl.Image, "ami-") {
+			out = append(out, pl.Image)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// imageOwners are whose images are found by name, as IAM names them: self is the account.
+func (p *Policies) imageOwners() []string {
+	out := []string{p.account}
+	for _, name := range onEC2(p.cfg) {
+		for _, owner := range ec2Settings(p.cfg, name).ImageOwners {
+			if owner != ec2cloud.DefaultImageOwner {
+				out = append(out, owner)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

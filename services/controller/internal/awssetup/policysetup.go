@@ -1,0 +1,105 @@
+package awssetup
+
+import (
+	"slices"
+
+	"cloudmaster/internal/awsconf"
+	"cloudmaster/services/controller/internal/lease"
+)
+
+// Setup is the IAM policy for controller setup and controller teardown.
+func (p *Policies) Setup() Document { return p.fit(p.setup()) }
+
+func (p *Policies) setup() Document {
+	s := []Statement{whoAmI()}
+	if onAWS(p.cfg) {
+		s = append(s, p.setupBackend()...)
+	}
+	if len(onEC2(p.cfg)) > 0 {
+		s = append(s, p.setupGroups()...)
+		s = append(s, p.setupRoles()...)
+		s = append(s, p.setupSpot()...)
+	}
+	return document(s...)
+}
+
+func (p *Policies) setupBackend() []Statement {
+	var all []string
+	for _, pl := range pools(p.cfg) {
+		all = append(all, p.withDead(pl)...)
+	}
+	return []Statement{
+		allow("MakeQueues", slices.Concat(openQueue, []string{
+			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
+		}), all...),
+		allow("MakeBucket", []string{
+			"s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketPublicAccessBlock", "s3:GetBucketTagging",
+			"s3:GetEncryptionConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls",
+			"s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
+		}, p.bucket),
+		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
+		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
+	}
+}
+
+func (p *Policies) setupGroups() []Statement {
+	tag := awsconf.TagDeployment
+	return []Statement{
+		allow("SeeNetwork", []string{
+			"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+		}, everything...),
+		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
+			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
+		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
+		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).
+			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
+		allow("ChangeOurGroups", []string{
+			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
+			"ec2:UpdateSecurityGroupRuleDescriptionsIngress",
+		}, p.ec2("security-group")...).
+			when(equals("ec2:ResourceTag/"+tag, p.cfg.Deployment)),
+	}
+}
+
+func (p *Policies) setupRoles() []Statement {
+	// Those of all regions are looked at, because teardown and the names of earlier versions need that.
+	all := ownedRoles(p.cfg, "") + "*"
+	seen := []string{p.iam("role/" + all), p.iam("instance-profile/" + all)}
+	var roles, profiles []string
+	for _, region := range p.regions() {
+		roles = append(roles, p.iam("role/"+ownedRoles(p.cfg, region)+"*"))
+		profiles = append(profiles, p.iam("instance-profile/"+ownedRoles(p.cfg, region)+"*"))
+	}
+	made := slices.Concat(roles, profiles)
+	requested := equals("aws:RequestTag/"+awsconf.TagDeployment, p.cfg.Deployment).
+		and("aws:RequestTag/"+awsconf.TagRegion, p.regions()...)
+	ours := equals("aws:ResourceTag/"+awsconf.TagDeployment, p.cfg.Deployment).
+		and("aws:ResourceTag/"+awsconf.TagRegion, p.regions()...)
+	return []Statement{
+		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"},
+			p.iam("role/*"), p.iam("instance-profile/*")),
+		allow("SeeRoles", []string{
+			"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
+			"iam:ListRolePolicies",
+		}, seen...),
+		allow("MakeRoles", []string{
+			"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole",
+		}, made...).when(requested),
+		allow("ChangeOurRoles", []string{
+			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy",
+			"iam:DetachRolePolicy",
+			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
+		}, made...).when(ours),
+		allow("GiveRoles", []string{"iam:PassRole"}, roles...).when(p.toEC2()),
+	}
+}
+
+// setupSpot is there also if no pool uses spot instances yet, so that one may begin to without a change of rights.
+func (p *Policies) setupSpot() []Statement {
+	role := p.iam("role/" + spotRolePath)
+	return []Statement{
+		allow("SeeSpotRole", []string{"iam:GetRole"}, role),
+		allow("MakeSpotRole", []string{"iam:CreateServiceLinkedRole"}, role).
+			when(equals("iam:AWSServiceName", spotService)),
+	}
+}
