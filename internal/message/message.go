@@ -34,6 +34,10 @@ const (
 	Idle Activity = "idle"
 )
 
+// Draining is the State of an instance that takes no new work and is about to end, because the cloud takes its machine
+// back or because it got a signal. Every other state means that it serves.
+const Draining = "draining"
+
 // Message is what a status queue carries: a Status, a Log or a Hint.
 type Message interface {
 	// From returns the instance that sent it; empty if none did.
@@ -44,7 +48,7 @@ type Message interface {
 // Status is an instance's report on itself.
 type Status struct {
 	InstanceID pool.InstanceID
-	State      string    // the state that the instance gives itself, usually "active"
+	State      string    // the state that the instance gives itself: "active" or Draining; others count as "active"
 	Activity   Activity  // busy, idle, or empty
 	Load       float64   // 0 nothing connected, 1 at capacity; may exceed 1
 	Address    string    // host:port for clients; empty if it has none
@@ -73,6 +77,9 @@ func (Log) isMessage()    {}
 func (s *Status) Busy() bool {
 	return s.Activity == Busy || s.Activity == "" && s.Load > 0
 }
+
+// Interrupted reports whether the instance says that it takes no new work and is about to end.
+func (s *Status) Interrupted() bool { return s.State == Draining }
 
 // wire is the JSON object that messages of every type are read into; Status and Log are written from it.
 type wire struct {
