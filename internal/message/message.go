@@ -21,6 +21,10 @@ import (
 // MaxSize bounds a status or log message, in bytes; larger ones are refused unread.
 const MaxSize = 64 << 10
 
+// MaxYAML bounds a message in YAML, in bytes, because a reader of YAML works much longer than one of JSON for the same
+// number of bytes. The longest log text fits, beside 2 KiB for everything else; a status takes a few hundred bytes.
+const MaxYAML = MaxText + 2<<10
+
 // MaxText is the longest text of a log message, in bytes; EncodeLog cuts longer ones. JSON writes one byte as at
 // most six, so a message with a text of this length never exceeds MaxSize.
 const MaxText = 8 << 10
