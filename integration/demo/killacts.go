@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"cloudmaster/integration/sample"
@@ -67,6 +68,42 @@ func (d *director) killOnce(ctx context.Context, dice *rand.Rand) error {
 		return context.Cause(ctx)
 	}
 	return d.startController(ctx)
+}
+
+// serverInterrupted tells a server to end that has a client, as a cloud does that takes its machine back. Nobody is
+// sent to it any more, and another one takes its place while it still serves.
+func (d *director) serverInterrupted(ctx context.Context) error {
+	d.narrate("a client is connected; its server gets SIGTERM")
+	client, err := d.connectedClient(ctx)
+	if err != nil {
+		return err
+	}
+	victim := slices.Min(ids(d.activeSet(ctx)))
+	pid, err := d.pid(victim)
+	if err != nil {
+		return err
+	}
+	mark := d.controller.Mark()
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s: %w", victim, err)
+	}
+	if err := d.reported(ctx, "the controller knows why", mark,
+		"fib Shutting down instance "+victim+" (interrupted"); err != nil {
+		return err
+	}
+	if err := d.reported(ctx, "it is replaced", mark, "fib Started instance"); err != nil {
+		return err
+	}
+	if err := d.expect(ctx, "the other one is in the active set", func() (string, bool) {
+		now := ids(d.activeSet(ctx))
+		return fmt.Sprintf("%v", now), len(now) == 1 && now[0] != victim
+	}); err != nil {
+		return err
+	}
+	if err := client.Stop(); err != nil {
+		return err
+	}
+	return d.reported(ctx, "the first one ends by itself", mark, "fib Instance "+victim+" is gone (interrupted")
 }
 
 // killController kills the controller and keeps what it has reported.

@@ -69,6 +69,7 @@ func (d *director) acts(ctx context.Context) error {
 		{"fibonacci: grow", d.fibGrow},
 		{"fibonacci: shrink", d.fibShrink},
 		{"fault: a worker is killed", d.workerKilled},
+		{"fault: a server gets SIGTERM", d.serverInterrupted},
 		{"fault: kills at random", d.controllerKilledOften},
 		{"fault: the controller is killed", d.controllerKilled},
 	} {

@@ -57,6 +57,7 @@ type Agent struct {
 	dropped  int            // guarded by mu; log messages dropped over the bound and not yet reported
 	status   message.Status // guarded by mu
 	told     bool           // guarded by mu; Report has set the status
+	draining bool           // guarded by mu; Drain was called
 	dirty    bool           // guarded by mu; status is to be sent
 	sequence uint64         // guarded by mu; of the newest message made
 	sent     uint64         // guarded by mu; the broker has stored the entries up to this number
@@ -93,6 +94,22 @@ func (a *Agent) Report(load float64, activity message.Activity) {
 	a.told, a.dirty = true, true
 	a.put++
 	a.poke()
+}
+
+// Drain says in this and every further status that the instance takes no new work and is about to end. The controller
+// then sends it no more clients and replaces it. It is sent at once, or with the first Report.
+func (a *Agent) Drain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.draining {
+		return
+	}
+	a.draining = true
+	if a.told {
+		a.dirty = true
+		a.put++
+		a.poke()
+	}
 }
 
 // Say queues a log message for the operator.
@@ -299,6 +316,9 @@ func (a *Agent) take() batch {
 		a.sequence++
 		s := a.status
 		s.InstanceID, s.State, s.Address = a.id, pool.Active.String(), a.opts.Address
+		if a.draining {
+			s.State = message.Draining
+		}
 		s.Timestamp, s.Sequence = time.Now(), a.sequence
 		b.add(message.EncodeStatus(s))
 	}

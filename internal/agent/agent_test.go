@@ -336,3 +336,46 @@ func TestWhatIsRetractedIsNotSentAgain(t *testing.T) {
 		want(t, q.take(), "stays")
 	})
 }
+
+// TestDrainIsSaidAtOnceAndInEveryFurtherStatus also when nothing was reported before.
+func TestDrainIsSaidAtOnceAndInEveryFurtherStatus(t *testing.T) {
+	t.Parallel()
+	states := func(q *fakeQueue) (out []string) {
+		for _, m := range q.takeMessages() {
+			if s, ok := m.(message.Status); ok {
+				out = append(out, fmt.Sprintf("%s %v", s.State, s.Load))
+			}
+		}
+		return out
+	}
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{}
+		a, stop := run(t, q, agent.Options{Interval: time.Minute})
+		a.Report(0.5, message.Busy)
+		synctest.Wait()
+		want(t, states(q), "active 0.5")
+		a.Drain()
+		a.Drain() // says nothing new
+		if err := a.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		want(t, states(q), "draining 0.5")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		want(t, states(q), "draining 0.5")
+		a.Report(0, message.Idle)
+		stop()
+		want(t, states(q), "draining 0")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{}
+		a, stop := run(t, q, agent.Options{})
+		a.Drain()
+		synctest.Wait()
+		want(t, states(q)) // there is no load yet that could be said
+		a.Report(0, message.Idle)
+		stop()
+		want(t, states(q), "draining 0")
+	})
+}

@@ -48,7 +48,10 @@ const (
 	TagPool       = "cloudmaster:pool"
 	TagState      = "cloudmaster:state"       // the name of a pool.State
 	TagStateSince = "cloudmaster:state-since" // RFC 3339, UTC
-	TagLaunch     = "cloudmaster:launch"      // the token of the launch that started the instance
+	// TagInterrupted is "true" on an instance that has said that it is about to end, and "false" once it has said
+	// something else. Others do not have it.
+	TagInterrupted = "cloudmaster:interrupted"
+	TagLaunch      = "cloudmaster:launch" // the token of the launch that started the instance
 )
 
 // Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not

@@ -21,6 +21,10 @@ import (
 // MaxSize bounds a status or log message, in bytes; larger ones are refused unread.
 const MaxSize = 64 << 10
 
+// MaxYAML bounds a message in YAML, in bytes, because a reader of YAML works much longer than one of JSON for the same
+// number of bytes. The longest log text fits, beside 2 KiB for everything else; a status takes a few hundred bytes.
+const MaxYAML = MaxText + 2<<10
+
 // MaxText is the longest text of a log message, in bytes; EncodeLog cuts longer ones. JSON writes one byte as at
 // most six, so a message with a text of this length never exceeds MaxSize.
 const MaxText = 8 << 10
@@ -34,6 +38,10 @@ const (
 	Idle Activity = "idle"
 )
 
+// Draining is the State of an instance that takes no new work and is about to end, because the cloud takes its machine
+// back or because it got a signal. Every other state means that it serves.
+const Draining = "draining"
+
 // Message is what a status queue carries: a Status, a Log or a Hint.
 type Message interface {
 	// From returns the instance that sent it; empty if none did.
@@ -44,7 +52,7 @@ type Message interface {
 // Status is an instance's report on itself.
 type Status struct {
 	InstanceID pool.InstanceID
-	State      string    // the state that the instance gives itself, usually "active"
+	State      string    // the state that the instance gives itself: "active" or Draining; others count as "active"
 	Activity   Activity  // busy, idle, or empty
 	Load       float64   // 0 nothing connected, 1 at capacity; may exceed 1
 	Address    string    // host:port for clients; empty if it has none
@@ -73,6 +81,9 @@ func (Log) isMessage()    {}
 func (s *Status) Busy() bool {
 	return s.Activity == Busy || s.Activity == "" && s.Load > 0
 }
+
+// Interrupted reports whether the instance says that it takes no new work and is about to end.
+func (s *Status) Interrupted() bool { return s.State == Draining }
 
 // wire is the JSON object that messages of every type are read into; Status and Log are written from it.
 type wire struct {

@@ -286,3 +286,27 @@ func TestExcerpt(t *testing.T) {
 		})
 	}
 }
+
+// TestDraining: it is one of the states, in every format; parsers of earlier releases take any state.
+func TestDraining(t *testing.T) {
+	t.Parallel()
+	body, err := message.EncodeStatus(message.Status{InstanceID: "i-1", State: message.Draining, Timestamp: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = `"timestamp":"2026-11-22T10:00:00Z"`
+	const ruby = ":type: status\n:instance_id: i\n:state: :draining\n:load_estimate: 0\n" +
+		":timestamp: 2026-11-22 10:00:00 Z"
+	for text, want := range map[string]bool{
+		string(body): true,
+		ruby:         true,
+		`{"type":"status","instance_id":"i","state":"draining","load_estimate":0,` + at + `}`: true,
+		`{"type":"status","instance_id":"i","state":"active","load_estimate":0,` + at + `}`:   false,
+		`{"type":"status","instance_id":"i","load_estimate":0,` + at + `}`:                    false,
+	} {
+		m, err := message.ParseStd([]byte(text))
+		if s, ok := m.(message.Status); err != nil || !ok || s.Interrupted() != want {
+			t.Errorf("%s: got %+v, %v, want interrupted %v", text, m, err, want)
+		}
+	}
+}

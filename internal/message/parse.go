@@ -65,13 +65,42 @@ func brief(text string) string {
 }
 
 // symbols is a YAML mapping with :symbol keys.
-type symbols map[string]yaml.Node
+type symbols map[string]*yaml.Node
+
+// readSymbols reads a YAML mapping. It does not have the library decode it: that takes a time which grows with the
+// square of the number of keys, or faster, and a memory that does so where keys are there twice. Merge keys (<<) have
+// no meaning.
+func readSymbols(body []byte) (symbols, error) {
+	if len(body) > MaxYAML {
+		return nil, fmt.Errorf("message of %d bytes is not JSON: the most for YAML is %d", len(body), MaxYAML)
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(body, &doc); err != nil {
+		return nil, fmt.Errorf("message is neither JSON nor a YAML mapping: %s", brief(err.Error()))
+	}
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New("message is neither JSON nor a YAML mapping")
+	}
+	list := doc.Content[0].Content // keys and values in turn
+	s := make(symbols)
+	for i := 0; i+1 < len(list); i += 2 {
+		key := list[i]
+		if key.Kind != yaml.ScalarNode || !strings.HasPrefix(key.Value, ":") {
+			continue
+		}
+		if s[key.Value] != nil {
+			return nil, fmt.Errorf("key %s is already defined", quote(key.Value))
+		}
+		s[key.Value] = list[i+1]
+	}
+	return s, nil
+}
 
 // decodeSymbols reads ":key: value" lines.
 func decodeSymbols(body []byte, w *wire) error {
-	var doc symbols
-	if err := yaml.Unmarshal(body, &doc); err != nil {
-		return fmt.Errorf("message is neither JSON nor a YAML mapping: %s", brief(err.Error()))
+	doc, err := readSymbols(body)
+	if err != nil {
+		return err
 	}
 	return cmp.Or(
 		doc.text("type", &w.Type),
@@ -89,11 +118,9 @@ func decodeSymbols(body []byte, w *wire) error {
 // scalar returns the value of a key; ok is false if it is missing or null. The value may be an alias: Ruby writes
 // one where the same string is the value of two keys.
 func (s symbols) scalar(key string) (n *yaml.Node, ok bool, err error) {
-	value, ok := s[":"+key]
-	if !ok {
+	if n = s[":"+key]; n == nil {
 		return nil, false, nil
 	}
-	n = &value
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}

@@ -208,7 +208,11 @@ func TestParseStdRefuses(t *testing.T) {
 		"YAML, not a time":     {yaml + ":timestamp: soon\n", `timestamp is "soon", not a time`},
 		"YAML, no zone":        {yaml + ":timestamp: 2008-10-22 14:00:00\n", "not a time with its zone"},
 		"YAML, doubtful zone":  {yaml + ":timestamp: 2008-10-22 14:00:00 EDT\n", "not a time with its zone"},
-		"YAML, alias bomb":     {bomb(), "neither JSON nor a YAML mapping"},
+		"YAML, alias bomb":     {bomb(), "message is missing"},
+		"YAML, too large": {
+			":message: " + strings.Repeat("a", message.MaxYAML),
+			"message of 10250 bytes is not JSON: the most for YAML is 10240",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -112,20 +112,26 @@ type Verdict struct {
 
 // Inspect looks for hung instances among those that are counted or draining.
 // While the inventory is unknown nothing is hung, and while the breaker is open one at most.
+// The breaker does not look at those that are about to end: their silence proves nothing.
 func (w Watchdog) Inspect(s *pool.Snapshot) Verdict {
-	v := Verdict{Active: s.Count(pool.Active)}
+	var v Verdict
+	counted := s.Count(pool.Stopping) // they count, or the breaker would close by what it lets go
 	for i := range s.Instances {
-		if !w.hung(s.Now, &s.Instances[i]) {
+		in := &s.Instances[i]
+		hung := w.hung(s.Now, in)
+		if hung {
+			v.Hung = append(v.Hung, ending(s.Now, in))
+		}
+		if in.Interrupted || !in.Counted() {
 			continue
 		}
-		v.Hung = append(v.Hung, ending(s.Now, &s.Instances[i]))
-		if s.Instances[i].State == pool.Active {
-			v.Silent++
+		if counted++; in.State == pool.Active {
+			if v.Active++; hung {
+				v.Silent++
+			}
 		}
 	}
-	// Those on their way out count, or the breaker would close by what it lets go.
-	v.Breaker = s.Counted()+s.Count(pool.Stopping) >= breakerLeast &&
-		float64(v.Silent) > w.BreakerRatio*float64(v.Active)
+	v.Breaker = counted >= breakerLeast && float64(v.Silent) > w.BreakerRatio*float64(v.Active)
 	switch {
 	case s.Stale: // what we cannot see is no proof
 		v.Hung = nil
@@ -144,7 +150,7 @@ func (w Watchdog) probe(s *pool.Snapshot) []pool.Ending {
 	var best *pool.Instance
 	for i := range s.Instances {
 		in := &s.Instances[i]
-		candidate := in.State == pool.Active && w.silent(s.Now, in, probeAfter)
+		candidate := in.State == pool.Active && !in.Interrupted && w.silent(s.Now, in, probeAfter)
 		if starting {
 			candidate = in.State == pool.Startup && w.hung(s.Now, in)
 		}
@@ -230,7 +236,8 @@ func (j Judge) Next(s *pool.Snapshot) time.Time {
 
 // Decide returns the decision to carry out, and what the watchdog saw. Hung
 // instances are no capacity to policy and limits, so that they are replaced in
-// the same pass; their stops ignore lifetimes and limits, and stand first.
+// the same pass; their stops ignore lifetimes and limits, and stand first. The same is
+// true of active instances that say that they are about to end: they are shut down.
 func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdict) {
 	v := j.Watchdog.Inspect(s)
 	d := j.decide(s, left, &v)
@@ -242,20 +249,22 @@ func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdic
 		d.Stop = append(slices.Clone(v.Hung), d.Stop...)
 		d.Because("%d hung", len(v.Hung))
 	}
+	if leaving := interrupted(s, v.Hung); len(leaving) > 0 {
+		d.ShutDown = append(leaving, d.ShutDown...)
+		d.Because("%d about to end", len(leaving))
+	}
 	if v.Breaker {
 		d.Because("breaker open: %d of %d silent", v.Silent, v.Active)
 	}
 	return d, v
 }
 
-// decide asks policy and limits what to do about the instances that are not hung.
+// decide asks policy and limits what to do about the instances that are neither hung nor about to end.
 func (j Judge) decide(s *pool.Snapshot, left pool.Budget, v *Verdict) pool.Decision {
 	rest := *s
 	rest.Limits = j.LimitsAt(s.Now)
 	rest.Stale = s.Stale || v.Breaker // last loads of the silent ones prove nothing either
-	if len(v.Hung) > 0 {
-		rest.Instances = without(s.Instances, v.Hung)
-	}
+	rest.Instances = without(s, v.Hung)
 	var want pool.Decision
 	want, v.Failed = j.Policy.Decide(&rest)
 	if v.Failed != nil {
@@ -286,15 +295,4 @@ func endLeftovers(s *pool.Snapshot, d *pool.Decision) {
 	if ended := len(d.Stop) - n; ended > 0 {
 		d.Because("%d drained", ended)
 	}
-}
-
-// without returns the instances with those that are hung as stopping. Both lists are sorted by instance.
-func without(all []pool.Instance, hung []pool.Ending) []pool.Instance {
-	out := slices.Clone(all)
-	for i := range out {
-		if len(hung) > 0 && out[i].ID == hung[0].Instance {
-			out[i].State, hung = pool.Stopping, hung[1:]
-		}
-	}
-	return out
 }

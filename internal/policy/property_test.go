@@ -43,7 +43,8 @@ func anySnapshot(tb testing.TB, rng *rand.Rand) (string, *pool.Snapshot) {
 	tb.Helper()
 	fleet := fleetOf(rng, 9,
 		"starting starting/silent idle idle idle/young busy busy/silent mute mute/silent 0 0.1 0.8 1.5/silent "+
-			"draining draining:0.4 draining:0.4/silent stopping")
+			"draining draining:0.4 draining:0.4/silent idle/leaving 0.8/leaving busy/leaving/silent "+
+			"draining:0.4/leaving stopping")
 	return fleet, &pool.Snapshot{
 		Now: pooltest.Now, Instances: pooltest.Fleet(tb, fleet), Stale: rng.IntN(8) == 0,
 		Requests: rng.IntN(3) * rng.IntN(9),
@@ -75,7 +76,7 @@ func TestJudgeInvariants(t *testing.T) {
 
 // invariants checks those of ARCHITECTURE.md, "What must always be true", that one decision can break.
 func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.Decision, v policy.Verdict) error {
-	after, gone := 0, 0
+	after, gone, leaves := 0, 0, s.Leaving()
 	if v.Breaker && len(v.Hung) > 1 {
 		return fmt.Errorf("the breaker is open and %v are hung", v.Hung)
 	}
@@ -90,13 +91,23 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 		in := &s.Instances[i]
 		hung, stops := slices.Contains(pool.IDs(v.Hung), in.ID), slices.Contains(pool.IDs(d.Stop), in.ID)
 		atWork := in.State == pool.Active && !in.Idle()
+		leaving := in.State == pool.Active && in.Interrupted
 		ends := stops || slices.Contains(pool.IDs(d.ShutDown), in.ID)
+		if leaving && !hung {
+			leaves++
+		}
 		switch {
 		case hung && !stops:
 			return fmt.Errorf("%s is hung and not stopped", in.ID)
 		case stops && atWork && !hung:
 			return fmt.Errorf("%s is at work and stopped", in.ID)
-		case ends && (s.Stale || v.Breaker && !hung):
+		case leaving && !hung && !slices.Contains(pool.IDs(d.ShutDown), in.ID):
+			return fmt.Errorf("%s is about to end and is not shut down", in.ID)
+		case stops && leaving && !hung:
+			return fmt.Errorf("%s is stopped for what it says", in.ID)
+		case in.Interrupted && slices.Contains(d.Reactivate, in.ID):
+			return fmt.Errorf("%s is about to end and is reactivated", in.ID)
+		case ends && !leaving && (s.Stale || v.Breaker && !hung):
 			return fmt.Errorf("%s ends and we are blind", in.ID)
 		case ends && in.State == pool.Stopping:
 			return fmt.Errorf("%s ends twice", in.ID)
@@ -104,7 +115,7 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 		if in.Counted() && !ends || slices.Contains(d.Reactivate, in.ID) {
 			after++
 		}
-		if in.Counted() && ends && !hung {
+		if in.Counted() && ends && !hung && !leaving {
 			gone++
 		}
 		delete(seen, in.ID)
@@ -118,7 +129,7 @@ func invariants(judge policy.Judge, s *pool.Snapshot, left pool.Budget, d *pool.
 		return fmt.Errorf("launches %d", d.Launch)
 	case after > max(judge.Limits.Maximum, s.Counted()):
 		return fmt.Errorf("%d afterwards, maximum %d, %d before", after, judge.Limits.Maximum, s.Counted())
-	case after < judge.Limits.Minimum:
+	case after < min(judge.Limits.Minimum, judge.Limits.Maximum-leaves): // what is about to end takes up room
 		return fmt.Errorf("%d afterwards, minimum %d", after, judge.Limits.Minimum)
 	case gone > left.Stops+over:
 		return fmt.Errorf("%d end, %d over, stop limit leaves %d", gone, over, left.Stops)

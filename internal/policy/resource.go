@@ -84,6 +84,8 @@ func (r Resource) Decide(s *pool.Snapshot) (pool.Decision, error) {
 		r.fromNothing(s, &d)
 	case r.full(s):
 		r.moreRoom(s, active, &d)
+	case homeless(s) > r.room(s)+1e-9:
+		r.replace(s, &d)
 	default:
 		r.tooMany(s, active, &d)
 	}
@@ -121,14 +123,51 @@ func eachActive(s *pool.Snapshot) iter.Seq[*pool.Instance] {
 // known reports whether the instance has told us its load.
 func known(i *pool.Instance) bool { return !i.ReportedAt.IsZero() && pool.ValidLoad(i.Load) }
 
-// fromNothing starts what the queued requests need when no server is active.
+// homeless returns the load of the servers that are about to end: their clients will need other ones.
+func homeless(s *pool.Snapshot) float64 {
+	sum := 0.0
+	for i := range s.Instances {
+		if in := &s.Instances[i]; in.State == pool.ShutDown && in.Interrupted && known(in) {
+			sum += in.Load
+		}
+	}
+	return sum
+}
+
+// room returns how much load the active servers can take until each is at the upper target. One whose load we do not
+// know might be empty.
+func (r Resource) room(s *pool.Snapshot) float64 {
+	sum := 0.0
+	for i := range eachActive(s) {
+		if sum += r.settings.UpperLoad; known(i) {
+			sum -= min(i.Load, r.settings.UpperLoad)
+		}
+	}
+	return sum
+}
+
+// fromNothing starts what the queued requests, and the clients of servers that are about to end, need when no server is
+// active.
 func (r Resource) fromNothing(s *pool.Snapshot, d *pool.Decision) {
-	if s.Requests == 0 {
+	load := homeless(s)
+	if s.Requests == 0 && load == 0 {
 		return
 	}
-	needed := ceil(float64(s.Requests) / r.settings.QueueLoadFactor / r.settings.UpperLoad)
+	needed := ceil((float64(s.Requests)/r.settings.QueueLoadFactor + load) / r.settings.UpperLoad)
 	d.Because("%d requests and no active server: %d needed", s.Requests, needed)
+	if load > 0 {
+		d.Because("a load of %.2f is on servers that are about to end", load)
+	}
 	r.grow(s, needed, d)
+}
+
+// replace starts what the clients of servers that are about to end need beside the room that there is.
+func (r Resource) replace(s *pool.Snapshot, d *pool.Decision) {
+	load, room := homeless(s), r.room(s)
+	additional := ceil((load - room) / r.settings.UpperLoad)
+	d.Because("a load of %.2f is on servers that are about to end, and there is room for %.2f: %d more", load, room,
+		additional)
+	r.grow(s, additional, d)
 }
 
 // full reports whether no active instance is below the upper target and at least
@@ -145,7 +184,7 @@ func (r Resource) full(s *pool.Snapshot) bool {
 }
 
 func (r Resource) moreRoom(s *pool.Snapshot, active int, d *pool.Decision) {
-	over := 0.0
+	over := homeless(s)
 	for i := range eachActive(s) {
 		over += max(0, i.Load-r.settings.UpperLoad)
 	}
@@ -165,7 +204,7 @@ func (r Resource) grow(s *pool.Snapshot, n int, d *pool.Decision) {
 	if n <= 0 {
 		return
 	}
-	d.Reactivate = s.Pick(n, func(i *pool.Instance) bool { return i.State == pool.ShutDown }, pool.ByLoadDescending)
+	d.Reactivate = s.Pick(n, (*pool.Instance).Reactivatable, pool.ByLoadDescending)
 	d.Launch = n - len(d.Reactivate)
 }
 
@@ -176,7 +215,7 @@ func (r Resource) tooMany(s *pool.Snapshot, active int, d *pool.Decision) {
 		d.Because("requests are unknown: holding")
 		return
 	}
-	sum := 0.0
+	sum := homeless(s)
 	for i := range eachActive(s) {
 		if !known(i) {
 			d.Because("load of %s is unknown: holding", i.ID)

@@ -20,6 +20,7 @@ const (
 	NeverStarted  Cause = "never_started"  // it was launched and has never reported
 	Operator      Cause = "operator"       // a person has asked for fewer instances
 	PoolRemoved   Cause = "pool_removed"   // its pool is not in the configuration any more
+	Interrupted   Cause = "interrupted"    // it has said that it is about to end, for a reason of its own
 	Outside       Cause = "outside"        // it has ended or is ending, and this controller did not end it
 )
 
@@ -49,7 +50,7 @@ func (e *Ending) Detail() string {
 		if e.Load > 0 {
 			return fmt.Sprintf("load %.2f", e.Load)
 		}
-	case LowLoad:
+	case LowLoad, Interrupted:
 		return fmt.Sprintf("load %.2f", e.Load)
 	case Drained, DrainDeadline:
 		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)

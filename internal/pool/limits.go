@@ -133,7 +133,7 @@ func (c *clamping) sanitize() {
 		return false
 	}
 	c.out.Reactivate = slices.DeleteFunc(slices.Clone(c.out.Reactivate), func(id InstanceID) bool {
-		return refused(id, "reactivated", func(i *Instance) bool { return i.State == ShutDown })
+		return refused(id, "reactivated", (*Instance).Reactivatable)
 	})
 	c.out.ShutDown = slices.DeleteFunc(slices.Clone(c.out.ShutDown), func(e Ending) bool {
 		return refused(e.Instance, "shut down", func(i *Instance) bool { return i.State == Active })
@@ -275,9 +275,10 @@ func (c *clamping) growth(left int) {
 		c.out.Launch = allowed
 	}
 	// Draining instances count here, because the pool must not have more instances than the maximum after a
-	// launch. If there is something left to launch, all instances that drained before are reactivated
-	// already.
-	c.boundLaunches(c.Maximum - counted - len(c.out.Reactivate) - len(c.out.ShutDown))
+	// launch. If there is something left to launch, all that drained before are reactivated already, except those
+	// that are about to end. These count also if the decision stops them, because they are there until the cloud
+	// accepts that.
+	c.boundLaunches(c.Maximum - counted - len(c.out.Reactivate) - len(c.out.ShutDown) - c.snapshot.Leaving())
 	c.out.Spent.Starts = max(0, c.out.Launch-owed)
 }
 
@@ -301,7 +302,7 @@ func (c *clamping) reactivateFirst() int {
 		return 0
 	}
 	named := setOf(c.out.Reactivate)
-	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.State == ShutDown && !named[i.ID] },
+	back := c.snapshot.Pick(c.out.Launch, func(i *Instance) bool { return i.Reactivatable() && !named[i.ID] },
 		ByLoadDescending)
 	if len(back) == 0 {
 		return 0

@@ -10,6 +10,9 @@
 //	              │ boot deadline         │  └──needed again─────┘ │ watchdog
 //	              └──────────▶ stopping ◀─┴────watchdog────────────┘
 //
+// An active instance that says that it is about to end is shut down whatever the policy wants, and is not needed again
+// until it says something else.
+//
 // Instances in startup and active are capacity ("counted"). Those in shut_down still serve the clients that
 // they have, and can be made active again. Those in stopping have been told to end, and are never chosen for
 // anything.
@@ -96,7 +99,14 @@ type Instance struct {
 	Load      float64   // 0: nothing is connected, 1: at capacity; may exceed 1
 	Busy      bool      // it reported busy, or it reported neither busy nor idle and a load above 0
 	IdleSince time.Time // since when every status has reported it idle; zero if it is not idle
+
+	// Interrupted: its newest status says that it takes no new work and is about to end, because it got a signal or
+	// because the cloud takes its machine back. It drains, is no capacity, and is not reactivated.
+	Interrupted bool
 }
+
+// Reactivatable reports whether the instance drains and can be made active again.
+func (i *Instance) Reactivatable() bool { return i.State == ShutDown && !i.Interrupted }
 
 // Counted reports whether the instance is capacity: starting or active.
 func (i *Instance) Counted() bool { return i.State == Startup || i.State == Active }
@@ -154,6 +164,17 @@ func (s *Snapshot) Count(states ...State) int {
 
 // Counted returns how many instances are capacity: startup + active.
 func (s *Snapshot) Counted() int { return s.Count(Startup, Active) }
+
+// Leaving returns how many instances drain and cannot be made active again, because they are about to end.
+func (s *Snapshot) Leaving() int {
+	n := 0
+	for i := range s.Instances {
+		if in := &s.Instances[i]; in.State == ShutDown && in.Interrupted {
+			n++
+		}
+	}
+	return n
+}
 
 // Find returns the instance with this id, or nil. It relies on the order of Instances. It does not use
 // slices.BinarySearchFunc, which would copy the instances that it compares.

@@ -49,7 +49,7 @@ func TestApplyInvariants(t *testing.T) {
 
 func randomFleet(rng *rand.Rand) string {
 	words := strings.Fields("starting starting/young idle idle idle/young idle/fresh busy mute 0.1 0.8 1.5/fresh " +
-		"draining draining:0.4 draining/young stopping")
+		"draining draining:0.4 draining/young draining:0.4/leaving draining/leaving stopping")
 	var fleet []string
 	for range rng.IntN(9) {
 		fleet = append(fleet, words[rng.IntN(len(words))])
@@ -111,7 +111,7 @@ func (o outcome) ids() error {
 		ids  []pool.InstanceID
 		may  func(*pool.Instance) bool
 	}{
-		{"reactivates", o.got.Reactivate, func(i *pool.Instance) bool { return i.State == pool.ShutDown }},
+		{"reactivates", o.got.Reactivate, (*pool.Instance).Reactivatable},
 		{"shuts down", pool.IDs(o.got.ShutDown), func(i *pool.Instance) bool { return i.State == pool.Active }},
 		{"stops", pool.IDs(o.got.Stop), func(i *pool.Instance) bool {
 			return i.State == pool.Startup || i.State == pool.ShutDown || i.Idle()
@@ -145,7 +145,7 @@ func (o outcome) bounds() error {
 	switch {
 	case o.got.Launch < 0:
 		return fmt.Errorf("launches %d", o.got.Launch)
-	case after < o.limits.Minimum:
+	case after < min(o.limits.Minimum, o.limits.Maximum-o.s.Leaving()): // what is about to end takes up room
 		return fmt.Errorf("leaves %d, minimum %d", after, o.limits.Minimum)
 	case len(o.got.Reactivate) > 0 && after > o.limits.Maximum:
 		return fmt.Errorf("reactivates up to %d, maximum %d", after, o.limits.Maximum)
@@ -195,7 +195,12 @@ func (o outcome) shrinkage() error {
 // only by what was asked for or what the minimum lacks.
 func (o outcome) growth() error {
 	grown := len(o.got.Reactivate) + o.got.Launch
-	draining := o.s.Count(pool.ShutDown) - len(o.got.Reactivate)
+	draining := -len(o.got.Reactivate)
+	for i := range o.s.Instances {
+		if o.s.Instances[i].Reactivatable() {
+			draining++
+		}
+	}
 	wanted := max(0, o.ask.Launch) + len(o.ask.Reactivate)
 	missing := o.limits.Minimum - o.s.Counted() + o.leaving(pool.Startup, pool.Active)
 	switch {

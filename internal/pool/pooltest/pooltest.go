@@ -34,6 +34,7 @@ var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 //	/silent         heard of 20 minutes ago
 //	/lost           heard of 40 minutes ago
 //	/stale          its status is older than its state
+//	/leaving        its status says that it is about to end
 func Fleet(tb testing.TB, words string) []pool.Instance {
 	tb.Helper()
 	var fleet []pool.Instance
@@ -118,6 +119,8 @@ func alter(i *pool.Instance, mark string) error {
 		i.HeardAt = Now.Add(-40 * time.Minute)
 	case "stale":
 		i.ReportedAt = i.StateSince.Add(-time.Second)
+	case "leaving":
+		i.Interrupted = true
 	default:
 		return fmt.Errorf("no mark /%s", mark)
 	}

@@ -36,7 +36,9 @@ func (p *pass) stopAgain(ctx context.Context) error {
 }
 
 // act carries the decision out: reactivate, launch, shut down, stop. If one of these fails, the others are
-// still done. Hung instances are stopped first, so that their replacements fit under the maximum.
+// still done. Instances that are about to end are shut down before anything else, because a launch may take long and
+// clients must not be sent to them meanwhile. Hung instances are stopped first, so that their replacements fit under
+// the maximum.
 func (p *pass) act(ctx context.Context) error {
 	d := &p.rec.Decision
 	if d.Empty() {
@@ -49,14 +51,25 @@ func (p *pass) act(ctx context.Context) error {
 	for failed < len(d.Stop) && d.Stop[failed].Cause.Failed() {
 		failed++
 	}
+	leaving, others := interrupted(d.ShutDown)
+	left := p.shutDown(ctx, leaving, nil)
 	stopped := p.stop(ctx, d.Stop[:failed], nil)
 	more, reactivated := p.reactivate(ctx, d.Reactivate)
 	return errors.Join(
-		stopped, reactivated,
+		left, stopped, reactivated,
 		p.launch(ctx, d.Launch+more, d.Spent.Starts+more),
-		p.shutDown(ctx, d.ShutDown, &charge),
+		p.shutDown(ctx, others, &charge),
 		p.stop(ctx, d.Stop[failed:], &charge),
 	)
+}
+
+// interrupted parts the shut-downs of instances that are about to end, which stand first, from the others.
+func interrupted(list []pool.Ending) (leaving, others []pool.Ending) {
+	n := 0
+	for n < len(list) && list[n].Cause == pool.Interrupted {
+		n++
+	}
+	return list[:n], list[n:]
 }
 
 // reactivate makes draining instances active again. Their tags are written first, because a controller that takes over
@@ -141,6 +154,9 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 	}
 	ids := slices.SortedFunc(slices.Values(pool.IDs(drained)), cmp.Compare)
 	t := roster.Tagging{State: pool.ShutDown, Since: now, IDs: ids}
+	if drained[0].Cause == pool.Interrupted { // then all of them are
+		t.Interrupted = roster.Interrupted
+	}
 	if err := p.tag(ctx, &t, tagTimeout); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (b *budget) seed(instances func(time.Time) []pool.Instance, now time.Time) 
 	b.seeded = true
 	for _, in := range instances(now) {
 		b.starts = append(b.starts, start{at: in.Launched})
-		if in.State == pool.ShutDown {
+		if in.State == pool.ShutDown && !in.Interrupted {
 			b.stops = append(b.stops, in.StateSince)
 		}
 	}

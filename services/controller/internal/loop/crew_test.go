@@ -34,6 +34,7 @@ type hand struct {
 	boots  time.Time // when it begins to work
 	works  bool      // it has begun to
 	mute   bool      // it says nothing any more and does nothing
+	leave  bool      // it says that it is about to end, and takes no jobs
 	load   float64
 	seq    uint64
 	said   time.Time // when it reported last; zero: it has something new to report
@@ -89,6 +90,12 @@ func (w *hand) set(load float64) {
 	w.wake.Up()
 }
 
+// announce has the worker say whether it is about to end.
+func (w *hand) announce(leave bool) {
+	w.leave = leave
+	w.set(w.load)
+}
+
 // step does what is due: the end of a job, the beginning of one, a report.
 func (w *hand) step(ctx context.Context, now time.Time) (driver.Again, error) {
 	if now.Before(w.boots) {
@@ -119,7 +126,7 @@ const jobTime = 10 * time.Second
 // goOn ends the job that is done, or takes another one. It reports that it is idle between two jobs.
 func (w *hand) goOn(ctx context.Context, now time.Time) {
 	switch {
-	case w.job == nil && w.seq > 0 && w.take(ctx):
+	case w.job == nil && w.seq > 0 && !w.leave && w.take(ctx):
 		w.doneAt = now.Add(jobTime)
 	case w.job != nil && !now.Before(w.doneAt):
 		w.finish(ctx)
@@ -148,9 +155,11 @@ func (w *hand) finish(ctx context.Context) {
 // report says how the worker is. While it has a job it keeps it, as real workers do.
 func (w *hand) report(ctx context.Context, now time.Time) {
 	w.seq, w.said = w.seq+1, now
-	body, err := message.EncodeStatus(message.Status{
-		InstanceID: w.id, State: "active", Load: w.load, Timestamp: now, Sequence: w.seq,
-	})
+	s := message.Status{InstanceID: w.id, State: "active", Load: w.load, Timestamp: now, Sequence: w.seq}
+	if w.leave {
+		s.State = message.Draining
+	}
+	body, err := message.EncodeStatus(s)
 	w.crew.b.noError(err)
 	w.crew.b.noError(w.crew.b.status.Send(ctx, body))
 	if w.job != nil {

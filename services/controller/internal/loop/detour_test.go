@@ -87,8 +87,14 @@ func (p *permit) lead(now time.Time) (time.Time, error) {
 // say sends a status by hand, for an instance whose worker is stuck or held.
 func (b *bench) say(id pool.InstanceID, load float64, at time.Time, seq uint64) {
 	b.t.Helper()
+	b.sayAs(id, "active", load, at, seq)
+}
+
+// sayAs reports for an instance, which says what state it is in.
+func (b *bench) sayAs(id pool.InstanceID, state string, load float64, at time.Time, seq uint64) {
+	b.t.Helper()
 	body, err := message.EncodeStatus(message.Status{
-		InstanceID: id, State: "active", Load: load, Timestamp: at, Sequence: seq,
+		InstanceID: id, State: state, Load: load, Timestamp: at, Sequence: seq,
 	})
 	b.noError(err)
 	b.noError(b.status.Send(b.t.Context(), body))

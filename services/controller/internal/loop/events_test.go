@@ -44,6 +44,19 @@ func (e *events) of(kind report.What) (out []string) {
 	return out
 }
 
+// causes returns the instances of one kind of event with their causes: "i-000001 hung".
+func (e *events) causes(kind report.What) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []string
+	for _, ev := range e.list {
+		if ev.What == kind {
+			out = append(out, string(ev.Instance)+" "+string(ev.Ending.Cause))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer

@@ -168,8 +168,9 @@ func (p *pass) judge() {
 	}
 }
 
-// remember stores what the policy wants to remember. If that fails, the decision is put off, except for
-// stopping hung instances: another controller that started now would not know of it and decide otherwise.
+// remember stores what the policy wants to remember. If that fails, the decision is put off, because another controller
+// that started now would not know of it and decide otherwise. What no policy has decided is done all the same: hung
+// instances are stopped, and those that are about to end are shut down.
 func (p *pass) remember(ctx context.Context) error {
 	d := &p.rec.Decision
 	if p.rec.Policy != "" {
@@ -190,6 +191,7 @@ func (p *pass) remember(ctx context.Context) error {
 				failed.Stop = append(failed.Stop, e)
 			}
 		}
+		failed.ShutDown, _ = interrupted(d.ShutDown)
 		*d = failed
 		p.rec.Words = d.String()
 	}

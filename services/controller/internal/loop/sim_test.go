@@ -170,8 +170,10 @@ func (s *sim) happen() {
 		s.someone(func(id pool.InstanceID) { s.lost++; s.account.Vanish(id) })
 	case n < 64:
 		s.someone(func(id pool.InstanceID) { s.lost++; s.workers.all[id].mute = true })
-	case n < 67:
+	case n < 66:
 		s.workers.stuck = s.rng.IntN(2) == 0
+	case n < 69:
+		s.someone(func(id pool.InstanceID) { s.workers.all[id].announce(s.rng.IntN(4) > 0) })
 	case n < 72:
 		s.account.SetCapacity(s.rng.IntN(6))
 	case n < 76:

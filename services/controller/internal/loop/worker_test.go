@@ -35,6 +35,7 @@ type worker struct {
 	load  float64
 	seq   uint64
 	mute  bool // it says nothing any more and does nothing
+	leave bool // it says that it is about to end
 	nudge chan struct{}
 }
 
@@ -107,6 +108,19 @@ func (f *fleet) load(id pool.InstanceID, load float64) {
 	default:
 	}
 	f.b.pass(0)
+}
+
+// interrupt makes the first instance say that it is about to end, or not any more.
+func (f *fleet) interrupt(leave bool) {
+	f.load(first, f.worker(first).announce(leave))
+}
+
+// announce has the worker say from its next status on whether it is about to end. It returns its load.
+func (w *worker) announce(leave bool) float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.leave = leave
+	return w.load
 }
 
 // hang makes instances silent.
@@ -198,6 +212,9 @@ func (w *worker) report(ctx context.Context) {
 	w.mu.Lock()
 	w.seq++
 	s := message.Status{InstanceID: w.id, State: "active", Load: w.load, Timestamp: time.Now(), Sequence: w.seq}
+	if w.leave {
+		s.State = message.Draining
+	}
 	mute := w.mute
 	w.mu.Unlock()
 	if mute {

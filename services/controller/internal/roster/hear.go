@@ -118,6 +118,7 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	default:
 		rec.ahead = max(rec.ahead, s.Timestamp.Sub(now))
 		rec.stamp, rec.HeardAt, rec.ReportedAt = stampOf(s), now, s.Timestamp.Add(-rec.ahead)
+		rec.Interrupted = s.Interrupted() // if the program was started anew on its machine, it serves again
 	}
 	r.heard++
 	rec.heardNo, rec.Load, rec.Busy = r.heard, s.Load, s.Busy()

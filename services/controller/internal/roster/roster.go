@@ -49,6 +49,7 @@ type record struct {
 	host     string             // its address as the cloud lists it
 	said     string             // the address it reported
 	tagged   pool.State         // the state that its tags say
+	noted    bool               // its tags say that it is about to end
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
 	missing  bool               // the newest list lacks it
@@ -118,7 +119,7 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 			c.Adopted = append(c.Adopted, id)
 		}
 		if outside {
-			c.Outside = append(c.Outside, pool.Ending{Instance: id, Cause: pool.Outside, Load: r.records[id].Load})
+			c.Outside = append(c.Outside, r.records[id].reason())
 		}
 	}
 	for id, rec := range r.records {
@@ -155,13 +156,16 @@ func (rec *record) maybeLate(at time.Time) bool {
 	return at.Before(rec.expected) && (!rec.listed || rec.State != pool.Stopping)
 }
 
-// reason returns why an instance ends: the cause for which it was told to, or pool.Outside if this controller
-// did not tell it.
+// reason returns why an instance ends: the cause for which it was told to. If this controller did not tell it, that is
+// pool.Interrupted if the instance has announced its end, else pool.Outside.
 func (rec *record) reason() pool.Ending {
-	if rec.ending.Cause == "" {
-		return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
+	switch {
+	case rec.ending.Cause != "":
+		return rec.ending
+	case rec.Interrupted:
+		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load}
 	}
-	return rec.ending
+	return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
 }
 
 // see brings one record up to date. It reports whether the instance is new, and whether it has begun to end
@@ -181,7 +185,7 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 // this controller having asked for it: then somebody else, or a controller before this one, has ended it.
 func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	rec.phase, rec.host = in.Phase, in.Address
-	rec.tagged = pool.ParseState(in.Tags[cloud.TagState])
+	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
 	if in.Phase != cloud.Terminating || rec.State == pool.Stopping {
 		return false
 	}
@@ -199,6 +203,7 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: launched, HeardAt: now,
 		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: launched,
+		Interrupted: in.Tags[cloud.TagInterrupted] == isInterrupted,
 	}}
 	if since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince]); err == nil {
 		rec.StateSince = earlier(since, now)
@@ -238,12 +243,16 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	}
 }
 
-// Mark changes the state of an instance, if the state machine allows it.
+// Mark changes the state of an instance, if the state machine allows it. One that drains and is about to end does not
+// become active again.
 func (r *Roster) Mark(id pool.InstanceID, state pool.State, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.records[id]
 	if rec == nil || !rec.State.CanBecome(state) {
+		return false
+	}
+	if state == pool.Active && rec.State == pool.ShutDown && rec.Interrupted {
 		return false
 	}
 	rec.become(state, now)

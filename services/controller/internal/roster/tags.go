@@ -11,16 +11,49 @@ import (
 
 // Tagging is what the tags of some instances should say.
 type Tagging struct {
-	State pool.State
-	Since time.Time
-	IDs   []pool.InstanceID // sorted
+	State       pool.State
+	Since       time.Time
+	Interrupted Note
+	IDs         []pool.InstanceID // sorted
 }
+
+// Note is what the tags of an instance should say about whether it is about to end.
+type Note int
+
+// The notes.
+const (
+	Unsaid Note = iota // nothing: it has never said that it is
+	Interrupted
+	NotInterrupted // its tags have said so, and it is not any more
+)
+
+// isInterrupted is the value of cloud.TagInterrupted on an instance that is about to end.
+const isInterrupted = "true"
 
 // Tags returns the tags.
 func (t *Tagging) Tags() map[string]string {
-	return map[string]string{
+	tags := map[string]string{
 		cloud.TagState: t.State.String(), cloud.TagStateSince: t.Since.UTC().Format(time.RFC3339Nano),
 	}
+	switch t.Interrupted {
+	case Interrupted:
+		tags[cloud.TagInterrupted] = isInterrupted
+	case NotInterrupted:
+		tags[cloud.TagInterrupted] = "false"
+	case Unsaid:
+	}
+	return tags
+}
+
+// note returns what the tags of the instance should say about whether it is about to end.
+func (rec *record) note() Note {
+	switch {
+	case rec.Interrupted:
+		return Interrupted
+	case rec.noted:
+		return NotInterrupted
+	}
+	return Unsaid
 }
 
 // Mistagged lists the instances whose tags do not say their state, grouped by the tags that they should have,
@@ -30,14 +63,16 @@ func (r *Roster) Mistagged() []Tagging {
 	defer r.mu.Unlock()
 	var out []Tagging
 	for id, rec := range r.records {
-		if rec.tagged == rec.State || rec.State == pool.Stopping {
+		if rec.tagged == rec.State && rec.noted == rec.Interrupted || rec.State == pool.Stopping {
 			continue
 		}
-		i := slices.IndexFunc(out,
-			func(t Tagging) bool { return t.State == rec.State && t.Since.Equal(rec.StateSince) })
+		note := rec.note()
+		i := slices.IndexFunc(out, func(t Tagging) bool {
+			return t.State == rec.State && t.Since.Equal(rec.StateSince) && t.Interrupted == note
+		})
 		if i < 0 {
 			i = len(out)
-			out = append(out, Tagging{State: rec.State, Since: rec.StateSince})
+			out = append(out, Tagging{State: rec.State, Since: rec.StateSince, Interrupted: note})
 		}
 		out[i].IDs = append(out[i].IDs, id)
 	}
@@ -55,6 +90,9 @@ func (r *Roster) Tagged(t Tagging) {
 	for _, id := range t.IDs {
 		if rec := r.records[id]; rec != nil {
 			rec.tagged = t.State
+			if t.Interrupted != Unsaid {
+				rec.noted = t.Interrupted == Interrupted
+			}
 		}
 	}
 }

@@ -25,16 +25,17 @@ func (r *Roster) doubtful(rec *record) bool {
 	return rec.missing && !rec.ours && !rec.ReportedAt.After(r.listed)
 }
 
-// Serving returns the members of the active set, sorted by id: the instances that are active, have an address, are not
-// doubtful, and whose tags do not say that they are draining. The tags matter because a controller that takes over goes
-// by them. Until an instance has reported to this controller, its load is the one that the controller before this one
-// published.
+// Serving returns the members of the active set, sorted by id: the instances that are active and not about to end, have
+// an address, are not doubtful, and whose tags do not say that they are draining. The tags matter because a controller
+// that takes over goes by them. Until an instance has reported to this controller, its load is the one that the
+// controller before this one published.
 func (r *Roster) Serving() []activeset.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := []activeset.Instance{}
 	for id, rec := range r.records {
-		if rec.State != pool.Active || rec.tagged == pool.ShutDown || r.address(rec) == "" || r.doubtful(rec) {
+		if rec.State != pool.Active || rec.Interrupted || rec.tagged == pool.ShutDown || r.address(rec) == "" ||
+			r.doubtful(rec) {
 			continue
 		}
 		member := activeset.Instance{ID: id, Address: r.address(rec), Load: rec.Load, ReportedAt: rec.ReportedAt}

@@ -2,8 +2,9 @@
 // that tells the controller how many there are, and the operations endpoint.
 //
 // Clients are served whether or not a controller started this process, and whether or not the message broker is there.
-// At a signal the server takes no more clients. It serves those that it has until they leave or the drain timeout is
-// over, and reports its load until then.
+// At a signal, or when the cloud takes its machine back, the server tells the controller that it drains, and takes no
+// more clients. It serves those that it has until they leave or the drain timeout is over, and reports its load until
+// then.
 package app
 
 import (
@@ -13,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -38,6 +40,7 @@ type Program struct {
 // reporter tells the controller about this instance.
 type reporter interface {
 	Report(load float64, activity message.Activity)
+	Drain()
 	Say(text string)
 	Run(ctx context.Context) error
 }
@@ -94,15 +97,19 @@ func run(
 	tell.Report(0, message.Idle)
 	beside, done := context.WithCancel(context.WithoutCancel(ctx))
 	defer done()
-	defer context.AfterFunc(ctx, func() {
+	drain := sync.OnceFunc(func() {
 		if n := srv.Clients(); n > 0 {
 			tell.Say(fmt.Sprintf("Draining: %d clients connected", n))
 		}
-	})()
+		tell.Drain()
+	})
+	defer context.AfterFunc(ctx, drain)()
 	return daemon.Group(ctx,
 		func(ctx context.Context) error {
 			defer done()
-			return srv.Serve(ctx, l)
+			err := srv.Serve(ctx, l)
+			drain() // if it has no clients it ends before anybody else has said so
+			return err
 		},
 		func(context.Context) error { return tell.Run(beside) }, // goes on during the drain
 		func(context.Context) error {
@@ -140,6 +147,7 @@ func newServer(set settings, tell reporter, registry *prometheus.Registry, log *
 type nobody struct{}
 
 func (nobody) Report(float64, message.Activity) {}
+func (nobody) Drain()                           {}
 func (nobody) Say(string)                       {}
 func (nobody) Run(ctx context.Context) error {
 	<-ctx.Done()

@@ -82,12 +82,26 @@ func TestAStopSignalDrains(t *testing.T) {
 		t.Error("a new client was taken while draining")
 	}
 	status.wantSaid(t, "Draining: 1 clients connected")
+	status.wantState(t, message.Draining)
 	c.ask(t, "1", "2", "3")
 	_ = c.Close()
 	if err := s.wait(t); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
 	status.wantLoad(t, 0, message.Idle)
+}
+
+// TestAServerWithoutClientsSaysThatItEnds although it ends at once.
+func TestAServerWithoutClientsSaysThatItEnds(t *testing.T) {
+	status, program := statusQueue(t, nil)
+	userData(t, nil)
+	s := start(t, program, "--listen", "127.0.0.1:0")
+	status.wantState(t, "active")
+	s.stop()
+	status.wantState(t, message.Draining)
+	if err := s.wait(t); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
 }
 
 func TestTheDrainIsBounded(t *testing.T) {
@@ -426,6 +440,14 @@ func (s statuses) wantLoad(t *testing.T, load float64, activity message.Activity
 		return ok && status.Load == load && status.Activity == activity
 	})
 	return m.(message.Status)
+}
+
+func (s statuses) wantState(t *testing.T, state string) {
+	t.Helper()
+	s.next(t, "state "+state, func(m message.Message) bool {
+		status, ok := m.(message.Status)
+		return ok && status.State == state
+	})
 }
 
 func (s statuses) wantSaid(t *testing.T, text string) {

@@ -1,8 +1,9 @@
 // Package app puts primes-worker together: settings, queues, the worker, the agent
 // that reports for it, and the operations endpoint.
 //
-// It waits for a broker or queues that are not there yet. At a signal the worker first finishes its job or hands it
-// back. Only then does the agent stop, because a result may have to be sent.
+// It waits for a broker or queues that are not there yet. At a signal, or when the cloud takes the machine back, the
+// agent says so, and the worker finishes its job or hands it back. Only then does the agent stop, because a result may
+// have to be sent.
 package app
 
 import (
@@ -129,12 +130,15 @@ func (a *app) work(ctx context.Context, b backend.Backend) error {
 		return err
 	}
 	a.ready.Store(true)
+	defer context.AfterFunc(ctx, speaker.Drain)() // it takes no new jobs from then on
 	beside, done := context.WithCancel(context.WithoutCancel(ctx))
 	defer done()
 	return daemon.Group(ctx,
 		func(ctx context.Context) error {
 			defer done()
-			return w.Run(ctx)
+			err := w.Run(ctx)
+			speaker.Drain() // if it has no job it ends before anybody else has said so
+			return err
 		},
 		func(context.Context) error { return speaker.Run(beside) }, // until the worker has nothing more to say
 	)

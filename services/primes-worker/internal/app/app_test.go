@@ -103,6 +103,16 @@ func TestStopWhileWaiting(t *testing.T) {
 	})
 }
 
+// TestAnIdleWorkerSaysThatItEnds although it ends at once.
+func TestAnIdleWorkerSaysThatItEnds(t *testing.T) {
+	s := setup(t)
+	s.createQueues(t)
+	s.start(t)
+	s.wantHeard(t, "active")
+	s.stop(t)
+	s.wantHeard(t, "draining")
+}
+
 func TestStopHandsTheJobBack(t *testing.T) {
 	s := setup(t)
 	s.createQueues(t)
@@ -268,12 +278,12 @@ func (s *service) wantHeard(t *testing.T, text string) {
 			t.Fatal(err)
 		}
 		for _, m := range got {
-			var heard struct{ Message, Status string }
+			var heard struct{ Message, Status, State string }
 			if err := json.Unmarshal(m.Body, &heard); err != nil {
 				t.Fatalf("status message %s: %v", m.Body, err)
 			}
 			begins := strings.HasSuffix(text, " ") && strings.HasPrefix(heard.Message, text)
-			if heard.Message == text || heard.Status == text || begins {
+			if heard.Message == text || heard.Status == text || heard.State == text || begins {
 				return
 			}
 		}

@@ -28,7 +28,7 @@ func TestANoticeOfTheCloudHandsTheJobBack(t *testing.T) {
 	s.me.InstanceID = ""
 	m := s.onCloud(t)
 	s.createQueues(t)
-	s.start(t, "--stop-timeout", "0", "--max-n", "2000000000")
+	s.start(t, "--stop-timeout", "1s", "--max-n", "2000000000")
 	if id := s.log.field(t, "starting", "instance_id"); id != "i-0cloud" {
 		t.Errorf("got instance %q, want i-0cloud", id)
 	}
@@ -37,6 +37,7 @@ func TestANoticeOfTheCloudHandsTheJobBack(t *testing.T) {
 	s.wantHeard(t, "Processing: 1 2000000000")
 	m.notice.Store(true)
 	s.log.want(t, "the cloud takes this instance back; stopping as at a signal") // it looks every 5 seconds
+	s.wantHeard(t, "draining")                                                   // while it still works
 	s.wantHeard(t, "Handed back: ")
 	s.wantEnded(t)
 	left, err := s.queue(t, "w").Backlog(t.Context())
