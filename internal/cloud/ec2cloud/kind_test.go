@@ -50,7 +50,8 @@ func TestLaunchOfPools(t *testing.T) {
 			t.Errorf("clients of %s: got %q, want %s", name, got, c.clients)
 		}
 	}
-	if got := (&ec2cloud.Settings{}).Launch("", "eu-west-1", "a", nil); got.InstanceProfile != "cloudmaster-eu-west-1-a" ||
+	got := (&ec2cloud.Settings{}).Launch("", "eu-west-1", "a", nil)
+	if got.InstanceProfile != "cloudmaster-eu-west-1-a" ||
 		!slices.Equal(got.InstanceTypes, []string{"t3.micro"}) {
 		t.Errorf("nothing set, no deployment: got %+v", got)
 	}
