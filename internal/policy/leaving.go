@@ -7,12 +7,16 @@ import (
 )
 
 // interrupted returns the endings of the active instances that say that they are about to end, less those that are
-// hung. Their own word is enough also when the view of the pool is stale: they take no new clients and no new jobs.
+// hung, which are sorted by instance as the snapshot is. Their own word is enough also when the view of the pool is
+// stale: they take no new clients and no new jobs.
 func interrupted(s *pool.Snapshot, hung []pool.Ending) []pool.Ending {
 	var out []pool.Ending
 	for i := range s.Instances {
 		in := &s.Instances[i]
-		if leaves(in) && !slices.ContainsFunc(hung, func(e pool.Ending) bool { return e.Instance == in.ID }) {
+		switch {
+		case len(hung) > 0 && in.ID == hung[0].Instance:
+			hung = hung[1:]
+		case leaves(in):
 			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.Interrupted, Load: in.Load})
 		}
 	}
