@@ -76,6 +76,7 @@ const (
 	Running
 	Terminating // about to end, whether or not because we asked for it
 	Terminated  // has ended; it is listed for a while, if the cloud can tell
+	Stopped     // does not run, or soon will not; it stays like that, and may cost, until it is told to end
 )
 
 // String returns the phase in lower case.
@@ -89,6 +90,8 @@ func (p Phase) String() string {
 		return "terminating"
 	case Terminated:
 		return "terminated"
+	case Stopped:
+		return "stopped"
 	case PhaseUnknown:
 	}
 	return "unknown"

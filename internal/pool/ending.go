@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,10 @@ type Ending struct {
 	Cause    Cause         `json:"cause"`
 	For      time.Duration `json:"for,omitempty"`  // how long it has been silent, idle or draining: see Detail
 	Load     float64       `json:"load,omitempty"` // what it last reported
+	// Reason is why, in the cloud's words; empty if it has not said.
+	Reason string `json:"reason,omitempty"`
+	// Unheard says that this controller has launched the instance, and that it has never reported.
+	Unheard bool `json:"unheard,omitempty"`
 	// Due is when it must end whatever it is doing. Zero: if it finds work first, it may finish that.
 	Due time.Time `json:"-"`
 }
@@ -55,8 +60,21 @@ func (e *Ending) Detail() string {
 	case Drained, DrainDeadline:
 		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)
 	case Outside:
+		return e.outside()
 	}
 	return ""
+}
+
+// outside is the evidence for an ending that was not this controller's doing.
+func (e *Ending) outside() string {
+	var words []string
+	if e.Unheard {
+		words = append(words, "before it ever reported")
+	}
+	if e.Reason != "" {
+		words = append(words, "the cloud says: "+e.Reason)
+	}
+	return strings.Join(words, "; ")
 }
 
 // EndIdle returns the ending of an instance that may go because it is not needed. If the instance is idle,

@@ -326,7 +326,8 @@ func items(list []*machine) string {
 	for _, m := range list {
 		fmt.Fprintf(&b, "<item><instanceId>%s</instanceId><imageId>%s</imageId><instanceState><name>%s</name>"+
 			"</instanceState><instanceType>%s</instanceType><subnetId>%s</subnetId>"+
-			"<instanceLifecycle>%s</instanceLifecycle><dnsName>%s</dnsName>"+
+			"<instanceLifecycle>%s</instanceLifecycle><stateReason><message>because of %[3]s</message></stateReason>"+
+			"<dnsName>%[7]s</dnsName>"+
 			"<ipAddress>%s</ipAddress><privateDnsName>%s</privateDnsName><privateIpAddress>%s</privateIpAddress>"+
 			"<launchTime>%s</launchTime><tagSet>",
 			m.id, m.image, m.state, m.form.Get("InstanceType"), m.form.Get("SubnetId"),

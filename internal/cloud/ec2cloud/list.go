@@ -21,14 +21,14 @@ const (
 	ownPrefix = "cloudmaster:"
 )
 
-// phases are EC2's states of instances. A stopped instance does no work, and its volume is paid for. As nothing
-// of ours stops instances without ending them, it counts as one that is ending.
+// phases are EC2's states of instances. A stopped instance does no work, its volume is paid for, and it stays like
+// that.
 var phases = map[types.InstanceStateName]cloud.Phase{
 	types.InstanceStateNamePending:      cloud.Pending,
 	types.InstanceStateNameRunning:      cloud.Running,
 	types.InstanceStateNameShuttingDown: cloud.Terminating,
-	types.InstanceStateNameStopping:     cloud.Terminating,
-	types.InstanceStateNameStopped:      cloud.Terminating,
+	types.InstanceStateNameStopping:     cloud.Stopped,
+	types.InstanceStateNameStopped:      cloud.Stopped,
 	types.InstanceStateNameTerminated:   cloud.Terminated,
 }
 
@@ -80,11 +80,11 @@ func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 	if in.Placement != nil {
 		out.Zone = aws.ToString(in.Placement.AvailabilityZone)
 	}
-	if in.StateReason != nil {
-		out.Reason = aws.ToString(in.StateReason.Message)
-	}
 	if in.State != nil {
 		out.Phase = cmp.Or(phases[in.State.Name], cloud.Terminating) // an unknown state: do not expect work
+	}
+	if in.StateReason != nil && out.Phase != cloud.Pending && out.Phase != cloud.Running {
+		out.Reason = aws.ToString(in.StateReason.Message)
 	}
 	for _, t := range in.Tags {
 		if key := aws.ToString(t.Key); !strings.HasPrefix(key, "aws:") {

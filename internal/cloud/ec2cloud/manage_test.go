@@ -212,8 +212,7 @@ func TestPhasesAndAddresses(t *testing.T) {
 	}
 	want := map[string]cloud.Phase{
 		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating,
-		"stopping": cloud.Terminating,
-		"stopped":  cloud.Terminating, "terminated": cloud.Terminated,
+		"stopping": cloud.Stopped, "stopped": cloud.Stopped, "terminated": cloud.Terminated,
 	}
 	states := map[pool.InstanceID]string{}
 	for i, state := range []string{"pending", "running", "shutting-down", "stopping", "stopped", "terminated"} {
@@ -225,9 +224,13 @@ func TestPhasesAndAddresses(t *testing.T) {
 		t.Fatalf("got %d instances and error %v, want %d", len(all), err, len(want))
 	}
 	for _, inst := range all {
-		if state := states[inst.ID]; inst.Phase != want[state] || inst.Address != state+".example" {
+		state := states[inst.ID]
+		if inst.Phase != want[state] || inst.Address != state+".example" {
 			t.Errorf("%s: got phase %s and address %q, want %s and the public name", state, inst.Phase, inst.Address,
 				want[state])
+		}
+		if ends := inst.Phase > cloud.Running; ends != (inst.Reason == "because of "+state) {
+			t.Errorf("%s: got reason %q, want EC2's if and only if it does not run", state, inst.Reason)
 		}
 	}
 }

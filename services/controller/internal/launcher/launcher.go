@@ -52,6 +52,7 @@ type Launcher struct {
 	cloud   provider
 	journal journal
 	open    intent
+	deaths  deaths
 }
 
 // intent is a launch that is wanted. Its token stays the same until the cloud has answered, so that a launch
@@ -124,8 +125,8 @@ func (l *Launcher) Wait() *record.Wait {
 	return &record.Wait{Token: e.Token, Count: e.Count, At: e.At, Until: l.journal.certain(e)}
 }
 
-// Next returns when a launch that failed may be tried again; zero if none has failed.
-func (l *Launcher) Next() time.Time { return l.open.notBefore }
+// Next returns when a launch that failed, or was put off, may be tried again; zero if there is none.
+func (l *Launcher) Next() time.Time { return latest(l.open.notBefore, l.deaths.before) }
 
 // Request is what a pass wants launched.
 type Request struct {
@@ -149,7 +150,8 @@ func (l *Launcher) Launch(ctx context.Context, want Request) ([]cloud.Instance, 
 	}
 	said := &record.Launch{Token: l.open.token, Asked: l.open.count, Again: !l.open.first.IsZero()}
 	launched, err := l.call(ctx)
-	told := l.open.started // what earlier answers to the same launch have named
+	l.deaths.rest(l.opts.Now()) // the next one waits for what becomes of these
+	told := l.open.started      // what earlier answers to the same launch have named
 	for i := range launched {
 		if id := launched[i].ID; !slices.Contains(told, id) {
 			l.open.started = append(l.open.started, id)
@@ -171,9 +173,12 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 		return fmt.Errorf("launch %d instances: lists must show first whether a launch of %d took effect: %w",
 			want.Count, l.open.count, l.open.err)
 	}
-	count := want.Count
+	count, err := l.deaths.check(want.Count, now)
 	if open {
-		count = l.open.count - len(l.open.started)
+		count, err = l.open.count-len(l.open.started), nil
+	}
+	if err != nil {
+		return err
 	}
 	if count > want.Count {
 		return fmt.Errorf("launch %d instances: it is not known yet whether a launch of %d took effect: %w",
@@ -186,7 +191,7 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 	}
 	if !open {
 		l.open = intent{
-			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: want.Count,
+			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: count,
 			failures: l.open.failures,
 		}
 	}

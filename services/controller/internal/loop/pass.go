@@ -89,14 +89,26 @@ func (p *pass) observe(ctx context.Context) bool {
 		p.rec.Fail(p.work.HandBack(ctx))
 	}
 	p.launcher.Observe(list, p.listing.At)
+	p.launcher.Died(died(changes.Gone), p.now)
 	for _, id := range p.ports.Roster.Ready() { // they have reported for the first time
 		if p.ports.Roster.Mark(id, pool.Active, p.now) {
 			p.rec.Began = append(p.rec.Began, id)
+			p.launcher.Lives()
 		}
 	}
 	p.read(ctx, false)
 	p.look()
 	return true
+}
+
+// died returns the endings of instances that nobody has ended and that never reported.
+func died(gone []pool.Ending) (out []pool.Ending) {
+	for i := range gone {
+		if gone[i].Cause == pool.Outside && gone[i].Unheard {
+			out = append(out, gone[i])
+		}
+	}
+	return out
 }
 
 // takeOver learns what another controller has done before this one, until it has learned it once: from the

@@ -111,11 +111,11 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 	}
 	for i := range r.Gone {
 		log.InfoContext(ctx, "instance is gone", "instance", string(r.Gone[i].Instance),
-			"cause", string(r.Gone[i].Cause))
+			"cause", string(r.Gone[i].Cause), "detail", r.Gone[i].Detail())
 	}
 	for i := range r.Outside {
 		log.InfoContext(ctx, "instance is ending, and not by this controller",
-			"instance", string(r.Outside[i].Instance))
+			"instance", string(r.Outside[i].Instance), "detail", r.Outside[i].Detail())
 	}
 	if r.Breaker.Changed {
 		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent,

@@ -142,3 +142,29 @@ func TestUntoldFinishNothingForEver(t *testing.T) {
 		}
 	}
 }
+
+// TestStoppedIsToldToEnd: an instance that somebody stops does no work, whatever it last said, and costs until it ends.
+// The cloud's word of why is told, and so is that of one that ended before it reported.
+func TestStoppedIsToldToEnd(t *testing.T) {
+	t.Parallel()
+	r := newRoster()
+	busy, dead := listed("i-1", "active"), listed("i-2", "startup")
+	r.Observe([]cloud.Instance{busy}, at(1), at(1))
+	r.Hear(says("i-1", 0.5, 2), at(2))
+	r.Launched([]cloud.Instance{dead}, at(2))
+	busy.Phase, busy.Reason = cloud.Stopped, "somebody"
+	dead.Phase, dead.Reason = cloud.Terminated, "no key"
+	c := r.Observe([]cloud.Instance{busy, dead}, at(3), at(3))
+	wantIDs(t, "outside", pool.IDs(c.Outside), "i-1")
+	if e := c.Outside[0]; e.Detail() != "the cloud says: somebody" || e.Unheard {
+		t.Errorf("got %+v, %q", e, e.Detail())
+	}
+	wantIDs(t, "gone", goneOf(c), "i-2")
+	if e := c.Gone[0]; e.Detail() != "before it ever reported; the cloud says: no key" || !e.Unheard {
+		t.Errorf("got %+v, %q", e, e.Detail())
+	}
+	notLost := func(*pool.Instance) bool { return false }
+	wantIDs(t, "to be told to end", pool.IDs(r.Untold(at(4), notLost)), "i-1")
+	r.Ended(at(4), "i-1")
+	wantIDs(t, "right after it was told", pool.IDs(r.Untold(at(5), notLost)))
+}

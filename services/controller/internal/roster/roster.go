@@ -47,6 +47,7 @@ type record struct {
 	pool.Instance
 	phase    cloud.Phase
 	host     string             // its address as the cloud lists it
+	why      string             // why it ends, in the cloud's words
 	said     string             // the address it reported
 	tagged   pool.State         // the state that its tags say
 	noted    bool               // its tags say that it is about to end
@@ -112,6 +113,9 @@ func (r *Roster) Observe(list []cloud.Instance, at, now time.Time) Changes {
 	for i := range list {
 		id := list[i].ID
 		if listed[id] = list[i].Phase != cloud.Terminated; !listed[id] {
+			if rec := r.records[id]; rec != nil {
+				rec.why = cmp.Or(list[i].Reason, rec.why)
+			}
 			continue
 		}
 		isNew, outside := r.see(&list[i], now)
@@ -163,9 +167,12 @@ func (rec *record) reason() pool.Ending {
 	case rec.ending.Cause != "":
 		return rec.ending
 	case rec.Interrupted:
-		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load}
+		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load, Reason: rec.why}
 	}
-	return pool.Ending{Instance: rec.ID, Cause: pool.Outside, Load: rec.Load}
+	return pool.Ending{
+		Instance: rec.ID, Cause: pool.Outside, Load: rec.Load, Reason: rec.why,
+		Unheard: rec.ours && rec.ReportedAt.IsZero(),
+	}
 }
 
 // see brings one record up to date. It reports whether the instance is new, and whether it has begun to end
@@ -181,12 +188,14 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 	return !known, outside
 }
 
-// take enters what the cloud lists of an instance. It reports whether the instance has begun to end without
-// this controller having asked for it: then somebody else, or a controller before this one, has ended it.
+// take enters what the cloud lists of an instance. It reports whether the instance has begun to end, or was stopped,
+// without this controller having asked for it: then somebody else, or a controller before this one, has done it. One
+// that was stopped does no work, and is told to end like one that did not when it was told before (see Untold).
 func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	rec.phase, rec.host = in.Phase, in.Address
 	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
-	if in.Phase != cloud.Terminating || rec.State == pool.Stopping {
+	rec.why = cmp.Or(in.Reason, rec.why)
+	if in.Phase != cloud.Terminating && in.Phase != cloud.Stopped || rec.State == pool.Stopping {
 		return false
 	}
 	rec.become(pool.Stopping, now)
@@ -296,7 +305,8 @@ func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.En
 		in := rec.Instance
 		in.HeardAt = r.heardAt(rec, now)
 		due := rec.ending.Due
-		return !rec.forced && rec.atWork() && (due.IsZero() || now.Before(due)) && !lost(&in)
+		works := rec.atWork() && rec.phase != cloud.Stopped
+		return works && !rec.forced && (due.IsZero() || now.Before(due)) && !lost(&in)
 	}
 	ids := r.which(func(rec *record) bool {
 		return rec.State == pool.Stopping && rec.phase != cloud.Terminating &&
