@@ -21,6 +21,9 @@ type Kind struct {
 	// Remote: instances run on other machines, so that they need an address of the backend
 	// that is valid there.
 	Remote bool
+	// LoginFile is where an instance finds what Spec.Login has returned, as the name of a file that may begin with a
+	// variable of the instance's environment. Empty: the cloud cannot hand over secrets.
+	LoginFile string
 
 	// CheckPool returns all, joined, that stands against running a pool on a cloud with these settings.
 	// Each error begins with its key and a colon, or says by itself what it is about.
