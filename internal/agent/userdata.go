@@ -25,7 +25,8 @@ const MaxUserData = cloud.MaxUserData
 // ErrNoUserData means that this process was given no user data, so it does not know its pool and queues.
 var ErrNoUserData = errors.New("no user data: this process was not started by a controller")
 
-// UserData is what a new instance is told: a YAML document. It holds no secrets.
+// UserData is what a new instance is told: a YAML document. It holds no secrets: the address of the backend names a
+// file with the login.
 type UserData struct {
 	Deployment     string          `yaml:"deployment"`
 	Pool           pool.Name       `yaml:"pool"`

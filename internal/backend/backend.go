@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -85,19 +86,27 @@ func (o Openers) hint() string {
 	return fmt.Sprintf("this program speaks %s, as in nats://HOST:4222 or aws://eu-west-1", strings.Join(known, ", "))
 }
 
-// Redacted makes an address safe for logs: it hides all in front of the last "@" but the scheme. The method
-// Redacted of url.URL would show user names, and needs an address that can be parsed.
+// Redacted makes an address safe for logs: it hides all in front of the last "@" but the scheme, and in what follows
+// whatever looks like a secret that was written there by mistake. The method Redacted of url.URL would show user names,
+// and needs an address that can be parsed.
 func Redacted(address string) string {
-	at := strings.LastIndexByte(address, '@')
-	if at < 0 {
-		return address
+	const hidden = "xxxxx"
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		scheme, _, ok := strings.Cut(address[:at], "://")
+		if !ok {
+			return hidden + secret.ReplaceAllString(address[at:], "${1}"+hidden)
+		}
+		address = scheme + "://" + hidden + address[at:]
 	}
-	scheme, _, ok := strings.Cut(address[:at], "://")
-	if !ok {
-		return "xxxxx" + address[at:]
-	}
-	return scheme + "://xxxxx" + address[at:]
+	return secret.ReplaceAllString(address, "${1}"+hidden)
 }
+
+// secret matches nkey seeds, JWTs, and the values of options with telling names.
+var secret = regexp.MustCompile(
+	`\bS[A-Z][A-Z2-7]{40,}|\beyJ[A-Za-z0-9_.-]{20,}|(?i:([?&](?:pass|password|pwd|secret|seed|token|nkey|jwt)=))[^&#]*`)
+
+// Secret reports whether a text has something in it that Redacted would hide wherever it stands.
+func Secret(text string) bool { return secret.MatchString(text) }
 
 // reason is why an address cannot be parsed, without the address itself, which url.Error repeats. If the address
 // has credentials, the reason is a general one, because url.Parse may quote them.

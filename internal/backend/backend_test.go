@@ -136,3 +136,21 @@ func TestErrorsHideCredentials(t *testing.T) {
 		})
 	}
 }
+
+// TestRedactedMistakes checks that secrets in places where none belong are hidden, too.
+func TestRedactedMistakes(t *testing.T) {
+	t.Parallel()
+	const seed = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
+	for address, want := range map[string]string{
+		"nats://h?credentials=" + seed:                        "nats://h?credentials=xxxxx",
+		"nats://h?password=geheim&replicas=3":                 "nats://h?password=xxxxx&replicas=3",
+		"nats://h?Token=geheim":                               "nats://h?Token=xxxxx",
+		"nats://a:b@h?credentials=/etc/nats":                  "nats://xxxxx@h?credentials=/etc/nats",
+		"nats://h?credentials=eyJ0eXAiOiJKV1QiLCJhbGciOiJl.x": "nats://h?credentials=xxxxx",
+		"nats://h?ca=/etc/ca.pem&credentials=$DIR/login":      "nats://h?ca=/etc/ca.pem&credentials=$DIR/login",
+	} {
+		if got := backend.Redacted(address); got != want {
+			t.Errorf("%s: got %s, want %s", address, got, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/kind"
+	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 )
 
@@ -54,6 +55,32 @@ type Opened struct {
 	// Run returns an error when the backend has become useless for good, and nil when ctx ends. Nil: that cannot
 	// happen.
 	Run func(context.Context) error
+	// Logins hands out what programs log in with. Nil: the controller has none to give.
+	Logins Logins
+}
+
+// Logins hands out what programs log in with at a backend that the controller runs. What it returns for the same
+// arguments stays the same while the backend keeps its files.
+type Logins interface {
+	// Instance returns the content of a file with which one instance logs in. The backend then vouches for the
+	// instance as the sender of what it sends.
+	Instance(q PoolQueues, id pool.InstanceID) ([]byte, error)
+	// Address returns the address for programs of this machine whose login is in the named file.
+	Address(file string) string
+	// Pool writes the files that the controller cannot hand over itself, and returns where they are.
+	Pool(name pool.Name, q PoolQueues) (PoolFiles, error)
+}
+
+// PoolQueues are the names of a pool's queues.
+type PoolQueues struct {
+	Work, Status string
+}
+
+// PoolFiles are files with logins, which only their owner can read.
+type PoolFiles struct {
+	Worker string // for all instances of the pool; the backend cannot tell them apart
+	Client string // for programs that send work and look for servers
+	CA     string // the authority of the backend's certificate; empty: none is needed
 }
 
 // Takes reports whether an address is one of this kind, be it valid or not.

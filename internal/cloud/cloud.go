@@ -66,6 +66,10 @@ func Refused(err error) bool {
 	return false
 }
 
+// ErrNoLogins is what clouds return for a Spec.Login that they cannot hand over.
+var ErrNoLogins = fmt.Errorf("%w: this cloud cannot hand an instance a secret: put the file with its login into the "+
+	"image, and its path into worker_backend", ErrInvalid)
+
 // Phase is how far an instance's life has come, as the cloud sees it. The zero value is invalid.
 type Phase int
 
@@ -127,6 +131,10 @@ type Spec struct {
 	// UserData returns the document that the instance with this id receives, of at most 16 KiB. On
 	// clouds that choose the id only at launch, id is empty, and the instance asks the cloud for its id.
 	UserData func(id pool.InstanceID) ([]byte, error)
+	// Login returns what the instance with this id logs in with at its broker. The instance finds it in a file that
+	// only its own user can read (Kind.LoginFile). Nil: it gets no such file. Clouds that cannot hand over a secret
+	// return ErrNoLogins if it is not nil.
+	Login func(id pool.InstanceID) ([]byte, error)
 }
 
 // Which of its addresses clients reach an instance by, where it has two.

@@ -21,6 +21,9 @@ type Kind struct {
 	// Remote: instances run on other machines, so that they need an address of the backend
 	// that is valid there.
 	Remote bool
+	// LoginFile is where an instance finds what Spec.Login has returned, as the name of a file that may begin with a
+	// variable of the instance's environment. Empty: the cloud cannot hand over secrets.
+	LoginFile string
 
 	// PublicAddress reports whether clients are sent to the public addresses of a pool's instances. pool are the
 	// pool's settings on the cloud. Nil: instances have one address each.

@@ -3,10 +3,26 @@
 //
 // # Address
 //
-//	nats://[user:password@]host[:port][,host[:port]…][?replicas=N]
+//	nats://[user:password@]host[:port][,host[:port]…][?option=value[&option=value…]]
 //
-// The port defaults to 4222. Several hosts are the nodes of one cluster. replicas says how many nodes keep each
-// queue and the store. Without it a new queue or store is kept by one node, and existing ones stay as they are.
+// The port defaults to 4222. Several hosts are the nodes of one cluster. The options are:
+//
+//   - replicas: how many nodes keep each queue and the store. Without it a new queue or store is kept by one node, and
+//     existing ones stay as they are.
+//   - credentials: a file to log in with. It is a credentials file of NATS (a JWT and its seed), an nkey seed, or the
+//     two lines "user: NAME" and "password: TEXT", which may be followed by "sender: NAME".
+//   - tls=true: connect only with TLS, and only to a server whose certificate the system trusts.
+//   - ca: a file with the certificates of the authorities that are trusted instead of the system's; implies tls.
+//   - cert and key: files with the certificate that we show the server, and its private key; imply tls.
+//
+// The name of a file may begin with a variable of the environment, as in $CREDENTIALS_DIRECTORY/nats, so that one
+// address serves programs that get their files in different places.
+//
+// # Logins
+//
+// A program may listen only to subjects that begin with Inbox of its user, or with _INBOX of its nkey. The line
+// "sender" says who the login belongs to: then everything is sent on subjects that end in this name, so that a broker
+// that allows each login only its own name vouches for it. natsqueue.Options.Sender says more.
 //
 // # Outages
 //
@@ -66,12 +82,12 @@ func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.
 	return open(ctx, address, opts, natsqueue.Options{})
 }
 
-// Own opens like Open, at a broker that lives and dies with this program and that all may use. The queues that the
-// backend makes hold deliveries longer than their visibility timeout says, by the slack, and get dead letters late;
-// natsqueue.Options says why.
-func Own(slack time.Duration) backend.Opener {
+// Own opens like Open, at a broker that lives and dies with this program. The queues that the backend makes hold
+// deliveries longer than their visibility timeout says, by the slack. With lateLetters they get dead letters late, for
+// which all programs must be allowed to make streams. natsqueue.Options says more about both.
+func Own(slack time.Duration, lateLetters bool) backend.Opener {
 	return func(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
-		return open(ctx, address, opts, natsqueue.Options{Slack: slack, LateLetters: true})
+		return open(ctx, address, opts, natsqueue.Options{Slack: slack, LateLetters: lateLetters})
 	}
 }
 
@@ -83,10 +99,15 @@ func open(
 	if err != nil {
 		return nil, err
 	}
-	nc, js, err := connect(ctx, target, opts)
+	access, err := target.access()
 	if err != nil {
 		return nil, err
 	}
+	nc, js, err := connect(ctx, target, access, opts)
+	if err != nil {
+		return nil, err
+	}
+	queues.Sender = access.login.sender
 	b := &Backend{nc: nc, js: js, replicas: target.replicas, queues: queues, opts: opts}
 	b.close = sync.OnceValue(b.shut)
 	return b, nil
@@ -124,11 +145,8 @@ func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
 		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -",
 			b.opts.Deployment, bad)
 	}
-	bucket := "cloudmaster"
-	if b.opts.Deployment != "" {
-		bucket += "-" + b.opts.Deployment
-	}
-	s, err := natsblob.Open(ctx, b.js, bucket, natsblob.Options{Replicas: b.replicas, Count: b.count})
+	opts := natsblob.Options{Replicas: b.replicas, Count: b.count}
+	s, err := natsblob.Open(ctx, b.js, bucketName(b.opts.Deployment), opts)
 	if err != nil {
 		return nil, err
 	}

@@ -278,6 +278,16 @@ func TestBadAddresses(t *testing.T) {
 		"nats://:4222":        "write HOST",
 		"nats://h:70000":      "65535",
 		"nats://h:0":          "65535",
+
+		"nats://h?tls=x":                         "want true or false",
+		"nats://h?ca=":                           "option ca is empty",
+		"nats://h?cert=a":                        "go together",
+		"nats://h?key=a":                         "go together",
+		"nats://u:p@h?credentials=a":             "keep one of them",
+		"nats://h?credentials=/none":             "no such file",
+		"nats://h?credentials=$NOT_SET_AT_ALL/a": "NOT_SET_AT_ALL is not set",
+		"nats://h?ca=/none":                      "option ca: ",
+		"nats://h?credentials=" + seed:           "holds a secret",
 	} {
 		u, err := url.Parse(address)
 		if err != nil {
@@ -287,7 +297,7 @@ func TestBadAddresses(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		_, err = natsbackend.Open(ctx, u, backend.Options{})
 		cancel()
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), seed) {
 			t.Errorf("%s: got %v, want an error that says %q", address, err, want)
 		}
 	}

@@ -2,8 +2,10 @@ package natsbackend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 
 	"github.com/nats-io/nats.go"
@@ -17,17 +19,20 @@ import (
 
 // connect tries until it is connected to a broker whose JetStream answers, or ctx ends.
 // It logs once that it waits, and once that waiting is over.
-func connect(ctx context.Context, t target, opts backend.Options) (*nats.Conn, jetstream.JetStream, error) {
+func connect(
+	ctx context.Context, t target, with access, opts backend.Options,
+) (*nats.Conn, jetstream.JetStream, error) {
 	for try := 1; ; try++ {
-		nc, js, err := dial(ctx, t, opts)
+		nc, js, err := dial(ctx, t, with, opts)
 		switch {
 		case err == nil && try > 1:
 			opts.Log.InfoContext(ctx, "the broker is there", "broker", t.String())
 			fallthrough
 		case err == nil:
+			t.warn(ctx, nc, opts.Log)
 			return nc, js, nil
 		case hopeless(err):
-			return nil, nil, fmt.Errorf("%w: %w", queue.ErrDenied, err)
+			return nil, nil, fmt.Errorf("%w: %w; %s", queue.ErrDenied, err, t.advice(err))
 		case try == 1:
 			opts.Log.WarnContext(ctx, "waiting for the broker", "broker", t.String(), "error", err)
 		}
@@ -39,12 +44,49 @@ func connect(ctx context.Context, t target, opts backend.Options) (*nats.Conn, j
 
 // hopeless reports whether waiting cannot help.
 func hopeless(err error) bool {
-	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired)
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) ||
+		errors.Is(err, nats.ErrSecureConnWanted) || untrusted(err)
+}
+
+// untrusted reports whether the server's certificate is refused, or ours.
+func untrusted(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	alert, ok := errors.AsType[*net.OpError](err)
+	return ok && alert.Op == "remote error" // what crypto/tls calls the other side's word
+}
+
+// advice returns what to do about an error that waiting does not help against.
+func (t target) advice(err error) string {
+	switch {
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return "the broker speaks no TLS: set it up there, or take the options tls, ca and cert out of the address"
+	case untrusted(err):
+		return "name the authority of the broker's certificate in the address, as in ?ca=FILE, and a certificate of " +
+			"ours with cert and key if the broker wants one"
+	case t.credentials != "":
+		return "the broker does not know the login in the file of the option credentials: renew the file"
+	}
+	return "the broker wants another login: name a file with one in the address, as in ?credentials=FILE"
+}
+
+// warn says that a password has crossed a network unprotected.
+func (t target) warn(ctx context.Context, nc *nats.Conn, log *slog.Logger) {
+	if _, err := nc.TLSConnectionState(); err == nil || nc.Opts.Password == "" {
+		return
+	}
+	host, _, err := net.SplitHostPort(nc.ConnectedAddr())
+	if ip := net.ParseIP(host); err != nil || ip.IsLoopback() {
+		return
+	}
+	log.WarnContext(ctx, "the password for the broker has crossed the network in clear; set up TLS at the broker and "+
+		"add tls=true or ca=FILE to its address", "broker", t.String())
 }
 
 // dial makes one try.
-func dial(ctx context.Context, t target, opts backend.Options) (*nats.Conn, jetstream.JetStream, error) {
-	nc, err := t.options(opts).Connect()
+func dial(ctx context.Context, t target, with access, opts backend.Options) (*nats.Conn, jetstream.JetStream, error) {
+	nc, err := t.options(with, opts).Connect()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -62,10 +104,10 @@ func dial(ctx context.Context, t target, opts backend.Options) (*nats.Conn, jets
 }
 
 // options is how we connect and stay connected.
-func (t target) options(opts backend.Options) *nats.Options {
+func (t target) options(with access, opts backend.Options) *nats.Options {
 	o := nats.GetDefaultOptions()
 	o.Servers = t.servers
-	o.User, o.Password = t.user, t.password
+	with.apply(&o)
 	o.Name = opts.Client
 	o.Timeout = dialTimeout
 	o.PingInterval, o.MaxPingsOut = pingInterval, pingsLost

@@ -28,6 +28,9 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
+	if spec.Login != nil {
+		return nil, cloud.ErrNoLogins
+	}
 	conf, err := c.opts.of(pool.Name(spec.Tags[cloud.TagPool]))
 	if err != nil {
 		return nil, err

@@ -109,6 +109,9 @@ func (c *Cloud) launch(spec *cloud.Spec) ([]cloud.Instance, error) {
 	if err := a.check(spec); err != nil {
 		return nil, err
 	}
+	if spec.Login != nil {
+		return nil, cloud.ErrNoLogins
+	}
 	var shared []byte
 	if !a.opts.KnowsIDs {
 		var err error

@@ -52,6 +52,7 @@ func Kind() cloud.Kind {
 		},
 		AuditInterval: 2 * time.Second,
 		ListLag:       time.Second, // a list is made from the processes: it is as late as the call takes
+		LoginFile:     "$" + envInstanceDir + "/" + loginFile,
 		CheckPool:     checkPool, Open: openKind,
 	}
 }

@@ -64,7 +64,7 @@ func (c *Cloud) launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, 
 		Token: spec.Token, Image: spec.Image, Count: spec.Count,
 		Tags: maps.Clone(spec.Tags), Launched: time.Now().UTC(),
 	}
-	docs, err := userData(spec, want.ids(c.deployment))
+	docs, err := prepare(&spec, want.ids(c.deployment))
 	if err != nil {
 		return nil, err
 	}
@@ -83,23 +83,35 @@ func (c *Cloud) launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, 
 	return c.finish(ctx, l, docs)
 }
 
-// userData gets the documents of all instances before any of them is started.
-func userData(spec cloud.Spec, ids []pool.InstanceID) ([][]byte, error) {
-	docs := make([][]byte, len(ids))
-	if spec.UserData == nil {
-		return docs, nil
-	}
+// papers are what an instance finds when it starts.
+type papers struct {
+	userData []byte
+	login    []byte // nil: none
+}
+
+// prepare gets the papers of all instances before any of them is started.
+func prepare(spec *cloud.Spec, ids []pool.InstanceID) ([]papers, error) {
+	out := make([]papers, len(ids))
 	for i, id := range ids {
-		doc, err := spec.UserData(id)
-		if err != nil {
-			return nil, fmt.Errorf("user data of instance %s: %w", id, err)
+		if spec.UserData != nil {
+			doc, err := spec.UserData(id)
+			if err == nil {
+				err = checkUserData(doc)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("user data of instance %s: %w", id, err)
+			}
+			out[i].userData = doc
 		}
-		if err := checkUserData(doc); err != nil {
-			return nil, fmt.Errorf("user data of instance %s: %w", id, err)
+		if spec.Login != nil {
+			doc, err := spec.Login(id)
+			if err != nil {
+				return nil, fmt.Errorf("login of instance %s: %w", id, err)
+			}
+			out[i].login = doc
 		}
-		docs[i] = doc
 	}
-	return docs, nil
+	return out, nil
 }
 
 // lock waits until this is the only running launch of the deployment, over all processes.
@@ -167,7 +179,7 @@ func (c *Cloud) again(l launch) ([]cloud.Instance, error) {
 }
 
 // finish starts the instances that the launch has not started yet, and records that it is over.
-func (c *Cloud) finish(ctx context.Context, l launch, docs [][]byte) ([]cloud.Instance, error) {
+func (c *Cloud) finish(ctx context.Context, l launch, docs []papers) ([]cloud.Instance, error) {
 	c.opts.step("begun")
 	room, err := c.room(ctx)
 	if err != nil {
@@ -215,7 +227,7 @@ func (c *Cloud) room(ctx context.Context) (int, error) {
 // ensure returns the launch's instance with this id. If no earlier attempt started it, ensure
 // starts it and takes it from room.
 func (c *Cloud) ensure(
-	ctx context.Context, l *launch, id pool.InstanceID, doc []byte, room *int,
+	ctx context.Context, l *launch, id pool.InstanceID, doc papers, room *int,
 ) (cloud.Instance, error) {
 	s, ok, err := c.look(ctx, id)
 	if err != nil {

@@ -20,10 +20,12 @@ const (
 	recordFile   = "instance.json"
 	tagsFile     = "tags.json"
 	userDataFile = "user-data.yaml"
+	loginFile    = "login" // what the instance logs in with at its broker
 	logFile      = "log"
 
-	filePerm = 0o640
-	dirPerm  = 0o750
+	filePerm  = 0o640
+	loginPerm = 0o600
+	dirPerm   = 0o750
 )
 
 // errDamaged: the content of a file that we wrote is not what it must be.

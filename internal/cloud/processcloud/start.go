@@ -33,7 +33,7 @@ func checkUserData(doc []byte) error {
 
 // start turns an intent into a process, or finds the process that a dead launcher started for it.
 // When it returns nil, rec is complete.
-func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) error {
+func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc papers) error {
 	free, err := lockDir(ctx, c.dir(rec.ID))
 	if err != nil {
 		return err
@@ -51,11 +51,11 @@ func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) 
 	if err := c.write(rec); err != nil {  // the intent may be an older one, or damaged
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.dir(rec.ID), userDataFile), doc, filePerm); err != nil {
+	if err := c.hand(rec, doc); err != nil {
 		return err
 	}
 	c.opts.step("intended")
-	pid, err := c.fork(rec, bin, doc, output)
+	pid, err := c.fork(rec, bin, doc.userData, output)
 	if err != nil {
 		return errors.Join(classify(err), os.RemoveAll(c.dir(rec.ID))) // then the instance never existed
 	}
@@ -68,6 +68,17 @@ func (c *Cloud) start(ctx context.Context, rec *record, bin string, doc []byte) 
 	}
 	c.opts.step("recorded")
 	return nil
+}
+
+// hand writes the papers of an instance into its directory.
+func (c *Cloud) hand(rec *record, doc papers) error {
+	if err := os.WriteFile(filepath.Join(c.dir(rec.ID), userDataFile), doc.userData, filePerm); err != nil {
+		return err
+	}
+	if doc.login == nil {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(c.dir(rec.ID), loginFile), doc.login, loginPerm)
 }
 
 // claimLog locks the instance's log and returns it. If a process that a dead launcher started has

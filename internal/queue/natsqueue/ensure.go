@@ -145,7 +145,7 @@ func streamConfig(name string, limits queue.Limits) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        streamName(name),
 		Description: "CloudMaster queue " + name,
-		Subjects:    []string{subjectName(name)},
+		Subjects:    []string{subjectName(name), sentBy(name, "*")},
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 		MaxAge:      limits.Retention, // 0 means for ever, both here and in limits

@@ -26,6 +26,10 @@ type Options struct {
 	// LateLetters lets Ensure make no stream for dead letters: it is made with the first letter, by whoever buries it.
 	// That halves what many queues cost a broker, but needs receivers that may create streams.
 	LateLetters bool
+	// Sender is who sends, in the form of a queue's name; empty: nobody in particular. What is sent goes to a subject
+	// that ends in this name, so that a broker that allows each user one name only vouches for the sender. Watch does
+	// not tell of such messages.
+	Sender string
 	// Count is called after each call to the broker, with its outcome; nil counts nothing.
 	Count func(operation string, err error)
 	Log   *slog.Logger // nil discards
@@ -74,6 +78,14 @@ func checkName(name string) error {
 
 func streamName(queue string) string  { return prefix + queue }
 func subjectName(queue string) string { return "cloudmaster.queue." + queue }
+
+// sentBy returns the subject of what one sender sends to the queue.
+func sentBy(queue, sender string) string {
+	if sender == "" {
+		return subjectName(queue)
+	}
+	return subjectName(queue) + "." + sender
+}
 
 // hintName returns the subject on which the broker announces messages that it has stored in the queue.
 func hintName(queue string) string { return "cloudmaster.hint." + queue }

@@ -82,6 +82,9 @@ func newQueue(js jetstream.JetStream, name string, opts Options) (*Queue, error)
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
+	if opts.Sender != "" && checkName(opts.Sender) != nil {
+		return nil, fmt.Errorf("sender %q: use 1 to 200 of the characters A-Z a-z 0-9 _ and -", opts.Sender)
+	}
 	opts = opts.withDefaults()
 	return &Queue{name: name, js: js, nc: js.Conn(), opts: opts, log: opts.Log.With("queue", name)}, nil
 }

@@ -34,7 +34,7 @@ func (q *Queue) Send(ctx context.Context, bodies ...[]byte) error {
 				q.name, i, len(body), limit, queue.ErrTooLarge)
 		}
 		msgs[i] = &nats.Msg{
-			Subject: subjectName(q.name),
+			Subject: sentBy(q.name, q.opts.Sender),
 			Header:  nats.Header{jetstream.MsgIDHeader: {batch + "-" + strconv.Itoa(i)}},
 			Data:    body,
 		}

@@ -134,6 +134,32 @@ func TestStartStopStartAgain(t *testing.T) {
 	}
 }
 
+// TestLogins checks that a controller whose broker wants logins has its own, and writes those that others need. Its
+// next start takes the same ones.
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "js")
+	cfg := configuration(t, `broker: {listen: "127.0.0.1:0", store_dir: `+store+`, logins: true}`)
+	var before []byte
+	for range 2 {
+		r := start(t, cfg)
+		r.out.await(t, passed)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		client, err := os.ReadFile(filepath.Join(store, "access", "primes-client"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before == nil {
+			before = client
+		}
+		if string(client) != string(before) {
+			t.Errorf("got login %q after a restart, want %q", client, before)
+		}
+	}
+}
+
 func TestCancelledStart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -37,6 +37,7 @@ type opened struct {
 	current atomic.Pointer[config.Config]              // the newest that was applied, or is about to be
 	count   func(service, operation string, err error) // calls to brokers, stores and clouds
 	address string                                     // of the backend, for instances
+	logins  backend.Logins                             // nil: the backend hands out none
 	closers []func() error                             // in the order of opening
 	clouds  map[pool.CloudName]config.Cloud            // that are open, as they were configured then
 }
@@ -93,6 +94,7 @@ func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 	if back.Run != nil {
 		o.Beside = append(o.Beside, back.Run)
 	}
+	o.logins = back.Logins
 	o.address = cmp.Or(o.cfg.WorkerBackend, back.Address)
 	return back, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"cloudmaster/internal/agent"
+	"cloudmaster/internal/backend"
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/config"
@@ -47,7 +48,7 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 	var out []desired.Pool
 	for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
 		p := cfg.Pools[name]
-		want, err := o.desired(&p)
+		want, err := o.desired(ctx, &p, cfg.Clouds[p.Cloud].Kind.LoginFile)
 		if err != nil {
 			return nil, err
 		}
@@ -60,9 +61,14 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 	return out, nil
 }
 
-// desired returns a pool of the configuration as it should run.
-func (o *opened) desired(p *config.Pool) (desired.Pool, error) {
+// desired returns a pool of the configuration as it should run. Its cloud gives instances a file with their login, or
+// has no name for such a file.
+func (o *opened) desired(ctx context.Context, p *config.Pool, loginFile string) (desired.Pool, error) {
 	judge, err := p.Judge()
+	if err != nil {
+		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
+	}
+	address, login, err := o.login(ctx, p, loginFile)
 	if err != nil {
 		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
 	}
@@ -71,7 +77,8 @@ func (o *opened) desired(p *config.Pool) (desired.Pool, error) {
 		Work: queueOf(p, config.Work), Status: queueOf(p, config.Status), Orders: queueOf(p, config.Orders),
 		Parser: p.StatusParser, Parse: p.Parser(), ServicePort: p.ServicePort, Publishes: p.PublishesActiveSet(),
 		Loop: loop.Options{
-			Image: p.Image, UserData: o.userData(p), Judge: judge, TakesRequests: p.Policy.Traits().TakesRequests,
+			Image: p.Image, UserData: o.userData(p, address), Login: login, Judge: judge,
+			TakesRequests:  p.Policy.Traits().TakesRequests,
 			PolicyInterval: p.Times.PolicyInterval, PollInterval: p.Times.PollInterval,
 			ReportInterval: p.Times.ReportInterval, ActiveSetInterval: p.Times.ActiveSetInterval,
 		},
@@ -84,10 +91,32 @@ func queueOf(p *config.Pool, use config.Use) desired.Queue {
 	return desired.Queue{Name: q.Name, Limits: q.Limits}
 }
 
+// login returns the address of the backend for the instances of a pool, and what makes the login of each; nil if the
+// controller hands out none.
+func (o *opened) login(
+	ctx context.Context, p *config.Pool, file string,
+) (address string, made func(pool.InstanceID) ([]byte, error), err error) {
+	if o.logins == nil {
+		return o.address, nil, nil
+	}
+	queues := backend.PoolQueues{Work: queueOf(p, config.Work).Name, Status: queueOf(p, config.Status).Name}
+	files, err := o.logins.Pool(p.Name, queues)
+	if err != nil {
+		return "", nil, err
+	}
+	if file == "" {
+		o.Log.InfoContext(ctx, "the instances of the pool log in with a file that their image must have, at the path "+
+			"that worker_backend names", "pool", p.Name, "login", files.Worker, "authority", files.CA)
+		return o.address, nil, nil
+	}
+	made = func(id pool.InstanceID) ([]byte, error) { return o.logins.Instance(queues, id) }
+	return o.logins.Address(file), made, nil
+}
+
 // userData returns a function that makes the user data of an instance, which tells it who it is.
-func (o *opened) userData(p *config.Pool) func(pool.InstanceID) ([]byte, error) {
+func (o *opened) userData(p *config.Pool, address string) func(pool.InstanceID) ([]byte, error) {
 	user := agent.UserData{
-		Deployment: o.cfg.Deployment, Pool: p.Name, Backend: o.address,
+		Deployment: o.cfg.Deployment, Pool: p.Name, Backend: address,
 		Queues:         agent.Queues{Work: queueOf(p, config.Work).Name, Status: queueOf(p, config.Status).Name},
 		StatusInterval: p.Times.StatusInterval, Settings: p.Settings,
 	}

@@ -25,7 +25,7 @@ pools:
 	o := &opened{cfg: cfg, address: "aws://eu-west-1"}
 	want := map[string]string{"jobs": "", "inside": "private", "outside": ""}
 	for name, p := range cfg.Pools {
-		doc, err := o.userData(&p)("")
+		doc, err := o.userData(&p, o.address)("")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,20 +11,31 @@
 //
 // Only one process at a time may use a store directory. A lock, which ends with the process, makes sure of
 // that.
+//
+// # Who may do what
+//
+// By default everybody who reaches the broker may do everything, and only this machine does. With Options.Logins
+// programs must log in: the controller may do everything, a worker may receive from its pool's work queue and send to
+// its pool's status queue (under its own instance id, if the login is of one instance), and a client may send to a
+// pool's work queue and read the deployment's store. Beyond loopback the broker listens only with logins and TLS.
+// Logins are made from one secret, in the directory "access" of the store.
 package broker
 
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/dirlock"
 )
 
@@ -42,14 +53,19 @@ const (
 
 // Options say where the broker listens and keeps its files. StoreDir is required.
 type Options struct {
-	Listen   string       // host:port; "" means 127.0.0.1:4222, port 0 a free one
-	StoreDir string       // is created if it is missing
+	Listen   string // host:port; "" means 127.0.0.1:4222, port 0 a free one
+	StoreDir string // is created if it is missing
+	Logins   bool   // programs must log in
+	TLS      TLS
 	Log      *slog.Logger // nil discards
 }
 
 // Broker is a running server.
 type Broker struct {
 	srv  *server.Server
+	gate *gate   // nil: the server itself takes connections
+	let  *access // nil: everybody may connect
+	ca   string  // the file with the authority that clients must trust; empty: none, or one that is not ours
 	lock *os.File
 	log  *slog.Logger
 	sick chan string // gets the reason when the store cannot be written; its capacity is 1
@@ -68,7 +84,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		return nil, fmt.Errorf("broker: store_dir: %w", err)
 	}
 	b := &Broker{lock: lock, log: o.Log, sick: make(chan string, 1)}
-	if err := b.start(ctx, o.Listen, opts); err != nil {
+	if err := b.start(ctx, &o, opts); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	b.log.InfoContext(ctx, "broker listens", "url", b.URL(), "store_dir", o.StoreDir)
@@ -80,6 +96,9 @@ func serverOptions(o Options) (*server.Options, error) {
 		return nil, errors.New("broker: the store directory is not set; name one in store_dir")
 	}
 	host, port, err := hostPort(o.Listen)
+	if err == nil {
+		err = errors.Join(o.TLS.check(), guarded(o.Listen, o.Logins, o.TLS.on()))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -100,9 +119,35 @@ func serverOptions(o Options) (*server.Options, error) {
 	return opts, nil
 }
 
-func (b *Broker) start(ctx context.Context, listen string, opts *server.Options) error {
+// guard prepares logins and TLS. It returns how to speak TLS; nil if that is not wanted.
+func (b *Broker) guard(o *Options, opts *server.Options) (conf *tls.Config, err error) {
+	if !o.Logins && !o.TLS.on() {
+		return nil, nil //nolint:nilnil // see above
+	}
+	let, err := openAccess(o.StoreDir)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	if o.TLS.on() {
+		if conf, b.ca, err = o.TLS.config(let, opts.Host); err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
+	}
+	if o.Logins {
+		b.let = let
+		opts.CustomClientAuthentication = &doorman{access: let, log: o.Log}
+	}
+	opts.DontListen, opts.AuthTimeout = true, authTimeout
+	return conf, nil
+}
+
+func (b *Broker) start(ctx context.Context, o *Options, opts *server.Options) error {
 	// The server itself would only log that it cannot listen.
-	if err := probe(ctx, listen); err != nil {
+	if err := probe(ctx, o.Listen); err != nil {
+		return err
+	}
+	conf, err := b.guard(o, opts)
+	if err != nil {
 		return err
 	}
 	srv, err := server.NewServer(opts)
@@ -113,7 +158,11 @@ func (b *Broker) start(ctx context.Context, listen string, opts *server.Options)
 	srv.SetLoggerV2(logger, b.log.Enabled(ctx, slog.LevelDebug), false, false)
 	b.srv = srv
 	srv.Start()
-	return b.await(ctx, logger.fatal)
+	if err := b.await(ctx, logger.fatal); err != nil || !opts.DontListen {
+		return err
+	}
+	b.gate, err = openGate(ctx, o.Listen, srv, conf, b.log)
+	return err
 }
 
 // await waits until the server takes connections.
@@ -135,8 +184,21 @@ func (b *Broker) await(ctx context.Context, fatal <-chan string) error {
 	return fmt.Errorf("broker: not ready after %v; its warnings in the log say why", startTimeout)
 }
 
-// URL returns the address for clients, nats://host:port.
-func (b *Broker) URL() string { return b.srv.ClientURL() }
+// URL returns the address for clients on this machine, nats://host:port, which need no TLS. A login is not in it.
+func (b *Broker) URL() string {
+	if b.gate == nil {
+		return b.srv.ClientURL()
+	}
+	return "nats://" + local(b.gate.listener.Addr().String())
+}
+
+// Own returns the address with the controller's own login.
+func (b *Broker) Own() string {
+	if b.let == nil {
+		return b.URL()
+	}
+	return natsbackend.WithLogin(b.URL(), b.let.path(controllerFile))
+}
 
 // ErrStore means that the store can no longer be written. The server does not recover from that by itself: a
 // stream that met it once takes no messages any more, also when there is room again. The program should end
@@ -173,6 +235,11 @@ func (b *Broker) settle() {
 // so that with many queues some are still open after that time. They are then left as the death of the process would
 // leave them, which loses nothing; their store stays locked until the process ends.
 func (b *Broker) Close() error {
+	if b.gate != nil {
+		if err := b.gate.close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			b.log.Debug("close the broker's listener", "error", err)
+		}
+	}
 	if b.srv != nil {
 		stopped := make(chan struct{})
 		go func() {

@@ -282,7 +282,29 @@ func TestBadOptions(t *testing.T) {
 			broker.Options{Listen: "127.0.0.1:0", StoreDir: dirWith(t, "jetstream")}, "broker: start: ",
 		},
 		"not an address": {
-			broker.Options{Listen: "192.0.2.1:4222", StoreDir: t.TempDir()}, "choose another listen address",
+			broker.Options{
+				Listen: "192.0.2.1:4222", StoreDir: t.TempDir(), Logins: true,
+				TLS: broker.TLS{Certificate: broker.Generated},
+			}, "choose another listen address",
+		},
+		"open to all machines": {
+			broker.Options{Listen: "0.0.0.0:0", StoreDir: t.TempDir()},
+			"set logins: true and tls_certificate: generated",
+		},
+		"passwords in clear": {
+			broker.Options{Listen: ":0", StoreDir: t.TempDir(), Logins: true}, "tls_certificate: generated",
+		},
+		"no logins": {
+			broker.Options{Listen: "[::]:0", StoreDir: t.TempDir(), TLS: broker.TLS{Certificate: broker.Generated}},
+			"set logins: true",
+		},
+		"a certificate without key": {
+			broker.Options{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), TLS: broker.TLS{Certificate: file}},
+			"tls_key: is empty",
+		},
+		"no certificate": {
+			broker.Options{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), TLS: broker.TLS{Certificate: file, Key: file}},
+			"tls_certificate, tls_key: ",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -40,10 +40,11 @@ type Options struct {
 	Pool      pool.Name
 	Image     string
 	UserData  func(pool.InstanceID) ([]byte, error)
-	ListLag   time.Duration    // how far the cloud's lists may be behind
-	MostPause time.Duration    // the longest pause after launches that failed
-	Now       func() time.Time // the clock
-	Token     func() string    // random text, different each time
+	Login     func(pool.InstanceID) ([]byte, error) // see cloud.Spec.Login
+	ListLag   time.Duration                         // how far the cloud's lists may be behind
+	MostPause time.Duration                         // the longest pause after launches that failed
+	Now       func() time.Time                      // the clock
+	Token     func() string                         // random text, different each time
 }
 
 // Launcher launches for one pool. It is used by one goroutine.
@@ -79,6 +80,7 @@ type intent struct {
 type machine struct {
 	image    string
 	userData func(pool.InstanceID) ([]byte, error)
+	login    func(pool.InstanceID) ([]byte, error)
 }
 
 // New returns a launcher.
@@ -86,11 +88,13 @@ func New(c provider, store Store, opts Options) *Launcher {
 	return &Launcher{opts: opts, cloud: c, journal: newJournal(opts.Pool, store, opts.ListLag, opts.Token)}
 }
 
-// Change makes later launches use another image, other user data and another longest pause. A launch that has
-// not been answered is repeated as it was first asked for, because the cloud knows it by its token and
-// refuses the same token with anything else.
-func (l *Launcher) Change(image string, userData func(pool.InstanceID) ([]byte, error), mostPause time.Duration) {
-	l.opts.Image, l.opts.UserData, l.opts.MostPause = image, userData, mostPause
+// Change makes later launches use another image, other user data and logins, and another longest pause. A launch that
+// has not been answered is repeated as it was first asked for, because the cloud knows it by its token and refuses the
+// same token with anything else.
+func (l *Launcher) Change(
+	image string, userData, login func(pool.InstanceID) ([]byte, error), mostPause time.Duration,
+) {
+	l.opts.Image, l.opts.UserData, l.opts.Login, l.opts.MostPause = image, userData, login, mostPause
 }
 
 // Load reads which instances another controller has launched shortly before. Only the first call that
@@ -191,8 +195,8 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 	}
 	if !open {
 		l.open = intent{
-			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData}, at: now, count: count,
-			failures: l.open.failures,
+			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData, l.opts.Login}, at: now,
+			count: count, failures: l.open.failures,
 		}
 	}
 	return nil
@@ -226,6 +230,7 @@ func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
 	defer cancel()
 	return l.cloud.Launch(ctx, cloud.Spec{
 		Token: l.open.token, Count: l.open.count, Image: l.open.machine.image, UserData: l.open.machine.userData,
+		Login: l.open.machine.login,
 		Tags: map[string]string{
 			cloud.TagPool: string(l.opts.Pool), cloud.TagState: pool.Startup.String(),
 			cloud.TagStateSince: l.open.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.open.token,

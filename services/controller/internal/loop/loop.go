@@ -57,6 +57,7 @@ type Options struct {
 	Image         string
 	Judge         policy.Judge
 	UserData      func(pool.InstanceID) ([]byte, error) // what a new instance is told
+	Login         func(pool.InstanceID) ([]byte, error) // what it logs in with; nil: the controller hands out nothing
 	TakesRequests bool                                  // the work queue carries requests for servers
 
 	Retiring bool // the pool was removed, and its instances are being ended
@@ -124,8 +125,8 @@ func New(opts Options, ports Ports) *Loop {
 	l := &Loop{
 		ports: ports, calls: c, cloud: machines,
 		launcher: launcher.New(machines, callStore{c, ports.Store}, launcher.Options{
-			Pool: ports.Pool, Image: opts.Image, UserData: opts.UserData, ListLag: ports.ListLag,
-			MostPause: opts.PolicyInterval, Now: ports.Now, Token: ports.Token,
+			Pool: ports.Pool, Image: opts.Image, UserData: opts.UserData, Login: opts.Login,
+			ListLag: ports.ListLag, MostPause: opts.PolicyInterval, Now: ports.Now, Token: ports.Token,
 		}),
 	}
 	l.Rewire(opts, ports.Work, ports.Orders, ports.Publishes)
@@ -137,7 +138,7 @@ func New(opts Options, ports Ports) *Loop {
 func (l *Loop) Rewire(opts Options, work workload.Queue, book *orders.Book, publishes bool) {
 	l.changed.Store(nil)
 	l.opts = opts
-	l.launcher.Change(opts.Image, opts.UserData, opts.PolicyInterval)
+	l.launcher.Change(opts.Image, opts.UserData, opts.Login, opts.PolicyInterval)
 	l.ports.Work, l.ports.Orders, l.ports.Publishes = work, book, publishes
 	l.work = workload.New(callQueue{work, l.calls}, opts.workload(work))
 	store := publisher.Store(nil)
@@ -188,7 +189,7 @@ func (l *Loop) takeChange() {
 		return
 	}
 	l.opts = *opts
-	l.launcher.Change(opts.Image, opts.UserData, opts.PolicyInterval)
+	l.launcher.Change(opts.Image, opts.UserData, opts.Login, opts.PolicyInterval)
 	l.work.Change(opts.workload(l.ports.Work))
 	l.set.SetInterval(opts.ActiveSetInterval)
 }
