@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/backend"
 	"cloudmaster/internal/backend/membackend"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/allocator/internal/allocate"
@@ -183,9 +184,8 @@ func choosers(t testing.TB, pools []*allocate.Pool) []chooser {
 }
 
 // talking returns choosers with pools that tell each other what they assign, by the code that does so in earnest.
-func talking(t testing.TB, pools []*allocate.Pool) []chooser {
+func talking(t testing.TB, board backend.Notices, pools []*allocate.Pool) []chooser {
 	t.Helper()
-	board := membackend.New()
 	all := choosers(t, pools)
 	for i, p := range pools {
 		x := exchange.New(board, []exchange.Pool{p}, exchange.Options{})
@@ -249,7 +249,7 @@ func TestHerds(t *testing.T) {
 		t.Run("talking/"+h.String(), func(t *testing.T) {
 			t.Parallel()
 			pools := newPools(t, h.allocators, farmSeed)
-			h.check(t, min(farmSessions*h.stay, talkingLength), pools, talking(t, pools), h.most)
+			h.check(t, min(farmSessions*h.stay, talkingLength), pools, talking(t, membackend.New(), pools), h.most)
 		})
 	}
 }
@@ -269,6 +269,28 @@ func (h herd) check(t *testing.T, length time.Duration, pools []*allocate.Pool, 
 	}
 	if (stay - h.stay).Abs() > h.stay/4 {
 		t.Errorf("learnt: clients stay %v, want %v (seed %d)", stay, h.stay, farmSeed)
+	}
+}
+
+// When notices cease in the middle, allocators know at once how many they are, and draw.
+func TestHerdsWhenNoticesCease(t *testing.T) {
+	t.Parallel()
+	board := membackend.New()
+	all := talking(t, board, newPools(t, 8, farmSeed))
+	step := all[0].step
+	all[0].step = func(now time.Time) {
+		if now.After(noon.Add(farmSessions * time.Minute / 2)) {
+			if err := board.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		step(now)
+	}
+	const talking, deaf = 0.047, 0.105 // the means of ten seeds, and some
+	got, most := overflow(farmSeed, time.Minute, farmSessions*time.Minute, all...), (talking+deaf)/2
+	t.Logf("to a full server: %.2f%%", 100*got)
+	if got > most {
+		t.Errorf("to a full server: got %.2f%%, want at most %.2f%% (seed %d)", 100*got, 100*most, farmSeed)
 	}
 }
 
@@ -312,7 +334,7 @@ func TestAllocatorsComeAndGo(t *testing.T) {
 func BenchmarkHerds(b *testing.B) {
 	for _, h := range herds {
 		b.Run("talking/"+h.String(), func(b *testing.B) {
-			h.bench(b, func(seed uint64) []chooser { return talking(b, newPools(b, h.allocators, seed)) })
+			h.bench(b, func(seed uint64) []chooser { return talking(b, membackend.New(), newPools(b, h.allocators, seed)) })
 		})
 		b.Run("deaf/"+h.String(), func(b *testing.B) {
 			h.bench(b, func(seed uint64) []chooser { return choosers(b, newPools(b, h.allocators, seed)) })

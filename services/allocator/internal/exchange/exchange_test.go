@@ -33,6 +33,7 @@ type board struct {
 	sent    []string // all, also those that are lost
 	err     error    // what Notify and Listen return
 	held    bool     // notices wait until let
+	stops   int      // how often listening was stopped
 	mu      sync.Mutex
 }
 
@@ -59,7 +60,7 @@ func (b *board) Listen(_ string, take func(data []byte)) (stop func(), err error
 		return nil, b.err
 	}
 	b.ears = append(b.ears, take)
-	return func() {}, nil
+	return func() { b.stops++ }, nil
 }
 
 // let hands on all that waits.
@@ -91,6 +92,7 @@ type member struct {
 	name    pool.Name
 	hearing bool
 	untold  news
+	most    int // how many instances were asked for last
 	heard   news
 	log     bytes.Buffer
 	count   map[exchange.Outcome]int
@@ -111,7 +113,8 @@ func join(t *testing.T, b *board, name pool.Name) *member {
 func (m *member) Name() pool.Name         { return m.name }
 func (m *member) SetHearing(hearing bool) { m.hearing = hearing }
 
-func (m *member) Untold(int) news {
+func (m *member) Untold(most int) news {
+	m.most = most
 	out := m.untold
 	m.untold = nil
 	return out
@@ -181,8 +184,12 @@ func TestTheBrokerGoesAway(t *testing.T) {
 	if one.hearing {
 		t.Error("a notice that cannot be sent: got hearing, want deaf")
 	}
+	one.untold = news{"a": 5}
 	run(time.Minute, one)
-	if one.untold = (news{"a": 5}); one.count[exchange.Failed] < 60 {
+	if one.untold == nil {
+		t.Error("deaf: asked for clients that nobody can be told of")
+	}
+	if one.count[exchange.Failed] < 60 {
 		t.Errorf("got %d tries to send in a minute, want one each half second", one.count[exchange.Failed])
 	}
 	b.fail(nil)
@@ -271,6 +278,23 @@ func TestDamagedNotices(t *testing.T) {
 	}
 }
 
+// A notice must fit into a message of the broker, however many pools and instances there are.
+func TestNoticesAreBounded(t *testing.T) {
+	t.Parallel()
+	var b board
+	first, second := &member{name: "fib", heard: news{}}, &member{name: "primes", heard: news{}}
+	x := exchange.New(&b, []exchange.Pool{first, second}, exchange.Options{})
+	if _, err := x.Listen(func() time.Time { return noon }); err != nil {
+		t.Fatal(err)
+	}
+	x.Step(noon)
+	first.untold = news{"a": 1, "b": 1, "c": 1}
+	x.Step(noon)
+	if first.most > 10_000 || second.most != first.most-3 {
+		t.Errorf("asked for %d and %d instances, want 3 less of the second", first.most, second.most)
+	}
+}
+
 // A newer allocator may say more.
 func TestUnknownKeys(t *testing.T) {
 	t.Parallel()
@@ -311,6 +335,9 @@ func TestRun(t *testing.T) {
 		stop()
 		if err := <-done; err != nil {
 			t.Errorf("got %v, want no error after a stop", err)
+		}
+		if b.stops != 1 {
+			t.Errorf("stopped listening %d times, want once", b.stops)
 		}
 	})
 }
