@@ -334,7 +334,9 @@ func TestAllocatorsComeAndGo(t *testing.T) {
 func BenchmarkHerds(b *testing.B) {
 	for _, h := range herds {
 		b.Run("talking/"+h.String(), func(b *testing.B) {
-			h.bench(b, func(seed uint64) []chooser { return talking(b, membackend.New(), newPools(b, h.allocators, seed)) })
+			h.bench(b, func(seed uint64) []chooser {
+				return talking(b, membackend.New(), newPools(b, h.allocators, seed))
+			})
 		})
 		b.Run("deaf/"+h.String(), func(b *testing.B) {
 			h.bench(b, func(seed uint64) []chooser { return choosers(b, newPools(b, h.allocators, seed)) })
