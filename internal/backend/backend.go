@@ -38,6 +38,18 @@ type Backend interface {
 	Close() error
 }
 
+// Notices is an additional ability that a Backend may have: programs of a deployment tell each other what need not be
+// stored. A notice reaches those that listen at the moment, in the order of its sender, and may be lost.
+type Notices interface {
+	// Notify sends a notice to all that listen to the topic, this program included. It does not wait: without an
+	// error the notice may be lost as well. The topic has letters, digits, - and _.
+	Notify(topic string, data []byte) error
+
+	// Listen calls take for each notice from now on, one after the other, until stop is called. take must not block,
+	// and may keep data. It may still be called once while stop returns.
+	Listen(topic string, take func(data []byte)) (stop func(), err error)
+}
+
 // Options are common to all backends; the zero value works.
 type Options struct {
 	Deployment string       // its name is part of what the backend names by itself (the store)

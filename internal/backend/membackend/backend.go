@@ -14,7 +14,10 @@ import (
 	"cloudmaster/internal/queue/memqueue"
 )
 
-var _ backend.Backend = (*Backend)(nil)
+var (
+	_ backend.Backend = (*Backend)(nil)
+	_ backend.Notices = (*Backend)(nil)
+)
 
 // Backend holds queues and a store. Its queues are *memqueue.Queue and its store is
 // a *memblob.Store, for those who want to inject faults.
@@ -22,6 +25,7 @@ type Backend struct {
 	mu     sync.Mutex
 	queues map[string]*memqueue.Queue // guarded by mu
 	closed bool                       // guarded by mu
+	ears   map[string][]*ear          // guarded by mu: those that listen, by topic
 
 	store memblob.Store
 }

@@ -139,14 +139,21 @@ func (b *Backend) queueOptions() natsqueue.Options {
 
 var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 
+// own returns what the names of all that belongs to the deployment alone begin with.
+func (b *Backend) own() (string, error) {
+	if bad := unsafe.FindString(b.opts.Deployment); bad != "" {
+		return "", fmt.Errorf("deployment %q has the character %q; use A-Z a-z 0-9 _ and -", b.opts.Deployment, bad)
+	}
+	return ownName(b.opts.Deployment), nil
+}
+
 // Blobs implements backend.Backend. The store is named after the deployment.
 func (b *Backend) Blobs(ctx context.Context) (blob.Store, error) {
-	if bad := unsafe.FindString(b.opts.Deployment); bad != "" {
-		return nil, fmt.Errorf("open store: deployment %q has the character %q; use A-Z a-z 0-9 _ and -",
-			b.opts.Deployment, bad)
+	bucket, err := b.own()
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
-	opts := natsblob.Options{Replicas: b.replicas, Count: b.count}
-	s, err := natsblob.Open(ctx, b.js, bucketName(b.opts.Deployment), opts)
+	s, err := natsblob.Open(ctx, b.js, bucket, natsblob.Options{Replicas: b.replicas, Count: b.count})
 	if err != nil {
 		return nil, err
 	}

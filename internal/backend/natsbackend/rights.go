@@ -29,14 +29,26 @@ func (u Use) Subjects() []string {
 		out = append(out, natsqueue.ToSend(u.Sends, u.Sender)...)
 	}
 	if u.ReadsAny {
-		out = append(out, natsblob.ToRead(bucketName(u.Reads))...)
+		out = append(out, natsblob.ToRead(ownName(u.Reads))...)
 	}
+	out = append(out, u.notices()...)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// bucketName is the name of a deployment's store.
-func bucketName(deployment string) string {
+// Hears returns the subjects that the program must be allowed to subscribe to, beside those of Subjects.
+func (u Use) Hears() []string { return u.notices() }
+
+// notices are the subjects on which allocators, which read the store, tell each other what they assign.
+func (u Use) notices() []string {
+	if !u.ReadsAny {
+		return nil
+	}
+	return []string{ownName(u.Reads) + ".notice.>"}
+}
+
+// ownName is the name of a deployment's store, and begins the subjects of its notices.
+func ownName(deployment string) string {
 	if deployment == "" {
 		return "cloudmaster"
 	}

@@ -38,6 +38,40 @@ func BenchmarkAllocate(b *testing.B) {
 	}
 }
 
+// BenchmarkTalking is one choice of an allocator that hears seven others, each of which assigns as many.
+func BenchmarkTalking(b *testing.B) {
+	for _, rate := range []int{1000, 20_000} { // in a second, of each
+		b.Run(fmt.Sprintf("clients=%d/instances=1000", rate), func(b *testing.B) {
+			p := hearing(b, allocate.Options{})
+			s := bigSet(1000)
+			p.Update(s, noon)
+			told := news{}
+			now := noon
+			for i := 0; b.Loop(); i++ {
+				now = now.Add(time.Second / time.Duration(rate))
+				clear(told)
+				for k := range 7 {
+					told[s.Instances[(7*i+k)%len(s.Instances)].ID] = 1
+				}
+				p.Hear(told, now)
+				if _, err := p.Allocate(now); err != nil {
+					b.Fatal(err)
+				}
+				if i%(30*rate) == 0 { // a set every 30 s
+					b.StopTimer()
+					s.Version++
+					for k := range s.Instances {
+						s.Instances[k].ReportedAt = now
+					}
+					p.Update(s, now)
+					p.Untold(len(s.Instances))
+					b.StartTimer()
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkUpdate is one new set; choices wait for it.
 func BenchmarkUpdate(b *testing.B) {
 	p := newPool(b, allocate.Options{})

@@ -21,10 +21,13 @@ const (
 
 // candidate is one instance that a client can be sent to.
 type candidate struct {
-	activeset.Instance // address of the newest set, load of the newest report
-	own                assignments
+	activeset.Instance             // address of the newest set, load of the newest report
+	own                assignments // by this allocator
+	heard              assignments // by others, which have told of them
+	untold             int         // own ones that the others have not been told of
 
 	estimate float64 // what the order goes by: see scale
+	index    int     // in the queue
 	turn     uint64  // when it was last chosen; 0 never
 	draw     uint64  // random order among those never chosen
 }
@@ -45,9 +48,11 @@ func (c *candidate) report(in activeset.Instance, clientLoad, leaving float64) (
 	if !in.ReportedAt.After(had.ReportedAt) {
 		return change{}, false
 	}
+	own, sent := c.own.confirm(in.ReportedAt, leaving)
+	_, heard := c.heard.confirm(in.ReportedAt, leaving)
 	return change{
 		before: had.Load / clientLoad, after: in.Load / clientLoad,
-		sent: c.own.confirm(in.ReportedAt, leaving), seconds: in.ReportedAt.Sub(had.ReportedAt).Seconds(),
+		own: own, sent: sent + heard, seconds: in.ReportedAt.Sub(had.ReportedAt).Seconds(),
 	}, !had.ReportedAt.IsZero()
 }
 
@@ -58,7 +63,7 @@ type scale struct {
 	set     time.Time     // the moment
 	longest time.Duration // after which fading makes no more difference
 	leaving float64       // the share of clients that leave in a second
-	load    float64       // what one assignment stands for: the load of the own client, and of those of others
+	load    float64       // what one assignment stands for: its client's load, and that of clients nobody tells of
 }
 
 // weight is what a client that is assigned at a time counts for, as of the set.
@@ -77,7 +82,7 @@ func (s *scale) now(estimate float64, now time.Time) float64 {
 
 // rank computes the estimate anew. The caller must then restore the order of the heap.
 func (c *candidate) rank(s *scale) {
-	c.estimate = c.Load + c.own.weight*s.load
+	c.estimate = c.Load + (c.own.weight+c.heard.weight)*s.load
 	if c.estimate < roundable {
 		c.estimate = math.Round(c.estimate*decimals) / decimals
 	}
@@ -101,7 +106,11 @@ var _ heap.Interface = (*candidates)(nil)
 
 func (q candidates) Len() int           { return len(q) }
 func (q candidates) Less(i, j int) bool { return q[i].before(q[j]) }
-func (q candidates) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+
+func (q candidates) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
 
 // Push and Pop complete heap.Interface. They are not used, because candidates are only replaced as a whole.
 func (q *candidates) Push(c any) { *q = append(*q, c.(*candidate)) }
@@ -123,23 +132,27 @@ type assignments struct {
 type batch struct {
 	first, last time.Time
 	clients     int
+	all         float64 // these clients, and those that others have probably sent meanwhile without telling
 	weight      float64
 }
 
-func (a *assignments) add(now time.Time, weight float64) {
-	a.clients++
-	a.weight += weight
+// add counts clients that were assigned now. Each stands for this many, and counts for the weight.
+func (a *assignments) add(now time.Time, clients int, each, weight float64) {
+	all := float64(clients) * each
+	a.clients += clients
+	a.weight += all * weight
 	if n := len(a.batches); n > 0 {
 		if b := &a.batches[n-1]; now.Sub(b.first) < batchWidth {
-			b.clients++
-			b.weight += weight
+			b.clients += clients
+			b.all += all
+			b.weight += all * weight
 			if now.After(b.last) {
 				b.last = now
 			}
 			return
 		}
 	}
-	a.batches = append(a.batches, batch{first: now, last: now, clients: 1, weight: weight})
+	a.batches = append(a.batches, batch{first: now, last: now, clients: clients, all: all, weight: all * weight})
 }
 
 // weigh computes anew what the assignments count for.
@@ -147,22 +160,24 @@ func (a *assignments) weigh(s *scale) {
 	a.weight = 0
 	for i := range a.batches {
 		b := &a.batches[i]
-		b.weight = float64(b.clients) * s.weight(b.last)
+		b.weight = b.all * s.weight(b.last)
 		a.weight += b.weight
 	}
 }
 
 // confirm drops the assignments that were made before a report was written. It returns how many of their clients have
-// not left by then, if this share leaves in a second.
-func (a *assignments) confirm(reportedAt time.Time, leaving float64) (there float64) {
+// not left by then, if this share leaves in a second, and the same for all that they stand for.
+func (a *assignments) confirm(reportedAt time.Time, leaving float64) (clients, all float64) {
 	a.dropWhile(func(b batch) bool {
 		over := b.last.Before(reportedAt)
 		if over {
-			there += float64(b.clients) * math.Exp(-leaving*reportedAt.Sub(b.last).Seconds())
+			there := math.Exp(-leaving * reportedAt.Sub(b.last).Seconds())
+			clients += float64(b.clients) * there
+			all += b.all * there
 		}
 		return over
 	})
-	return there
+	return clients, all
 }
 
 // forget drops the assignments that were made at or before a time.

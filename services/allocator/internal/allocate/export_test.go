@@ -4,5 +4,5 @@ package allocate
 func (p *Pool) Learnt() (allocators, leaving float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.habits.allocators(), p.habits.leaving
+	return p.habits.untold() * (1 + p.habits.peers), p.habits.leaving
 }

@@ -26,24 +26,25 @@ const (
 // change is what two reports of one instance and the assignments between them tell.
 type change struct {
 	before, after float64 // clients connected
-	sent          float64 // clients that this allocator has assigned in between, less those that have probably left
+	own           float64 // clients that this allocator has assigned in between, less those that have probably left
+	sent          float64 // the same, and those that others have told of
 	seconds       float64 // from one report to the other
 }
 
 // moments are sums over changes.
 //
 // Of the clients that an instance had at the first report, some have left at the second one; and for each client that
-// this allocator has sent there in between, all allocators together have sent more. So on average
+// is known to have been sent there in between, all allocators together have sent more. So on average
 //
-//	after − before = allocators × sent − leaving × stayed
+//	after − before = untold × sent − leaving × stayed
 //
 // where stayed is for how many seconds the clients of the first report were connected, taken together. The sum of this
-// over all instances is one equation for the two unknowns, allocators and leaving. Another is the sum in which each
+// over all instances is one equation for the two unknowns, untold and leaving. Another is the sum in which each
 // instance is weighted with the clients that it had: clients leave where there are many, and are sent where there are
 // few. Both hold on average whatever the other allocators do at random. A fit by least squares would not, because what
-// this allocator sent to an instance is no exact measure of what the others did.
+// is known of an instance is no exact measure of what the others did.
 type moments struct {
-	changes, before      float64
+	changes, before, own float64
 	grown, sent, stayed  float64
 	wGrown, wSent, wStay float64 // the same, weighted
 }
@@ -56,6 +57,7 @@ func (m *moments) add(c change, leaving float64) {
 	}
 	m.changes++
 	m.before += c.before
+	m.own += c.own
 	m.grown += grown
 	m.sent += c.sent
 	m.stayed += stayed
@@ -76,7 +78,7 @@ func (m moments) centered() moments {
 // plus returns n and what is left of m after fading.
 func (m moments) plus(n moments, left float64) moments {
 	return moments{
-		changes: left*m.changes + n.changes, before: left*m.before + n.before,
+		changes: left*m.changes + n.changes, before: left*m.before + n.before, own: left*m.own + n.own,
 		grown: left*m.grown + n.grown, sent: left*m.sent + n.sent, stayed: left*m.stayed + n.stayed,
 		wGrown: left*m.wGrown + n.wGrown, wSent: left*m.wSent + n.wSent, wStay: left*m.wStay + n.wStay,
 	}
@@ -86,7 +88,8 @@ func (m moments) plus(n moments, left float64) moments {
 // takes this allocator for the only one, and clients for staying.
 type habits struct {
 	seen    moments
-	others  float64 // how many clients other allocators assign while this one assigns one
+	others  float64 // how many clients others send without telling, for each client that is known to be sent
+	peers   float64 // how many clients the allocators that tell send while this one sends one
 	leaving float64 // the share of clients that leave in a second
 }
 
@@ -108,7 +111,10 @@ func (h *habits) learn(set moments, long time.Duration) {
 	}
 	h.leaving = min(max(0, leaving), mostFading/long.Seconds())
 	h.others = min(max(0, perClient+h.leaving*s.stayed/s.sent-1), mostAllocators-1)
+	if s.own >= fewestClients {
+		h.peers = min(max(0, s.sent/s.own-1), mostAllocators-1)
+	}
 }
 
-// allocators is how many allocators like this one there seem to be.
-func (h *habits) allocators() float64 { return 1 + h.others }
+// untold is how many clients there are for each that is known to be sent, itself included.
+func (h *habits) untold() float64 { return 1 + h.others }

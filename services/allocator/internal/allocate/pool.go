@@ -4,13 +4,17 @@
 //
 // The loads in an active set are always a little out of date. If each client were sent to the instance with the lowest
 // load in the set, all clients between two reports would go to the same one. So a Pool adds to each reported load what
-// it has assigned itself since the report was written, once for each allocator that there seems to be:
+// it has assigned itself since the report was written, and what other allocators have told it that they assigned:
 //
-//	estimate = load_estimate + client load × allocators × own assignments since reported_at
+//	estimate = load_estimate + client load × assignments since reported_at
 //
-// A single allocator takes the lowest estimate. Several of them, which do not know what the others assign, would all
-// send their clients to the same instance; each draws a few instances instead, the fewer the more allocators there are,
-// and takes the lowest estimate among these. An instance that seems full is taken only if all do.
+// An allocator that knows all assignments takes the lowest estimate. News of the others take a moment, and if they
+// assign many clients in it, each takes the lowest estimate of a few instances that it draws, so that not all choose
+// the same.
+//
+// While an allocator does not hear the others (their backend has no notices, or the broker is away), it counts each of
+// its own clients once for each allocator that there seems to be. Since it does not know which instances they choose,
+// it draws, the fewer the more allocators there are. An instance that seems full is taken only if all do.
 //
 // Among instances with equal estimates it takes one that was never chosen, at random, so that several allocators with
 // the same set do not all choose the same; else the one that was chosen longest ago. An instance without an address is
@@ -19,9 +23,11 @@
 // # What it learns
 //
 // Nobody tells an allocator how many others there are, nor for how long clients stay. It learns both from each report
-// that follows another one: how much the load has grown, and how many clients it has itself sent there (see moments).
-// Whoever else sends clients counts like an allocator, for instance clients that come back without asking. What it has
-// learnt fades: it follows changes within some ten mean sessions.
+// that follows another one: how much the load has grown, and how many clients are known to have been sent there (see
+// moments). Whoever else sends clients counts like an allocator that cannot be heard, for instance clients that come
+// back without asking. It also learns how many clients the allocators that it hears send for each of its own, so that
+// it can reckon with them once it does not hear them. What it has learnt fades: it follows changes within some ten mean
+// sessions.
 //
 // Clients that have probably left count less and less, those of the report and its own alike. So time alone never
 // changes which instance has the lowest estimate; but of two own clients, the later one counts for more.
@@ -70,9 +76,10 @@ const (
 	DefaultForget = 3 * time.Minute
 )
 
-// Several allocators that all take the least loaded instance send their clients to the same one. Those that draw a few
-// and take the least loaded of them do not. The more there are, the fewer they must draw: with 20 shared among them,
-// and 2 more, the fewest clients went to full servers in simulations of 1 to 8 allocators and 3 to 100 servers.
+// Several allocators that do not hear each other and all take the least loaded instance send their clients to the same
+// one. Those that draw a few and take the least loaded of them do not. The more there are, the fewer they must draw:
+// with 20 shared among them, and 2 more, the fewest clients went to full servers in simulations of 1 to 8 allocators
+// and 3 to 100 servers.
 const (
 	fewestDraws = 2.0
 	moreDraws   = 20.0
@@ -109,11 +116,15 @@ type Pool struct {
 	mu        sync.Mutex
 	header    header     // guarded by mu
 	queue     candidates // guarded by mu: a heap, the next choice first
+	known     byID       // guarded by mu: the candidates of the queue
 	turn      uint64     // guarded by mu: counts choices
 	habits    habits     // guarded by mu
 	scale     scale      // guarded by mu
 	sweepFrom time.Time  // guarded by mu: when to look for old assignments next
+	talk      talk       // guarded by mu
 }
+
+type byID = map[pool.InstanceID]*candidate
 
 // header is what is known of the document as a whole.
 type header struct {
@@ -172,20 +183,21 @@ func (p *Pool) Allocate(now time.Time) (Allocation, error) {
 	chosen := Allocation{ID: c.ID, Address: c.Address, Load: p.scale.now(c.estimate, now)}
 	p.turn++
 	c.turn = p.turn
-	c.own.add(now, p.scale.weight(now))
+	c.own.add(now, 1, p.eachLocked(), p.scale.weight(now))
 	c.rank(&p.scale)
+	p.talk.note(c)
 	heap.Fix(&p.queue, i)
 	return chosen, nil
 }
 
-// chooseLocked returns the index of the next choice: the first of the queue if there is no other allocator, else the
+// chooseLocked returns the index of the next choice: the first of the queue if it is known what others assign, else the
 // first among a few drawn at random. If those all seem full but the first of the queue does not, more are drawn, and at
 // last the first of the queue is taken.
 func (p *Pool) chooseLocked(now time.Time) int {
-	if p.habits.others < alone {
+	draws := p.drawsLocked(now)
+	if draws == 0 {
 		return 0
 	}
-	draws := int(fewestDraws + moreDraws/p.habits.allocators())
 	full := p.scale.weight(now) // a load of 1 now, as of the set
 	room := p.queue[0].estimate < full
 	best := p.drawLocked()
@@ -198,6 +210,23 @@ func (p *Pool) chooseLocked(now time.Time) int {
 		return 0
 	}
 	return best
+}
+
+// drawsLocked returns how many candidates are drawn for a choice; 0 if the first of the queue is taken.
+func (p *Pool) drawsLocked(now time.Time) int {
+	if all := p.habits.untold() * p.eachLocked(); all-1 >= alone {
+		return int(fewestDraws + moreDraws/all)
+	}
+	return p.talk.draws(len(p.queue), now)
+}
+
+// eachLocked is how many clients a client that is assigned now stands for: itself and, while this allocator does not
+// hear the others, those that they send meanwhile.
+func (p *Pool) eachLocked() float64 {
+	if p.talk.hearing {
+		return 1
+	}
+	return 1 + p.habits.peers
 }
 
 // drawLocked returns the index of any candidate.
@@ -220,10 +249,11 @@ func (p *Pool) Update(set activeset.Set, now time.Time) bool {
 	}
 	p.replaceLocked(set.Instances)
 	p.scale = scale{
-		set: now, longest: p.forget, leaving: p.habits.leaving, load: p.clientLoad * p.habits.allocators(),
+		set: now, longest: p.forget, leaving: p.habits.leaving, load: p.clientLoad * p.habits.untold(),
 	}
 	for _, c := range p.queue {
 		c.own.weigh(&p.scale)
+		c.heard.weigh(&p.scale)
 		c.rank(&p.scale)
 	}
 	heap.Init(&p.queue)
@@ -232,24 +262,24 @@ func (p *Pool) Update(set activeset.Set, now time.Time) bool {
 
 // replaceLocked makes candidates of the instances of a new set, and learns from their reports.
 func (p *Pool) replaceLocked(instances []activeset.Instance) {
-	known := make(map[pool.InstanceID]*candidate, len(p.queue))
-	for _, c := range p.queue {
-		known[c.ID] = c
-	}
 	var news moments
+	had := p.known
+	p.known = make(byID, len(instances))
 	p.queue = make(candidates, 0, len(instances))
 	for _, in := range instances {
 		if in.Address == "" {
 			continue
 		}
-		c := known[in.ID]
+		c := had[in.ID]
 		if c == nil {
 			c = &candidate{draw: p.random()}
 		}
 		if seen, ok := c.report(in, p.clientLoad, p.habits.leaving); ok && p.tells(seen) {
 			news.add(seen, p.habits.leaving)
 		}
+		c.index = len(p.queue)
 		p.queue = append(p.queue, c)
+		p.known[c.ID] = c
 	}
 	p.habits.learn(news, p.forget)
 }
@@ -271,7 +301,7 @@ func (p *Pool) Clear(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.header = header{read: true, checkedAt: now}
-	p.queue = nil
+	p.queue, p.known = nil, nil
 }
 
 // Confirm is called when the store has said that the document in use is the present one.
@@ -289,6 +319,7 @@ func (p *Pool) sweepLocked(now time.Time) {
 	p.sweepFrom = now.Add(min(sweepInterval, p.forget))
 	for _, c := range p.queue {
 		c.own.forget(now.Add(-p.forget))
+		c.heard.forget(now.Add(-p.forget))
 		c.rank(&p.scale)
 	}
 	heap.Init(&p.queue)

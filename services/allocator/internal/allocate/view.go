@@ -25,6 +25,7 @@ type View struct {
 type Assigned struct {
 	activeset.Instance
 	Own      int     // clients assigned that no report confirms
+	Heard    int     // the same of other allocators, as far as they have told
 	Estimate float64 // the load expected now, with those clients
 }
 
@@ -44,7 +45,9 @@ func (p *Pool) View(now time.Time) View {
 	v := p.summaryLocked(now)
 	v.Instances = make([]Assigned, len(p.queue))
 	for i, c := range p.queue {
-		v.Instances[i] = Assigned{Instance: c.Instance, Own: c.own.clients, Estimate: p.scale.now(c.estimate, now)}
+		v.Instances[i] = Assigned{
+			Instance: c.Instance, Own: c.own.clients, Heard: c.heard.clients, Estimate: p.scale.now(c.estimate, now),
+		}
 	}
 	slices.SortFunc(v.Instances, func(a, b Assigned) int { return cmp.Compare(a.ID, b.ID) })
 	return v

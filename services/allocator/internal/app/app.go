@@ -26,6 +26,7 @@ import (
 	"cloudmaster/internal/hint"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/allocator/internal/allocate"
+	"cloudmaster/services/allocator/internal/exchange"
 	"cloudmaster/services/allocator/internal/refresh"
 	"cloudmaster/services/allocator/internal/request"
 	"cloudmaster/services/allocator/internal/web"
@@ -57,6 +58,7 @@ type App struct {
 	registry *prometheus.Registry
 	count    func(service, operation string, err error) // calls to the broker
 	reads    *prometheus.CounterVec                     // of the active sets
+	notices  *prometheus.CounterVec                     // to and from other allocators
 }
 
 // Run is the program: it parses the settings and runs an App until ctx ends.
@@ -83,7 +85,11 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 		Name: "cloudmaster_allocator_set_reads_total",
 		Help: "Reads of the active sets, by outcome: updated, unchanged, missing, damaged, older, failed.",
 	}, []string{"pool", "outcome"})
-	a.registry.MustRegister(a.reads)
+	a.notices = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cloudmaster_allocator_notices_total",
+		Help: "Notices to and from other allocators, by outcome: sent, failed, heard, ignored, damaged.",
+	}, []string{"outcome"})
+	a.registry.MustRegister(a.reads, a.notices)
 	pools := make([]web.Pool, 0, len(settings.Pools))
 	for _, p := range settings.Pools {
 		set, err := allocate.New(p.Name, allocate.Options{ClientLoad: p.ClientLoad, Forget: settings.Forget})
@@ -129,7 +135,8 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.link.close())
 }
 
-// follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh.
+// follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh and exchanges notices
+// with other allocators.
 func (a *App) follow(ctx context.Context) error {
 	b, err := backend.Open(ctx, a.settings.Backend, a.openers, backend.Options{
 		Deployment: a.settings.Deployment, Client: Name, PolicyFile: policyFile, Log: a.opts.Log, Count: a.count,
@@ -145,7 +152,10 @@ func (a *App) follow(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // openStore fails only when ctx ends
 	}
-	refreshers := make([]func(context.Context) error, 0, len(a.sets))
+	tasks := make([]func(context.Context) error, 0, len(a.sets)+1)
+	if board, ok := b.(backend.Notices); ok {
+		tasks = append(tasks, a.exchange(board).Run)
+	}
 	for _, set := range a.sets {
 		r, err := refresh.New(store, set, refresh.Options{
 			Interval: a.settings.Refresh, Log: a.opts.Log,
@@ -154,9 +164,21 @@ func (a *App) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		refreshers = append(refreshers, r.Run)
+		tasks = append(tasks, r.Run)
 	}
-	return daemon.Group(ctx, refreshers...)
+	return daemon.Group(ctx, tasks...)
+}
+
+// exchange is where allocators tell each other what they assign, if the backend has notices.
+func (a *App) exchange(board backend.Notices) *exchange.Exchange {
+	pools := make([]exchange.Pool, 0, len(a.sets))
+	for _, set := range a.sets {
+		pools = append(pools, set)
+	}
+	return exchange.New(board, pools, exchange.Options{
+		Log:     a.opts.Log,
+		Observe: func(out exchange.Outcome) { a.notices.WithLabelValues(string(out)).Inc() },
+	})
 }
 
 // closeIf closes a connection that was opened only when ctx had already ended. With an error there is none.

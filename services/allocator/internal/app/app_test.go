@@ -213,6 +213,36 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// Two allocators on one broker hear of each other's clients.
+func TestAllocatorsTellEachOther(t *testing.T) {
+	t.Parallel()
+	b := newBroker()
+	close(b.there)
+	b.publish(t, 1, activeset.Instance{ID: "i-1", Address: "10.0.0.1:1"})
+	one, two := start(t, b, settings()), start(t, b, settings())
+	for _, r := range []*running{one, two} {
+		r.await(t, http.MethodGet, "/readyz", 200, "ready")
+		r.awaitLog(t, "allocators tell each other what they assign")
+	}
+	one.await(t, http.MethodPost, allocations, 201, `"load_estimate":0}`)
+	two.await(t, http.MethodGet, "/v1/pools/fib", 200, `"load_estimate":0.1,"reported_load":0,"assigned":0,"heard":1`)
+	one.await(t, http.MethodGet, "/v1/pools/fib", 200, `"load_estimate":0.1,"reported_load":0,"assigned":1,"heard":0`)
+	two.await(t, http.MethodGet, "/metrics", 200, `cloudmaster_allocator_notices_total{outcome="heard"}`)
+	one.ended(t)
+	two.ended(t)
+}
+
+// awaitLog waits until the log says so.
+func (r *running) awaitLog(t *testing.T, part string) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for tick := time.Tick(time.Millisecond); !strings.Contains(r.log.String(), part); <-tick {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not say %q:\n%s", part, r.log.String())
+		}
+	}
+}
+
 func TestStops(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(b *broker, r *running){

@@ -101,6 +101,7 @@ type instanceView struct {
 	Load       float64   `json:"load_estimate"` // expected now, with the assigned clients
 	Reported   float64   `json:"reported_load"`
 	Assigned   int       `json:"assigned"` // clients that no report confirms yet
+	Heard      int       `json:"heard"`    // those that other allocators told of, unconfirmed as well
 	ReportedAt time.Time `json:"reported_at"`
 }
 
@@ -120,7 +121,7 @@ func (h *Handler) view(w http.ResponseWriter, r *http.Request) {
 	for i, in := range v.Instances {
 		out.Instances[i] = instanceView{
 			ID: string(in.ID), Address: in.Address, Load: in.Estimate,
-			Reported: in.Load, Assigned: in.Own, ReportedAt: in.ReportedAt,
+			Reported: in.Load, Assigned: in.Own, Heard: in.Heard, ReportedAt: in.ReportedAt,
 		}
 	}
 	w.Header().Set("Cache-Control", "no-store")

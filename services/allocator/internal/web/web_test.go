@@ -266,7 +266,7 @@ func TestView(t *testing.T) {
 		r := f.do(http.MethodGet, "/v1/pools/fib", nil)
 		wantJSON(t, r, 200, plain,
 			`{"pool":"fib","set":"present","version":42,"written_at":"2026-11-22T10:00:05Z","age_seconds":2.5,
-			"instances":[{"id":"a","address":"a:1","load_estimate":0.6,"reported_load":0.5,"assigned":1,
+			"instances":[{"id":"a","address":"a:1","load_estimate":0.6,"reported_load":0.5,"assigned":1,"heard":0,
 				"reported_at":"2026-11-22T10:00:05Z"}]}`)
 		wantHeader(t, r, "Cache-Control", "no-store")
 	})

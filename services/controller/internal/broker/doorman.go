@@ -40,6 +40,6 @@ func permissions(user string) (*server.Permissions, error) {
 	}
 	return &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: u.Subjects()},
-		Subscribe: &server.SubjectPermission{Allow: []string{natsbackend.Inbox(user) + ".>"}},
+		Subscribe: &server.SubjectPermission{Allow: append(u.Hears(), natsbackend.Inbox(user)+".>")},
 	}, nil
 }

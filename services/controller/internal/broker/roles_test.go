@@ -172,6 +172,35 @@ func TestClientCanSendAndRead(t *testing.T) {
 	}
 }
 
+// TestClientsTellEachOther checks what allocators of a deployment do: they hear each other's notices.
+func TestClientsTellEachOther(t *testing.T) {
+	t.Parallel()
+	l := startLocked(t)
+	login := l.hand.Address(l.files(t).Client)
+	one, ok := l.open(t, login).(backend.Notices)
+	other, ok2 := l.open(t, login).(backend.Notices)
+	if !ok || !ok2 {
+		t.Fatal("the backend has no notices")
+	}
+	heard := make(chan string, 100)
+	stop, err := one.Listen("assigned", func(data []byte) { heard <- string(data) })
+	must(t, "listen", err)
+	defer stop()
+	for deadline := time.After(10 * time.Second); ; { // a subscription takes effect a moment later
+		must(t, "notify", other.Notify("assigned", []byte("i-1")))
+		select {
+		case got := <-heard:
+			if got != "i-1" {
+				t.Errorf("got %q, want i-1", got)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("no notice was heard in 10 s")
+		}
+	}
+}
+
 // stranger is a connection that speaks NATS itself, with somebody's login.
 type stranger struct{ *nats.Conn }
 
@@ -223,12 +252,12 @@ var forbidden = []string{
 	"$JS.API.CONSUMER.MSG.NEXT.cloudmaster-primes-status.workers",
 	"$JS.API.CONSUMER.MSG.NEXT.cloudmaster-fib-work.workers",
 	"$JS.ACK.cloudmaster-primes-status.workers.1.1.1.1.1", "$JS.ACK.cloudmaster-fib-work.workers.1.1.1.1.1",
-	"$SYS.REQ.SERVER.PING", "_INBOX.of-somebody-else", "anything",
+	"cloudmaster.notice.x", "cloudmaster-other.notice.x", "$SYS.REQ.SERVER.PING", "_INBOX.of-somebody-else", "anything",
 }
 
 // overheard are subjects that neither may listen to.
 var overheard = []string{
-	">", "_INBOX.>", "_INBOX.*", "cloudmaster.>", "cloudmaster.queue.primes-status", "cloudmaster.hint.primes-work",
+	">", "cloudmaster-other.notice.>", "_INBOX.>", "_INBOX.*", "cloudmaster.>", "cloudmaster.queue.primes-status", "cloudmaster.hint.primes-work",
 	"$JS.>", "$JS.API.>", "$JS.EVENT.>", "$KV.>", "$SYS.>",
 }
 
@@ -244,12 +273,13 @@ func TestEverythingElseIsDenied(t *testing.T) {
 		more []string
 	}{
 		"worker of an instance": {l.instance(t, "i-1"), []string{
+			"cloudmaster-demo.notice.x",
 			"cloudmaster.queue.primes-work", "cloudmaster.queue.primes-status",
 			"$JS.API.STREAM.MSG.GET.KV_cloudmaster-demo", "$JS.API.STREAM.INFO.KV_cloudmaster-demo",
 		}},
 		"worker of a pool": {files.Worker, []string{
 			"cloudmaster.queue.primes-work", "cloudmaster.queue.primes-status.i-1",
-			"$JS.API.STREAM.MSG.GET.KV_cloudmaster-demo",
+			"$JS.API.STREAM.MSG.GET.KV_cloudmaster-demo", "cloudmaster-demo.notice.x",
 		}},
 		"client": {files.Client, []string{
 			"cloudmaster.queue.primes-status", "cloudmaster.queue.primes-work-dead",
