@@ -257,7 +257,8 @@ var forbidden = []string{
 
 // overheard are subjects that neither may listen to.
 var overheard = []string{
-	">", "cloudmaster-other.notice.>", "_INBOX.>", "_INBOX.*", "cloudmaster.>", "cloudmaster.queue.primes-status", "cloudmaster.hint.primes-work",
+	">", "cloudmaster-other.notice.>", "_INBOX.>", "_INBOX.*", "cloudmaster.>", "cloudmaster.queue.primes-status",
+	"cloudmaster.hint.primes-work",
 	"$JS.>", "$JS.API.>", "$JS.EVENT.>", "$KV.>", "$SYS.>",
 }
 
