@@ -29,6 +29,10 @@ type Kind struct {
 	// pool's settings on the cloud. Nil: instances have one address each.
 	PublicAddress func(settings, pool kind.Settings) bool
 
+	// Identity is the kind of backend that knows instances of this cloud as senders by itself, and names them by their
+	// ids; empty if none does.
+	Identity string
+
 	// CheckPool returns all, joined, that stands against running a pool on a cloud with these settings.
 	// Each error begins with its key and a colon, or says by itself what it is about.
 	CheckPool func(settings kind.Settings, deployment string, p PoolSpec) error

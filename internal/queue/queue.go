@@ -52,6 +52,9 @@ type Message struct {
 	SentAt     time.Time // by the broker's clock
 	Deliveries int       // how often it has been received, this time included (≥ 1)
 	Receipt    Receipt
+	// Sender is who has sent it, by the broker's word. It is empty if the broker does not say. What it is worth depends
+	// on what the broker asks of those who send.
+	Sender string
 }
 
 // Queue is one named queue that has been opened.

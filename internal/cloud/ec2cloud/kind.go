@@ -123,7 +123,7 @@ func Kind() cloud.Kind {
 			}
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
-		AuditInterval: time.Minute, Remote: true,
+		AuditInterval: time.Minute, Remote: true, Identity: "aws",
 		PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
 	}
 }

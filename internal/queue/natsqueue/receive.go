@@ -147,5 +147,12 @@ func message(m *nats.Msg) (queue.Message, error) {
 		SentAt:     meta.Timestamp,
 		Deliveries: int(meta.NumDelivered),
 		Receipt:    queue.Receipt(m.Reply),
+		Sender:     senderOf(m.Subject),
 	}, nil
+}
+
+// senderOf returns the name that ends the subject of a message which was sent under a name (sentBy).
+func senderOf(subject string) string {
+	_, sender, _ := strings.Cut(strings.TrimPrefix(subject, subjectName("")), ".")
+	return sender
 }

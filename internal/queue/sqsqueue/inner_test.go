@@ -186,3 +186,16 @@ func TestKeysOfOthersAreLeft(t *testing.T) {
 		t.Errorf("with a key: got %v to change, want nothing", got)
 	}
 }
+
+// TestSenderOf: only a role's session names an instance.
+func TestSenderOf(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{
+		"AROAEXAMPLEEXAMPLE123:i-0123456789abcdef0": "i-0123456789abcdef0", "AROAEXAMPLEEXAMPLE123:a:b": "a:b",
+		"AIDAEXAMPLEEXAMPLE123": "", "AIDAEXAMPLEEXAMPLE123:i-0123456789abcdef0": "", "": "", "127.0.0.1": "",
+	} {
+		if got := message(&types.Message{Attributes: map[string]string{"SenderId": id}}).Sender; got != want {
+			t.Errorf("%q: got %q, want %q", id, got, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -149,6 +150,7 @@ func (q *Queue) receive(ctx context.Context, most int, wait time.Duration) ([]qu
 		WaitTimeSeconds:     int32((wait + time.Second - 1).Truncate(time.Second) / time.Second),
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{
 			types.MessageSystemAttributeNameApproximateReceiveCount, types.MessageSystemAttributeNameSentTimestamp,
+			types.MessageSystemAttributeNameSenderId,
 		},
 		MessageAttributeNames: []string{attrEncoding},
 	})
@@ -175,7 +177,19 @@ func message(m *types.Message) queue.Message {
 	return queue.Message{
 		ID: aws.ToString(m.MessageId), Body: body, SentAt: time.UnixMilli(sent).UTC(),
 		Deliveries: max(1, received), Receipt: queue.Receipt(aws.ToString(m.ReceiptHandle)),
+		Sender: senderOf(m.Attributes[string(types.MessageSystemAttributeNameSenderId)]),
 	}
+}
+
+// senderOf returns the name of the session in which somebody with a role has sent a message; empty if the sender has
+// no role. For the role of an EC2 instance it is the instance's id. Source: SQS API Reference, ReceiveMessage,
+// SenderId; IAM User Guide, "IAM identifiers": the ids of roles begin with AROA.
+func senderOf(id string) string {
+	role, session, found := strings.Cut(id, ":")
+	if !found || !strings.HasPrefix(role, "AROA") {
+		return ""
+	}
+	return session
 }
 
 // Extend implements queue.Queue.

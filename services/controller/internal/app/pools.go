@@ -48,7 +48,8 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 	var out []desired.Pool
 	for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
 		p := cfg.Pools[name]
-		want, err := o.desired(ctx, &p, cfg.Clouds[p.Cloud].Kind.LoginFile)
+		where := cfg.Clouds[p.Cloud].Kind
+		want, err := o.desired(ctx, &p, &where)
 		if err != nil {
 			return nil, err
 		}
@@ -56,26 +57,30 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 			o.Log.WarnContext(ctx, "pool publishes no active set, so no allocator can find its servers; "+
 				"set active_set_type: blob", "pool", name)
 		}
+		if !p.VerifySender {
+			o.Log.WarnContext(ctx, "verify_sender is off: whoever may send to the pool's status queue is believed "+
+				"what it says of any instance", "pool", name)
+		}
 		out = append(out, want)
 	}
 	return out, nil
 }
 
-// desired returns a pool of the configuration as it should run. Its cloud gives instances a file with their login, or
-// has no name for such a file.
-func (o *opened) desired(ctx context.Context, p *config.Pool, loginFile string) (desired.Pool, error) {
+// desired returns a pool of the configuration as it should run on a kind of cloud.
+func (o *opened) desired(ctx context.Context, p *config.Pool, where *cloud.Kind) (desired.Pool, error) {
 	judge, err := p.Judge()
 	if err != nil {
 		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
 	}
-	address, login, err := o.login(ctx, p, loginFile)
+	address, login, err := o.login(ctx, p, where.LoginFile)
 	if err != nil {
 		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
 	}
 	return desired.Pool{
 		Name: p.Name, Revision: p.Revision(), Cloud: p.Cloud, OnRemove: desired.OnRemove(p.OnRemove),
 		Work: queueOf(p, config.Work), Status: queueOf(p, config.Status), Orders: queueOf(p, config.Orders),
-		Parser: p.StatusParser, Parse: p.Parser(), ServicePort: p.ServicePort, Publishes: p.PublishesActiveSet(),
+		Parser: p.StatusParser, Parse: p.Parser(), Verified: p.VerifySender && (login != nil || o.knows(where)),
+		ServicePort: p.ServicePort, Publishes: p.PublishesActiveSet(),
 		Loop: loop.Options{
 			Image: p.Image, UserData: o.userData(p, address), Login: login, Judge: judge,
 			TakesRequests:  p.Policy.Traits().TakesRequests,
@@ -83,6 +88,11 @@ func (o *opened) desired(ctx context.Context, p *config.Pool, loginFile string) 
 			ReportInterval: p.Times.ReportInterval, ActiveSetInterval: p.Times.ActiveSetInterval,
 		},
 	}, nil
+}
+
+// knows reports whether the backend knows by itself which instance of a cloud sends a message.
+func (o *opened) knows(where *cloud.Kind) bool {
+	return where.Identity != "" && where.Identity == o.cfg.Backend.Kind.Name
 }
 
 // queueOf returns the queue that the pool has for a use; its name is empty if it has none.

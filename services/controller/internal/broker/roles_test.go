@@ -119,6 +119,7 @@ func receive(t *testing.T, q queue.Queue) queue.Message {
 func TestWorkerCanWork(t *testing.T) {
 	t.Parallel()
 	l := startLocked(t)
+	senders := map[string]string{"instance": "i-1", "pool": ""}
 	for what, file := range map[string]string{"instance": l.instance(t, "i-1"), "pool": l.files(t).Worker} {
 		b := l.open(t, l.hand.Address(file))
 		feed := open(t, l.controller, "primes-work")
@@ -140,8 +141,8 @@ func TestWorkerCanWork(t *testing.T) {
 		must(t, what+": report", open(t, b, "primes-status").Send(t.Context(), []byte("status")))
 		status := open(t, l.controller, "primes-status")
 		got := receive(t, status)
-		if string(got.Body) != "status" {
-			t.Errorf("%s: got status %q", what, got.Body)
+		if string(got.Body) != "status" || got.Sender != senders[what] {
+			t.Errorf("%s: got status %q from %q, want it from %q", what, got.Body, got.Sender, senders[what])
 		}
 		must(t, what+": delete the status", status.Delete(t.Context(), got.Receipt))
 		letter := receive(t, open(t, l.controller, queue.DeadLetters("primes-work")))

@@ -68,6 +68,7 @@ type Pool struct {
 	Queues   []Queue // work, status, and orders if the policy takes any
 
 	StatusParser string
+	VerifySender bool   // where the broker knows who sends, statuses count only from the instance that they name
 	ActiveSet    string // ActiveSetNone or ActiveSetBlob
 	ServicePort  int
 

@@ -70,7 +70,7 @@ func TestDefaults(t *testing.T) {
 				queue.Limits{Deliveries: 1000, Retention: 14 * 24 * time.Hour},
 			},
 		},
-		StatusParser: "std", ActiveSet: "none",
+		StatusParser: "std", VerifySender: true, ActiveSet: "none",
 	}
 	if diff := cmp.Diff(want, p); diff != "" || kind != "job" {
 		t.Errorf("policy %s (-want +got):\n%s", kind, diff)

@@ -77,6 +77,7 @@ type poolKeys struct {
 	MaxDeliveries     int           `key:"max_deliveries" help:"deliveries of a job before it goes to the dead letters"`
 
 	StatusParser   string        `key:"status_parser" help:"the form of status messages: std or lifeguard"`
+	VerifySender   bool          `key:"verify_sender" help:"statuses count only from their instance, if the broker knows it"`
 	StatusInterval time.Duration `key:"status_interval" help:"how often instances report when nothing changes"`
 	ReportInterval time.Duration `key:"report_interval" help:"how often the summary comes when nothing changes"`
 
@@ -95,7 +96,7 @@ func (k *Kinds) poolDefaults() poolKeys {
 		MinimumLifetime: 5 * time.Minute, MinimumActiveTime: 2 * time.Minute,
 		WatchdogInterval: 10 * time.Minute, BreakerRatio: 0.5,
 		VisibilityTimeout: queue.DefaultVisibility, MaxDeliveries: queue.DefaultDeliveries,
-		StatusParser: "std", StatusInterval: time.Minute, ReportInterval: time.Minute,
+		StatusParser: "std", VerifySender: true, StatusInterval: time.Minute, ReportInterval: time.Minute,
 		ActiveSetType: ActiveSetNone, ActiveSetInterval: time.Minute,
 	}
 }

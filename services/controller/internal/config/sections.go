@@ -197,7 +197,8 @@ func (r *reader) readPool(name string, cfg *Config) Pool {
 	p := Pool{
 		Name: pool.Name(name), Image: keys.Image, Cloud: pool.CloudName(keys.Cloud), OnRemove: keys.OnRemove,
 		Watchdog: keys.watchdog(), Times: keys.times(), StatusParser: keys.StatusParser,
-		ActiveSet: keys.ActiveSetType, ServicePort: keys.ServicePort, Settings: keys.Settings,
+		VerifySender: keys.VerifySender,
+		ActiveSet:    keys.ActiveSetType, ServicePort: keys.ServicePort, Settings: keys.Settings,
 	}
 	where, placed := cfg.Clouds[p.Cloud]
 	if where.Kind.PoolSettings != nil {

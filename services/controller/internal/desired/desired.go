@@ -50,6 +50,7 @@ type Pool struct {
 
 	Parser      string // name of the format of status messages
 	Parse       message.ParseFunc
+	Verified    bool // a status counts only if the broker says that the instance that it names has sent it
 	ServicePort int
 	Publishes   bool // whether its active set is written
 	OnRemove    OnRemove

@@ -15,11 +15,11 @@ import (
 type identity struct {
 	work, status, orders Queue
 	port                 int
-	publishes            bool
+	publishes, verified  bool
 }
 
 func (p *Pool) identity() identity {
-	return identity{p.Work, p.Status, p.Orders, p.ServicePort, p.Publishes}
+	return identity{p.Work, p.Status, p.Orders, p.ServicePort, p.Publishes, p.Verified}
 }
 
 // misfits returns what cannot change from p to next, joined, because instances that run were launched with it.

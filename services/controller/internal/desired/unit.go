@@ -70,7 +70,8 @@ func (u *unit) build() {
 		})
 	}
 	u.intake = intake.New(u.status, u.roster, intake.Options{
-		Pool: w.Name, Parse: w.Parse, Changed: u.wake.Up, Hinted: u.loop.Hint, Lead: p.Lead, Wait: p.Wait, Now: p.Now,
+		Pool: w.Name, Parse: w.Parse, Verified: w.Verified, Changed: u.wake.Up, Hinted: u.loop.Hint,
+		Lead: p.Lead, Wait: p.Wait, Now: p.Now,
 		Pause: p.Pause,
 	})
 }

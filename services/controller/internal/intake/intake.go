@@ -4,6 +4,7 @@ package intake
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -56,8 +57,11 @@ type Options struct {
 	Hinted  func() // called for a hint that there is work; Changed is called too
 	// Lead says until when this controller may take messages, or why it may not; nil: it always may.
 	Lead func(now time.Time) (until time.Time, err error)
-	Wait time.Duration    // how long a look waits for messages; 0 means LongWait
-	Now  func() time.Time // the clock
+	// Verified says that the broker knows which instance sends a message. Then a message counts only if the broker says
+	// that the instance that it names has sent it.
+	Verified bool
+	Wait     time.Duration    // how long a look waits for messages; 0 means LongWait
+	Now      func() time.Time // the clock
 	// Pause returns how long to wait after so many looks in a row that failed. Nil means backoff.Delay with
 	// 100 ms to 5 s.
 	Pause func(failures int) time.Duration
@@ -192,7 +196,7 @@ func (i *Intake) takeIn(ctx context.Context, messages []queue.Message, said *rec
 	changed := false
 	for n := range messages {
 		receipts[n] = messages[n].Receipt
-		changed = i.hear(messages[n].Body, said) || changed
+		changed = i.hear(&messages[n], said) || changed
 	}
 	if changed {
 		i.opts.Changed()
@@ -205,19 +209,21 @@ func (i *Intake) takeIn(ctx context.Context, messages []queue.Message, said *rec
 }
 
 // hear takes one message and reports whether a pass should look at it.
-func (i *Intake) hear(body []byte, said *record.Intake) bool {
-	m, err := i.opts.Parse(body)
+func (i *Intake) hear(from *queue.Message, said *record.Intake) bool {
+	m, err := i.opts.Parse(from.Body)
 	if err != nil {
-		said.Outcomes["unparsable"]++
-		if ok, unsaid := i.garbage.may(i.opts.Now()); ok {
-			said.Garbage = append(said.Garbage, record.Garbage{Err: err, Body: message.Excerpt(body), Unsaid: unsaid})
-		}
+		i.drop("unparsable", from, err, said)
 		return false
 	}
 	if _, ok := m.(message.Hint); ok {
 		said.Outcomes["hint"]++
 		i.opts.Hinted()
 		return true
+	}
+	if i.opts.Verified && from.Sender != string(m.From()) {
+		i.drop("forged", from, fmt.Errorf("it names the instance %s, and the broker says that its sender is %q",
+			m.From(), from.Sender), said)
+		return false
 	}
 	outcome := i.roster.Hear(m, i.opts.Now())
 	said.Outcomes[outcome.String()]++
@@ -232,6 +238,16 @@ func (i *Intake) hear(body []byte, said *record.Intake) bool {
 	}
 	// A status of an unknown instance changes nothing until a list shows the instance.
 	return outcome == roster.Accepted || outcome == roster.Future
+}
+
+// drop notes a message that does not count, and why.
+func (i *Intake) drop(outcome string, m *queue.Message, why error, said *record.Intake) {
+	said.Outcomes[outcome]++
+	if ok, unsaid := i.garbage.may(i.opts.Now()); ok {
+		said.Garbage = append(said.Garbage, record.Garbage{
+			Outcome: outcome, Err: why, Body: message.Excerpt(m.Body), Unsaid: unsaid,
+		})
+	}
 }
 
 // quota keeps the log short when many messages cannot be read: only a few in each minute are reported, and

@@ -169,7 +169,7 @@ type Intake struct {
 	At        time.Time
 	Outcomes  map[string]int    // how many messages there were of each outcome, named as in metrics
 	Said      []Said            // messages of instances for the operator
-	Garbage   []Garbage         // messages that could not be read; only the first ten of each minute
+	Garbage   []Garbage         // messages that do not count; only the first ten of each minute
 	Future    []pool.InstanceID // their clocks are far ahead; their statuses count
 	Deaf      bool              // from this look on the queue counts as one that cannot be read
 	Hears     bool              // the queue could not be read before, and now it can
@@ -185,9 +185,10 @@ type Said struct {
 	Text     string
 }
 
-// Garbage is a message that could not be read.
+// Garbage is a message that does not count: it could not be read, or is forged.
 type Garbage struct {
-	Err    error
-	Body   string // its beginning
-	Unsaid int    // how many others there were, unreported, since the last one that was reported
+	Outcome string // as in Outcomes
+	Err     error
+	Body    string // its beginning
+	Unsaid  int    // how many others there were, unreported, since the last one that was reported
 }

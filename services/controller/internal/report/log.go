@@ -210,6 +210,11 @@ func (d *Diary) Intake(ctx context.Context, in *record.Intake) {
 	}
 	for i := range in.Garbage {
 		g := &in.Garbage[i]
+		if g.Outcome == "forged" {
+			log.WarnContext(ctx, "status message is not from the instance that it names; dropped", "error", g.Err,
+				"body", g.Body, "others_since", g.Unsaid)
+			continue
+		}
 		log.WarnContext(ctx, "status message cannot be parsed; dropped", "error", g.Err, "body", g.Body,
 			"others_since", g.Unsaid)
 	}
