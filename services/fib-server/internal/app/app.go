@@ -132,6 +132,7 @@ func newServer(set settings, tell reporter, registry *prometheus.Registry, log *
 	return server.New(server.Options{
 		ConnectionLimit: set.connectionLimit, IdleTimeout: set.idleTimeout,
 		WriteTimeout: set.writeTimeout, DrainTimeout: set.drainTimeout,
+		PeerConnections: set.peerConnections, PeerNumbers: set.peerNumbers, PeerBytes: set.peerBytes,
 		Changed: func(clients int) {
 			activity := message.Idle
 			if clients > 0 {

@@ -180,7 +180,8 @@ func TestATakenPortIsAnErrorWithANextStep(t *testing.T) {
 func TestBadSettingsAreAllNamed(t *testing.T) {
 	args := []string{
 		"--max-clients=0", "--connection-limit=-5", "--idle-timeout=0s", "--write-timeout=-1s", "--drain-timeout=0s",
-		"--status-interval=0s", "--advertise=nowhere", "extra",
+		"--status-interval=0s", "--advertise=nowhere", "extra", "--peer-connections=-1", "--peer-numbers=-2",
+		"--peer-bytes=-3",
 	}
 	err := app.Program{}.Run(t.Context(), args, io.Discard, io.Discard)
 	if err == nil {
@@ -190,6 +191,9 @@ func TestBadSettingsAreAllNamed(t *testing.T) {
 		`takes no arguments, got ["extra"]`,
 		"--max-clients must be at least 1, got 0",
 		"--connection-limit must be at least 1, got -5",
+		"--peer-connections must be at least 0 (no bound), got -1",
+		"--peer-numbers must be at least 0 (no bound), got -2",
+		"--peer-bytes must be at least 0 (no bound), got -3",
 		"--idle-timeout must be more than 0, got 0s",
 		"--write-timeout must be more than 0, got -1s",
 		"--drain-timeout must be more than 0, got 0s",

@@ -34,6 +34,8 @@ type settings struct {
 
 	listen, advertise, opsListen string
 	maxClients, connectionLimit  int
+	peerConnections, peerNumbers int
+	peerBytes                    int
 	idleTimeout, writeTimeout    time.Duration
 	drainTimeout, statusInterval time.Duration
 }
@@ -52,6 +54,12 @@ func parse(args []string, stdout io.Writer, me agent.UserData) (settings, error)
 	fs.IntVar(&s.maxClients, "max-clients", defaultMaxClients, "clients that make a load of 1")
 	fs.IntVar(&s.connectionLimit, "connection-limit", server.DefaultConnectionLimit,
 		"clients beyond which more are refused")
+	fs.IntVar(&s.peerConnections, "peer-connections", server.DefaultPeerConnections,
+		"connections from one address (IPv6: one /64) beyond which more are refused; 0: no bound")
+	fs.IntVar(&s.peerNumbers, "peer-numbers", server.DefaultPeerNumbers,
+		"numbers in a minute after which one address is cut off; 0: no bound")
+	fs.IntVar(&s.peerBytes, "peer-bytes", server.DefaultPeerBytes,
+		"bytes of answers in a minute after which one address is cut off; 0: no bound")
 	fs.DurationVar(&s.idleTimeout, "idle-timeout", server.DefaultIdleTimeout,
 		"close a client that ends no line for this long")
 	fs.DurationVar(&s.writeTimeout, "write-timeout", server.DefaultWriteTimeout,
@@ -84,6 +92,14 @@ func (s *settings) problems() []string {
 			out = append(out, fmt.Sprintf("--%s must be at least 1, got %d", n.name, n.value))
 		}
 	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"peer-connections", s.peerConnections}, {"peer-numbers", s.peerNumbers}, {"peer-bytes", s.peerBytes}} {
+		if n.value < 0 {
+			out = append(out, fmt.Sprintf("--%s must be at least 0 (no bound), got %d", n.name, n.value))
+		}
+	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
@@ -109,6 +125,7 @@ func (s *settings) problems() []string {
 func (s *settings) attrs() []any {
 	return []any{
 		"max_clients", s.maxClients, "connection_limit", s.connectionLimit,
+		"peer_connections", s.peerConnections, "peer_numbers", s.peerNumbers, "peer_bytes", s.peerBytes,
 		"idle_timeout", s.idleTimeout.String(), "write_timeout", s.writeTimeout.String(),
 		"drain_timeout", s.drainTimeout.String(), "status_interval", s.statusInterval.String(),
 	}

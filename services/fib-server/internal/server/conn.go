@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"cloudmaster/internal/peer"
 	"cloudmaster/services/fib-server/internal/fib"
 )
 
@@ -29,10 +30,27 @@ const (
 	lingerBytes = 64 << 10
 )
 
-// What a client is told before its connection is closed.
-const (
-	textTooLong = "error: line too long\n"
-	textFull    = "error: server full\n"
+// textTooLong is what a client is told before its connection is closed because of an endless line.
+const textTooLong = "error: line too long\n"
+
+// refusal is why a client is refused or cut off.
+type refusal struct {
+	reason string // as a label of metrics
+	text   string // what the client is told
+}
+
+// Error says what the client is told.
+func (r *refusal) Error() string { return r.text }
+
+// lastLine is the last line that the client gets.
+func (r *refusal) lastLine() string { return "error: " + r.text + "\n" }
+
+// The refusals.
+var (
+	errFull        = &refusal{"full", "server full"}
+	errConnections = &refusal{"connections", "too many connections from your address, close one of them first"}
+	errNumbers     = &refusal{"numbers", "too many numbers for your address, try again in a minute"}
+	errBytes       = &refusal{"bytes", "too many bytes for your address, try again in a minute"}
 )
 
 // Why a conversation ended, beside the errors of the connection.
@@ -42,27 +60,32 @@ var (
 )
 
 // ServeConn serves one client and returns when it is gone. The end of ctx closes the connection at once. If the server
-// has as many clients as the connection limit allows, the client is refused.
+// has as many clients as the connection limit allows, or the client's peer has as many as it may, it is refused.
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 	closeConn := func() { _ = conn.Close() } // there is nothing that could be done about an error
 	defer closeConn()
 	defer context.AfterFunc(ctx, closeConn)()
-	if !s.enter() {
-		s.refuse(conn)
+	k := peer.Of(conn.RemoteAddr().String())
+	if why := s.enter(k); why != nil {
+		s.refuse(conn, why)
 		return
 	}
-	defer s.leave()
-	c := &conversation{server: s, conn: conn}
+	defer s.leave(k)
+	c := &conversation{server: s, conn: conn, peer: k}
 	err := c.converse()
-	if errors.Is(err, errQuit) || errors.Is(err, errTooLong) {
+	why, cut := errors.AsType[*refusal](err)
+	if cut {
+		c.tell(why)
+	}
+	if cut || errors.Is(err, errQuit) || errors.Is(err, errTooLong) {
 		linger(conn)
 	}
 	s.opts.Log.DebugContext(ctx, "client is gone", "client", conn.RemoteAddr().String(), "reason", reason(ctx, err))
 }
 
 // refuse tells a client that there is no room for it.
-func (s *Server) refuse(conn net.Conn) {
-	s.metrics.refused.Inc()
+func (s *Server) refuse(conn net.Conn, why *refusal) {
+	s.metrics.refused.WithLabelValues(why.reason).Inc()
 	select {
 	case s.refusal <- struct{}{}:
 		defer func() { <-s.refusal }()
@@ -72,7 +95,7 @@ func (s *Server) refuse(conn net.Conn) {
 	if err := conn.SetWriteDeadline(time.Now().Add(lingerTime)); err != nil {
 		return
 	}
-	if _, err := io.WriteString(conn, textFull); err == nil {
+	if _, err := io.WriteString(conn, why.lastLine()); err == nil {
 		linger(conn)
 	}
 }
@@ -91,7 +114,9 @@ func linger(conn net.Conn) {
 type conversation struct {
 	server *Server
 	conn   net.Conn
+	peer   peer.Key
 	lines  lines
+	unpaid int          // numbers in the buffer of answers that are not yet taken from what the peer may have
 	asked  int          // numbers given, up to the length of the server's table
 	seq    fib.Sequence // continues where the table ends
 	in     [readSize]byte
@@ -132,6 +157,7 @@ func (c *conversation) answer(p []byte) error {
 		case line:
 			*buf = append(c.appendNext(*buf), '\n')
 			answered = true
+			c.unpaid++
 			c.server.metrics.lines.Inc()
 			if len(*buf) >= flushSize {
 				if err := c.flush(buf); err != nil {
@@ -170,11 +196,23 @@ func (c *conversation) appendNext(dst []byte) []byte {
 	return c.seq.Append(dst)
 }
 
-// flush writes what is in the buffer and empties it.
+// tell writes why the client is cut off, if it reads that soon.
+func (c *conversation) tell(why *refusal) {
+	c.server.metrics.refused.WithLabelValues(why.reason).Inc()
+	if c.conn.SetWriteDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.WriteString(c.conn, why.lastLine()) // the connection is closed next, whatever comes of this
+	}
+}
+
+// flush writes what is in the buffer and empties it, if the peer may have that.
 func (c *conversation) flush(buf *[]byte) error {
 	if len(*buf) == 0 {
 		return nil
 	}
+	if why := c.server.spend(c.peer, c.unpaid, len(*buf)); why != nil {
+		return why
+	}
+	c.unpaid = 0
 	if err := c.conn.SetWriteDeadline(time.Now().Add(c.server.opts.WriteTimeout)); err != nil {
 		return err
 	}

@@ -83,6 +83,17 @@ func dial(tb testing.TB, l net.Listener) *client {
 	return newClient(tb, conn)
 }
 
+// dialFrom connects from another address of this machine.
+func dialFrom(tb testing.TB, from string, l net.Listener) *client {
+	tb.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := d.DialContext(context.Background(), "tcp", l.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return newClient(tb, conn)
+}
+
 // send writes beside the test, as the kernel would for a socket.
 func (c *client) send(tb testing.TB, text string) {
 	tb.Helper()

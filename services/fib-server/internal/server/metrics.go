@@ -8,7 +8,7 @@ import (
 type metrics struct {
 	clients prometheus.Gauge
 	lines   prometheus.Counter
-	refused prometheus.Counter
+	refused *prometheus.CounterVec
 	bytes   prometheus.Counter
 }
 
@@ -21,9 +21,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lines: f.NewCounter(prometheus.CounterOpts{
 			Name: "cloudmaster_fib_lines_total", Help: "Lines answered with a number.",
 		}),
-		refused: f.NewCounter(prometheus.CounterOpts{
-			Name: "cloudmaster_fib_refused_total", Help: "Clients refused because the server was full.",
-		}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "cloudmaster_fib_refused_total",
+			Help: "Clients refused or cut off: the server was full, or one address had too much.",
+		}, []string{"reason"}),
 		bytes: f.NewCounter(prometheus.CounterOpts{
 			Name: "cloudmaster_fib_sent_bytes_total", Help: "Bytes written to clients.",
 		}),

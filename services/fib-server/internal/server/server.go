@@ -9,6 +9,9 @@
 //
 //   - a line over MaxLine bytes is answered "error: line too long" and the connection closed;
 //   - a client over the connection limit is answered "error: server full" and closed;
+//   - one that has more connections, or takes more numbers or bytes in a minute, than the bounds for each peer allow is
+//     told so and closed. Numbers grow, so a client gets far more bytes than it sends. For what a peer is see package
+//     peer;
 //   - one that ends no line for the idle timeout is closed, even if it sends bytes;
 //   - one that does not take its answers within the write timeout is closed;
 //   - an idle connection takes a few KiB: a goroutine, a small read buffer and the two
@@ -30,6 +33,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cloudmaster/internal/peer"
 	"cloudmaster/services/fib-server/internal/fib"
 )
 
@@ -41,6 +45,10 @@ const (
 	// DefaultDrainTimeout leaves time for the agent's last messages before the cloud kills the process, 30 s after
 	// the stop signal.
 	DefaultDrainTimeout = 20 * time.Second
+	// What each peer may have. 10,000 numbers in one connection are 10 MB; behind one address there may be many people.
+	DefaultPeerConnections = 100
+	DefaultPeerNumbers     = 60_000   // in a minute
+	DefaultPeerBytes       = 64 << 20 // in a minute
 )
 
 // Options of a Server; the zero value works.
@@ -49,6 +57,12 @@ type Options struct {
 	IdleTimeout     time.Duration // a client that ends no line for this long is closed
 	WriteTimeout    time.Duration // a client that takes no answers for this long is closed
 	DrainTimeout    time.Duration // how long clients are served after Serve's context ended
+
+	// What each peer may have; 0 means that there is no bound. The last flush may lead past PeerNumbers and PeerBytes,
+	// and takes that from the time after it.
+	PeerConnections int // at the same time
+	PeerNumbers     int // in a minute
+	PeerBytes       int // of answers, in a minute
 
 	// Changed is called with the number of clients whenever it has changed, in the order of
 	// the changes. It must return at once and not call the server. May be nil.
@@ -62,6 +76,18 @@ func (o Options) validate() error {
 	var errs []error
 	if o.ConnectionLimit < 0 {
 		errs = append(errs, fmt.Errorf("connection limit must be at least 1, not %d", o.ConnectionLimit))
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{
+		{"connections of a peer", o.PeerConnections},
+		{"numbers for a peer", o.PeerNumbers},
+		{"bytes for a peer", o.PeerBytes},
+	} {
+		if n.value < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative: %d", n.name, n.value))
+		}
 	}
 	for _, d := range []struct {
 		name  string
@@ -81,6 +107,9 @@ type Server struct {
 	table   *fib.Table
 	buffers buffers
 	refusal chan struct{} // a token per refusal under way
+
+	peers          *peer.AtOnce // connections
+	numbers, taken *peer.Rate   // numbers and bytes
 
 	mu      sync.Mutex
 	clients int // guarded by mu
@@ -104,6 +133,8 @@ func New(opts Options) (*Server, error) {
 	return &Server{
 		opts: opts, metrics: newMetrics(opts.Registerer), table: fib.NewTable(tableSize),
 		refusal: make(chan struct{}, maxRefusals),
+		peers:   peer.NewAtOnce(opts.PeerConnections),
+		numbers: peer.NewRate(opts.PeerNumbers), taken: peer.NewRate(opts.PeerBytes),
 	}, nil
 }
 
@@ -152,21 +183,39 @@ func (s *Server) drain(ctx context.Context, gone <-chan struct{}, cut context.Ca
 	<-gone
 }
 
-// enter admits one more client unless the server is full.
-func (s *Server) enter() bool {
+// enter admits one more client. It returns nil, or why there is no room for it.
+func (s *Server) enter(k peer.Key) *refusal {
+	if !s.peers.Enter(k) {
+		return errConnections
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.clients >= s.opts.ConnectionLimit {
-		return false
+		s.peers.Leave(k)
+		return errFull
 	}
 	s.changeLocked(+1)
-	return true
+	return nil
 }
 
-func (s *Server) leave() {
+func (s *Server) leave(k peer.Key) {
+	s.peers.Leave(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changeLocked(-1)
+}
+
+// spend takes what is about to be written from what the peer may have. It returns nil, or what the peer has had too
+// much of.
+func (s *Server) spend(k peer.Key, numbers, bytes int) *refusal {
+	now := time.Now()
+	switch {
+	case !s.numbers.Take(k, numbers, now):
+		return errNumbers
+	case !s.taken.Take(k, bytes, now):
+		return errBytes
+	}
+	return nil
 }
 
 // changeLocked changes the number of clients. It calls Options.Changed under the lock, so that the calls are in the

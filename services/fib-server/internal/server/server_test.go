@@ -109,9 +109,9 @@ cloudmaster_fib_connections 999
 # HELP cloudmaster_fib_lines_total Lines answered with a number.
 # TYPE cloudmaster_fib_lines_total counter
 cloudmaster_fib_lines_total 2
-# HELP cloudmaster_fib_refused_total Clients refused because the server was full.
+# HELP cloudmaster_fib_refused_total Clients refused or cut off: the server was full, or one address had too much.
 # TYPE cloudmaster_fib_refused_total counter
-cloudmaster_fib_refused_total 1
+cloudmaster_fib_refused_total{reason="full"} 1
 # HELP cloudmaster_fib_sent_bytes_total Bytes written to clients.
 # TYPE cloudmaster_fib_sent_bytes_total counter
 cloudmaster_fib_sent_bytes_total 4
