@@ -86,6 +86,7 @@ var shortTimes = map[string]string{
 	"policy_interval": "2s", "poll_interval": "1s", "start_limit": "4", "stop_limit": "4",
 	"minimum_lifetime": "2s", "minimum_active_time": "2s",
 	"verify_sender":   "false", // LocalStack gives all senders one id
+	"any_address":     "true",  // its instances are processes of this machine
 	"status_interval": "1s", "watchdog_interval": "20s", "report_interval": "5s",
 }
 

@@ -110,6 +110,9 @@ type Instance struct {
 	Launched time.Time
 	Tags     map[string]string // the caller may keep and change it
 
+	// Hosts are all names and addresses by which the cloud knows it, in any order; empty if the cloud knows none.
+	Hosts []string
+
 	// Where and what it is. A cloud that does not know these leaves them empty.
 	Zone string // the cloud's word for a part of it that fails by itself
 	Type string // the cloud's word for the size of the machine

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -91,9 +92,33 @@ func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 			out.Tags[key] = aws.ToString(t.Value)
 		}
 	}
+	out.Hosts = hosts(in)
 	out.Address = address(in, c.opts.public(pool.Name(out.Tags[cloud.TagPool])))
 	if out.Tags[nameTag] == c.name(out.Tags[cloud.TagPool]) { // for people who look at EC2's console
 		delete(out.Tags, nameTag)
+	}
+	return out
+}
+
+// hosts are the names and addresses of an instance, of all its network interfaces.
+func hosts(in *types.Instance) (out []string) {
+	all := []*string{in.PublicDnsName, in.PublicIpAddress, in.PrivateDnsName, in.PrivateIpAddress, in.Ipv6Address}
+	for i := range in.NetworkInterfaces {
+		n := &in.NetworkInterfaces[i]
+		for j := range n.PrivateIpAddresses {
+			p := &n.PrivateIpAddresses[j]
+			if all = append(all, p.PrivateIpAddress, p.PrivateDnsName); p.Association != nil {
+				all = append(all, p.Association.PublicIp, p.Association.PublicDnsName)
+			}
+		}
+		for j := range n.Ipv6Addresses {
+			all = append(all, n.Ipv6Addresses[j].Ipv6Address)
+		}
+	}
+	for _, host := range all {
+		if h := aws.ToString(host); h != "" && !slices.Contains(out, h) {
+			out = append(out, h)
+		}
 	}
 	return out
 }

@@ -80,7 +80,7 @@ func (o *opened) desired(ctx context.Context, p *config.Pool, where *cloud.Kind)
 		Name: p.Name, Revision: p.Revision(), Cloud: p.Cloud, OnRemove: desired.OnRemove(p.OnRemove),
 		Work: queueOf(p, config.Work), Status: queueOf(p, config.Status), Orders: queueOf(p, config.Orders),
 		Parser: p.StatusParser, Parse: p.Parser(), Verified: p.VerifySender && (login != nil || o.knows(where)),
-		ServicePort: p.ServicePort, Publishes: p.PublishesActiveSet(),
+		ServicePort: p.ServicePort, AnyAddress: p.AnyAddress, Publishes: p.PublishesActiveSet(),
 		Loop: loop.Options{
 			Image: p.Image, UserData: o.userData(p, address), Login: login, Judge: judge,
 			TakesRequests:  p.Policy.Traits().TakesRequests,

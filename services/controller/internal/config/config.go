@@ -71,6 +71,7 @@ type Pool struct {
 	VerifySender bool   // where the broker knows who sends, statuses count only from the instance that they name
 	ActiveSet    string // ActiveSetNone or ActiveSetBlob
 	ServicePort  int
+	AnyAddress   bool // clients are sent to whatever address an instance reports
 
 	OnCloud  kind.Settings  // what the pool's kind of cloud takes from pools; nil if nothing
 	Settings map[string]any // the service's own, passed on in the user data

@@ -85,6 +85,8 @@ type poolKeys struct {
 	ActiveSetInterval time.Duration `key:"active_set_interval" help:"how often changed loads are published at most"`
 	ServicePort       int           `key:"service_port" default:"none" help:"port of instances that report no address"`
 
+	AnyAddress bool `key:"any_address" help:"send clients also to hosts that the cloud does not know as the instance's"`
+
 	Settings map[string]any `key:"settings" default:"none" help:"the service's own, passed on in the user data"`
 }
 

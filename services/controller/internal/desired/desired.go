@@ -52,6 +52,7 @@ type Pool struct {
 	Parse       message.ParseFunc
 	Verified    bool // a status counts only if the broker says that the instance that it names has sent it
 	ServicePort int
+	AnyAddress  bool // clients are sent to whatever address an instance reports
 	Publishes   bool // whether its active set is written
 	OnRemove    OnRemove
 }

@@ -16,10 +16,11 @@ type identity struct {
 	work, status, orders Queue
 	port                 int
 	publishes, verified  bool
+	anyAddress           bool
 }
 
 func (p *Pool) identity() identity {
-	return identity{p.Work, p.Status, p.Orders, p.ServicePort, p.Publishes, p.Verified}
+	return identity{p.Work, p.Status, p.Orders, p.ServicePort, p.Publishes, p.Verified, p.AnyAddress}
 }
 
 // misfits returns what cannot change from p to next, joined, because instances that run were launched with it.

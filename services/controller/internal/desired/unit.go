@@ -57,12 +57,14 @@ func (u *unit) build() {
 	}
 	if u.from != nil {
 		u.roster, u.loop = u.from.roster, u.from.loop
-		u.roster.SetServicePort(w.ServicePort)
+		u.roster.SetAddresses(w.ServicePort, w.AnyAddress)
 		u.roster.Deafen() // what the other intake had received and not taken in comes again
 		u.loop.Rewire(w.Loop, u.work, u.book, w.Publishes)
 		u.from = nil
 	} else {
-		u.roster = roster.New(w.Cloud, roster.Options{ServicePort: w.ServicePort, ListLag: u.machines.ListLag})
+		u.roster = roster.New(w.Cloud, roster.Options{
+			ServicePort: w.ServicePort, AnyAddress: w.AnyAddress, ListLag: u.machines.ListLag,
+		})
 		u.loop = loop.New(w.Loop, loop.Ports{
 			Pool: w.Name, Cloud: u.machines.Cloud, Inventory: u.machines.inventory, Roster: u.roster, Work: u.work,
 			Store: p.Store, Publishes: w.Publishes, Orders: u.book, ListLag: u.machines.ListLag, Lead: p.Lead,

@@ -113,6 +113,8 @@ type memory struct {
 
 	unreturned time.Time // since when tags of reactivated instances cannot be written; zero: they can
 
+	strangers []pool.InstanceID // in the last pass, see record.Record
+
 	untagged int       // passes in a row that could not write tags
 	retag    time.Time // and when to try it again
 }

@@ -96,6 +96,7 @@ func (p *pass) observe(ctx context.Context) bool {
 			p.launcher.Lives()
 		}
 	}
+	p.greet()
 	p.read(ctx, false)
 	p.look()
 	return true
@@ -109,6 +110,15 @@ func died(gone []pool.Ending) (out []pool.Ending) {
 		}
 	}
 	return out
+}
+
+// greet notes the instances whose addresses the cloud does not know. It may have given them since it was last listed.
+func (p *pass) greet() {
+	p.rec.Strangers = p.ports.Roster.Strangers()
+	if len(p.rec.Strangers) > 0 && !slices.Equal(p.rec.Strangers, p.memory.strangers) {
+		p.ports.Inventory.Refresh()
+	}
+	p.memory.strangers = p.rec.Strangers
 }
 
 // takeOver learns what another controller has done before this one, until it has learned it once: from the

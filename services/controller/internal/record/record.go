@@ -27,7 +27,10 @@ type Record struct {
 	Adopted []pool.InstanceID `json:"adopted,omitempty"` // instances that ran already when this controller began
 	// instances that have reported for the first time and are active now
 	Began []pool.InstanceID `json:"began,omitempty"`
-	Gone  []pool.Ending     `json:"gone,omitempty"` // instances that lists do not show any more, and why they ended
+	// Strangers are active instances that report an address at a host which the cloud does not know as theirs. Clients
+	// are not sent there.
+	Strangers []pool.InstanceID `json:"strangers,omitempty"`
+	Gone      []pool.Ending     `json:"gone,omitempty"` // instances that lists do not show any more, and why they ended
 	// instances that the cloud ends although this controller did not ask for it
 	Outside []pool.Ending `json:"outside,omitempty"`
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +66,8 @@ type written struct {
 	limits   pool.Limits
 	seen     bool // limits are those of the newest record
 
+	strangers []pool.InstanceID // those of the newest record
+
 	clocks time.Time // when people were last told that clocks differ; guarded by Diary.mu
 }
 
@@ -117,6 +120,7 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 		log.InfoContext(ctx, "instance is ending, and not by this controller",
 			"instance", string(r.Outside[i].Instance), "detail", r.Outside[i].Detail())
 	}
+	d.strangers(ctx, log, r, w)
 	if r.Breaker.Changed {
 		log.WarnContext(ctx, "breaker changed", "open", r.Breaker.Open, "silent", r.Breaker.Silent,
 			"active", r.Breaker.Active)
@@ -126,6 +130,17 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 		d.decision(ctx, log, r, w)
 	}
 	d.failure(ctx, log, r, w)
+}
+
+// strangers warns of instances whose addresses are not theirs, when there are others than in the last pass.
+func (d *Diary) strangers(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	if slices.Equal(w.strangers, r.Strangers) {
+		return
+	}
+	if w.strangers = r.Strangers; len(r.Strangers) > 0 {
+		log.WarnContext(ctx, "instances report addresses at hosts that the cloud does not know as theirs; clients are "+
+			"not sent there: correct what the instances report, or set any_address", "instances", r.Strangers)
+	}
 }
 
 // limits logs that other limits are in force, because the time has come or the configuration has changed.

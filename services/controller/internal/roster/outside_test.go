@@ -75,12 +75,12 @@ func TestDefaultListLag(t *testing.T) {
 	wantIDs(t, "gone after 121 s", goneOf(r.Observe(nil, at(121), at(121))), "i-1")
 }
 
-// TestSetServicePort checks that the new port is published for instances that report no address.
-func TestSetServicePort(t *testing.T) {
+// TestSetAddresses checks that the new port is published for instances that report no address.
+func TestSetAddresses(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
 	r.Observe([]cloud.Instance{listed("i-1", "active")}, at(1), at(1))
-	r.SetServicePort(81)
+	r.SetAddresses(81, false)
 	if in := only(t, r, at(1)); in.Address != "i-1.example:81" {
 		t.Errorf("got address %s, want i-1.example:81", in.Address)
 	}
@@ -167,4 +167,46 @@ func TestStoppedIsToldToEnd(t *testing.T) {
 	wantIDs(t, "to be told to end", pool.IDs(r.Untold(at(4), notLost)), "i-1")
 	r.Ended(at(4), "i-1")
 	wantIDs(t, "right after it was told", pool.IDs(r.Untold(at(5), notLost)))
+}
+
+// TestAddressesOfOthers: clients are sent to the address that an instance reports only if the cloud knows the host as
+// the instance's, or knows none, or the pool says that any will do.
+func TestAddressesOfOthers(t *testing.T) {
+	t.Parallel()
+	mine := []string{"10.0.0.1", "ip-10-0-0-1.example", "2001:db8::1"}
+	for name, c := range map[string]struct {
+		said  string
+		hosts []string
+		any   bool
+		want  string
+	}{
+		"its address":           {"10.0.0.1:99", mine, false, "10.0.0.1:99"},
+		"its name":              {"IP-10-0-0-1.example:99", mine, false, "IP-10-0-0-1.example:99"},
+		"its IPv6 address":      {"[2001:db8::1]:99", mine, false, "[2001:db8::1]:99"},
+		"another's":             {"192.0.2.66:99", mine, false, ""},
+		"no port":               {"10.0.0.1", mine, false, ""},
+		"the cloud knows none":  {"192.0.2.66:99", nil, false, "192.0.2.66:99"},
+		"any will do":           {"192.0.2.66:99", mine, true, "192.0.2.66:99"},
+		"from the earlier set":  {"", mine, false, ""},
+		"earlier, any will do":  {"", mine, true, "192.0.2.77:1"},
+		"earlier, none known":   {"", nil, false, "192.0.2.77:1"},
+		"the end of its name":   {"0.0.1:99", mine, false, ""},
+		"its name, and another": {"ip-10-0-0-1.example.evil:99", mine, false, ""},
+	} {
+		r := newRoster()
+		r.SetAddresses(20808, c.any)
+		in := listed("i-1", "active")
+		in.Hosts = c.hosts
+		r.Observe([]cloud.Instance{in}, at(1), at(1))
+		before := activeset.Instance{ID: "i-1", Address: "192.0.2.77:1", ReportedAt: at(0)}
+		r.Seed(activeset.Set{Instances: []activeset.Instance{before}}, at(1))
+		s := says("i-1", 0.5, 2)
+		s.Address = c.said
+		r.Hear(s, at(2))
+		got, strangers := r.Serving(), len(r.Strangers())
+		if c.want == "" && (len(got) > 0 || strangers != 1) ||
+			c.want != "" && (len(got) != 1 || got[0].Address != c.want || strangers > 0) {
+			t.Errorf("%s: got %+v and %d strangers, want %q", name, got, strangers, c.want)
+		}
+	}
 }

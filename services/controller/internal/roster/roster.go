@@ -20,8 +20,11 @@ import (
 
 // Options of a Roster; the zero value works.
 type Options struct {
-	ServicePort int           // added to the cloud's address of an instance that reports no address
-	ListLag     time.Duration // how long a launched instance may be missing from lists; 0 means DefaultListLag
+	ServicePort int // added to the cloud's address of an instance that reports no address
+	// AnyAddress has clients sent to whatever address an instance reports. Otherwise its host must be one by which the
+	// cloud knows the instance, if the cloud knows any.
+	AnyAddress bool
+	ListLag    time.Duration // how long a launched instance may be missing from lists; 0 means DefaultListLag
 }
 
 // DefaultListLag is longer than needed as a rule: EC2's lists are usually seconds behind, and minutes at
@@ -47,6 +50,7 @@ type record struct {
 	pool.Instance
 	phase    cloud.Phase
 	host     string             // its address as the cloud lists it
+	hosts    []string           // the names and addresses by which the cloud knows it
 	why      string             // why it ends, in the cloud's words
 	said     string             // the address it reported
 	tagged   pool.State         // the state that its tags say
@@ -83,11 +87,11 @@ func New(cloudName pool.CloudName, opts Options) *Roster {
 	}
 }
 
-// SetServicePort changes the port of instances that report no address.
-func (r *Roster) SetServicePort(port int) {
+// SetAddresses changes the port of instances that report no address, and which addresses count.
+func (r *Roster) SetAddresses(servicePort int, anyAddress bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.opts.ServicePort = port
+	r.opts.ServicePort, r.opts.AnyAddress = servicePort, anyAddress
 }
 
 // Changes is what is new in a list. Its lists are sorted by instance.
@@ -192,7 +196,7 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 // without this controller having asked for it: then somebody else, or a controller before this one, has done it. One
 // that was stopped does no work, and is told to end like one that did not when it was told before (see Untold).
 func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
-	rec.phase, rec.host = in.Phase, in.Address
+	rec.phase, rec.host, rec.hosts = in.Phase, in.Address, in.Hosts
 	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
 	rec.why = cmp.Or(in.Reason, rec.why)
 	if in.Phase != cloud.Terminating && in.Phase != cloud.Stopped || rec.State == pool.Stopping {

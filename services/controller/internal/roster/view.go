@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"cloudmaster/internal/activeset"
@@ -75,11 +76,33 @@ func (r *Roster) heardAt(rec *record, now time.Time) time.Time {
 	return rec.HeardAt
 }
 
-// address returns the address that the instance has reported, or else the cloud's address with the port of
-// the pool's service.
+// Strangers lists the active instances that report an address at a host that is not theirs, sorted.
+func (r *Roster) Strangers() []pool.InstanceID {
+	return r.which(func(rec *record) bool {
+		return rec.State == pool.Active && rec.said != "" && !r.believes(rec)
+	})
+}
+
+// believes reports whether clients may be sent to the address that the instance has reported.
+func (r *Roster) believes(rec *record) bool {
+	if r.opts.AnyAddress || len(rec.hosts) == 0 {
+		return true
+	}
+	host, _, err := net.SplitHostPort(rec.said)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(rec.hosts, func(known string) bool { return strings.EqualFold(known, host) })
+}
+
+// address returns the address that the instance has reported, and none if that is not believed. Of an instance that
+// reports none it is the cloud's address with the port of the pool's service.
 func (r *Roster) address(rec *record) string {
 	if rec.said != "" {
-		return rec.said
+		if r.believes(rec) {
+			return rec.said
+		}
+		return ""
 	}
 	if rec.host == "" || r.opts.ServicePort == 0 {
 		return ""
