@@ -75,7 +75,7 @@ func TestOpenRefuses(t *testing.T) {
 		},
 		"no deployment":                 {"", processcloud.Options{}, []string{`deployment ""`}},
 		"a deployment that is a path":   {"../x", processcloud.Options{}, []string{`deployment "../x"`}},
-		"a variable without a name":     {"test", processcloud.Options{Inherit: []string{"A", "A=b"}}, []string{`"A=b"`}},
+		"a variable without a name":     {"test", processcloud.Options{Inherit: []string{"A=b"}}, []string{`"A=b"`}},
 		"an environment without values": {"test", processcloud.Options{Env: []string{"A=b", "B"}}, []string{`"B"`}},
 		"numbers below 0": {
 			"test", processcloud.Options{Grace: -1, Capacity: -2}, []string{"-1ns", "-2"},

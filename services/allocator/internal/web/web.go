@@ -13,8 +13,8 @@
 //
 // An allocator whose store is away stays ready. It goes on with the last active set; and if it were not ready, a load
 // balancer would take all allocators out of use at once, and clients would get no servers at all. To callers on this
-// machine, /readyz names the pools whose set is older than Options.MaxSetAge, or has not been read; others learn nothing
-// but the state.
+// machine, /readyz names the pools whose set has not been read, or is older than Options.MaxSetAge; others learn
+// nothing but the state.
 //
 // Bodies of requests are read up to 64 KiB and ignored.
 package web
