@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +19,7 @@ import (
 // Ops is what ServeOps serves.
 type Ops struct {
 	Registry  *prometheus.Registry // nil: no /metrics
-	Ready     func() error         // nil: always ready; the text of the error is part of the answer
+	Ready     func() error         // nil: always ready; the error is in the log, and callers on this machine get it
 	Log       *slog.Logger         // nil discards
 	Listening func(net.Addr)       // called once when connections are accepted; may be nil
 }
@@ -51,19 +53,68 @@ func OpsHandler(o Ops) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	var said reason
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		var err error
 		if o.Ready != nil {
-			if err := o.Ready(); err != nil {
-				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-				return
-			}
+			err = o.Ready()
 		}
-		fmt.Fprintln(w, "ready")
+		if said.changed(err) && o.Log != nil {
+			o.Log.InfoContext(r.Context(), "readiness has changed", "ready", err == nil, "reason", said.text())
+		}
+		switch {
+		case err == nil:
+			fmt.Fprintln(w, "ready")
+		case FromThisMachine(r):
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		default:
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		}
 	})
 	if o.Registry != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{Registry: o.Registry}))
 	}
 	return mux
+}
+
+// FromThisMachine reports whether a request comes from a program on this machine that asks for itself. What a proxy
+// passes on may come from anybody.
+func FromThisMachine(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	for _, header := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via"} {
+		if r.Header.Get(header) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// reason is why a program was not ready when it was asked last, so that the log has each reason once.
+type reason struct {
+	mu   sync.Mutex
+	last string // guarded by mu; empty: it was ready, or nobody has asked yet
+}
+
+// changed notes an answer and reports whether it differs from the last one.
+func (s *reason) changed(err error) bool {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.last
+	s.last = now
+	return before != now
+}
+
+func (s *reason) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 // ServeOps serves OpsHandler on the address until ctx ends. Without an address it only waits. It returns an error at

@@ -58,7 +58,9 @@ func TestOpsHandler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := httptest.NewRecorder()
-			daemon.OpsHandler(c.ops).ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+			r := httptest.NewRequest(c.method, c.path, nil)
+			r.RemoteAddr = "127.0.0.1:1"
+			daemon.OpsHandler(c.ops).ServeHTTP(w, r)
 			if w.Code != c.code || !strings.Contains(w.Body.String(), c.body) {
 				t.Errorf("got %d %q, want %d with %q", w.Code, w.Body.String(), c.code, c.body)
 			}
@@ -245,4 +247,40 @@ func TestServeHTTPReportsABrokenListener(t *testing.T) {
 	l := listen(t)
 	_ = l.Close()
 	wantError(t, daemon.ServeHTTP(t.Context(), l, http.NotFoundHandler(), nil), "serve "+l.Addr().String())
+}
+
+// TestStrangersLearnOnlyTheState: why a program is not ready may name hosts and queues. The log has it, once.
+func TestStrangersLearnOnlyTheState(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	handler := daemon.OpsHandler(daemon.Ops{
+		Ready: func() error { return errors.New("the broker is away") },
+		Log:   slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	const full, short = "not ready: the broker is away\n", "not ready\n"
+	for _, c := range []struct{ from, header, want string }{
+		{"127.0.0.1:1", "", full},
+		{"[::1]:1", "", full},
+		{"[::ffff:127.0.0.1]:1", "", full},
+		{"192.0.2.1:1", "", short},
+		{"[2001:db8::1]:1", "", short},
+		{"127.0.0.1:1", "X-Forwarded-For", short},
+		{"127.0.0.1:1", "Forwarded", short},
+		{"127.0.0.1:1", "Via", short},
+		{"@", "", short},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/readyz", nil)
+		r.RemoteAddr = c.from
+		if c.header != "" {
+			r.Header.Set(c.header, "somebody")
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if got := w.Body.String(); w.Code != http.StatusServiceUnavailable || got != c.want {
+			t.Errorf("from %s %s: got %d %q, want 503 %q", c.from, c.header, w.Code, got, c.want)
+		}
+	}
+	if got := strings.Count(log.String(), "the broker is away"); got != 1 {
+		t.Errorf("got %d lines in the log, want 1:\n%s", got, &log)
+	}
 }

@@ -123,7 +123,6 @@ func TestRateSharesWhatIsLeft(t *testing.T) {
 		t.Errorf("got %d clients and %d refused, want 100,000 and most of the others", got, refused)
 	}
 	if !r.Take(peer.Of("192.0.2.1"), 1, now.Add(2*time.Minute)) || r.Clients() > 2 {
-		t.Errorf("got %d clients two minutes later, want the new one, and perhaps the one that many shared",
-			r.Clients())
+		t.Errorf("got %d clients two minutes later, want the new one and perhaps a shared one", r.Clients())
 	}
 }

@@ -75,6 +75,7 @@ func TestOpenRefuses(t *testing.T) {
 		},
 		"no deployment":                 {"", processcloud.Options{}, []string{`deployment ""`}},
 		"a deployment that is a path":   {"../x", processcloud.Options{}, []string{`deployment "../x"`}},
+		"a variable without a name":     {"test", processcloud.Options{Inherit: []string{"A=b"}}, []string{`"A=b"`}},
 		"an environment without values": {"test", processcloud.Options{Env: []string{"A=b", "B"}}, []string{`"B"`}},
 		"numbers below 0": {
 			"test", processcloud.Options{Grace: -1, Capacity: -2}, []string{"-1ns", "-2"},
@@ -105,7 +106,9 @@ func TestInstanceSurroundings(t *testing.T) {
 	w := newWorld(t)
 	t.Setenv("PROCESSCLOUD_SECRET", "must stay here")
 	t.Setenv("TZ", "Europe/Zurich")
-	w.opts.Env = []string{"EXTRA=more"}
+	t.Setenv("HOME", "/home/somebody")
+	t.Setenv("SSL_CERT_FILE", "/etc/ours.pem")
+	w.opts.Env, w.opts.Inherit = []string{"EXTRA=more"}, []string{"SSL_CERT_FILE"}
 	w.opts.Host = "10.1.2.3"
 	c := w.open()
 	inst := w.launch(c, newSpec("one", 1))[0]
@@ -127,15 +130,17 @@ func TestInstanceSurroundings(t *testing.T) {
 	})
 	vars := strings.Split(string(env), "\x00")
 	for _, want := range []string{
-		"EXTRA=more", "TZ=Europe/Zurich", "CLOUDMASTER_INSTANCE_ID=" + string(inst.ID),
+		"EXTRA=more", "TZ=Europe/Zurich", "SSL_CERT_FILE=/etc/ours.pem", "CLOUDMASTER_INSTANCE_ID=" + string(inst.ID),
 		"CLOUDMASTER_USER_DATA=instance_id: " + string(inst.ID),
 	} {
 		if !slices.Contains(vars, want) {
 			t.Errorf("environment: got %q, want %q in it", vars, want)
 		}
 	}
-	if strings.Contains(string(env), "PROCESSCLOUD_SECRET") {
-		t.Error("environment: got a variable that is not on the list of inherited ones")
+	for _, secret := range []string{"PROCESSCLOUD_SECRET", "HOME="} {
+		if strings.Contains(string(env), secret) {
+			t.Errorf("environment: got %s, which is not on the list of inherited ones", secret)
+		}
 	}
 	if stdin, err := os.Readlink(proc + "fd/0"); err != nil || stdin != os.DevNull {
 		t.Errorf("standard input: got %q (%v), want %s", stdin, err, os.DevNull)

@@ -142,17 +142,14 @@ func (p *processes) describe(stat procfs.ProcStat) (image string, started time.T
 	return image, started
 }
 
-// inherited are the variables that an instance inherits from us. It gets no others: they may be
-// secrets, or make one launch differ from another.
-var inherited = []string{
-	"PATH", "HOME", "USER", "TMPDIR", "TZ", "LANG", "LC_ALL",
-	"SSL_CERT_FILE", "SSL_CERT_DIR", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GOTRACEBACK",
-}
+// inherited are the variables that every instance inherits from us. It gets others only if the configuration names
+// them: they may be secrets, lead to some (HOME), or make one launch differ from another.
+var inherited = []string{"PATH", "LANG", "TZ", "TMPDIR"}
 
-// environ is the environment of a new instance.
-func environ(id pool.InstanceID, dir string, userData []byte, extra []string) []string {
+// environ is the environment of a new instance. more are variables that it inherits besides.
+func environ(id pool.InstanceID, dir string, userData []byte, more, extra []string) []string {
 	var env []string
-	for _, key := range inherited {
+	for _, key := range slices.Concat(inherited, more) {
 		if value, ok := os.LookupEnv(key); ok {
 			env = append(env, key+"="+value)
 		}

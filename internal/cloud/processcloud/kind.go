@@ -29,6 +29,7 @@ type Settings struct {
 	Host     string        `key:"host"            help:"address of every instance, as clients reach it"`
 	Grace    time.Duration `key:"terminate_grace" help:"from SIGTERM to SIGKILL; longer than the services need to end"`
 	Capacity int           `key:"capacity"        help:"most instances at a time, in all pools; 0: no limit"`
+	Inherit  []string      `key:"inherit_env"     help:"variables that instances get from the controller, such as HOME"`
 }
 
 // Validate implements kind.Settings.
@@ -39,6 +40,11 @@ func (s *Settings) Validate() error {
 	}
 	if s.Capacity < 0 {
 		errs = append(errs, fmt.Errorf("capacity: %d is less than 0", s.Capacity))
+	}
+	for _, key := range s.Inherit {
+		if !variable.MatchString(key) {
+			errs = append(errs, fmt.Errorf("inherit_env: %q is not the name of a variable, such as HOME", key))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -107,7 +113,7 @@ func openKind(ctx context.Context, o cloud.OpenOptions) (cloud.Opened, error) {
 	}
 	opts := Options{
 		BinDir: set.BinDir, StateDir: set.StateDir, Host: set.Host, Grace: set.Grace, Capacity: set.Capacity,
-		Log: o.Log,
+		Inherit: set.Inherit, Log: o.Log,
 	}
 	if o.Changed != nil {
 		opts.Exited = func(pool.InstanceID) { o.Changed() }

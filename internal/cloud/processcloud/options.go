@@ -30,6 +30,7 @@ type Options struct {
 	Grace    time.Duration // from SIGTERM to SIGKILL; default 30s
 	Capacity int           // most live instances of the deployment; 0 means no limit
 	KeepDead int           // how many directories of dead instances are kept; 0 means 20, negative none
+	Inherit  []string      // variables that each instance inherits from us besides PATH, LANG, TZ and TMPDIR
 	Env      []string      // "KEY=value", added to the environment of each instance
 	Log      *slog.Logger  // nil logs nothing
 
@@ -41,6 +42,8 @@ type Options struct {
 }
 
 var deploymentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // withDefaults fills in what is not given, makes paths absolute, and refuses what cannot work. Its
 // error names all problems.
@@ -55,6 +58,11 @@ func (o Options) withDefaults(deployment string) (Options, error) {
 	}
 	if o.Capacity < 0 {
 		errs = append(errs, fmt.Errorf("capacity is %d, less than 0", o.Capacity))
+	}
+	for _, key := range o.Inherit {
+		if !variable.MatchString(key) {
+			errs = append(errs, fmt.Errorf("inherited variable %q: want a name such as HOME", key))
+		}
 	}
 	for _, entry := range o.Env {
 		if key, _, ok := strings.Cut(entry, "="); !ok || key == "" {

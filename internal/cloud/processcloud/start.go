@@ -106,7 +106,7 @@ func (c *Cloud) claimLog(ctx context.Context, rec *record) (*os.File, error) {
 func (c *Cloud) fork(rec *record, bin string, doc []byte, output *os.File) (pid int, err error) {
 	cmd := exec.Command(bin) //nolint:noctx // it must outlive every context of ours
 	cmd.Dir = c.dir(rec.ID)
-	cmd.Env = environ(rec.ID, cmd.Dir, doc, c.opts.Env)
+	cmd.Env = environ(rec.ID, cmd.Dir, doc, c.opts.Inherit, c.opts.Env)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

@@ -12,8 +12,9 @@
 // answer is 503 too, but another problem, and no server is requested, because the pool may have some.
 //
 // An allocator whose store is away stays ready. It goes on with the last active set; and if it were not ready, a load
-// balancer would take all allocators out of use at once, and clients would get no servers at all. /readyz names the
-// pools whose set is older than Options.MaxSetAge.
+// balancer would take all allocators out of use at once, and clients would get no servers at all. To callers on this
+// machine, /readyz names the pools whose set has not been read, or is older than Options.MaxSetAge; others learn
+// nothing but the state.
 //
 // Bodies of requests are read up to 64 KiB and ignored.
 package web
@@ -140,7 +141,7 @@ func only(next http.HandlerFunc, methods ...string) http.HandlerFunc {
 }
 
 // ready answers 200 once every pool's set has been read.
-func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) ready(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	var unread, notes []string
 	for _, name := range h.names {
@@ -157,10 +158,17 @@ func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if len(unread) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
+		if !daemon.FromThisMachine(r) {
+			fmt.Fprintln(w, "not ready")
+			return
+		}
 		fmt.Fprintf(w, "not ready: the active set has not been read yet of pool %s\n", strings.Join(unread, ", "))
 		return
 	}
 	fmt.Fprintln(w, "ready")
+	if !daemon.FromThisMachine(r) {
+		return
+	}
 	for _, note := range notes {
 		fmt.Fprintln(w, note)
 	}

@@ -295,9 +295,18 @@ func TestReady(t *testing.T) {
 
 func (f *front) wantText(t *testing.T, path string, status int, want string) {
 	t.Helper()
-	r := f.do(http.MethodGet, path, nil)
+	here := httptest.NewRequest(http.MethodGet, path, nil)
+	here.RemoteAddr = "127.0.0.1:1"
+	r := httptest.NewRecorder()
+	f.ServeHTTP(r, here)
 	if got := r.Body.String(); r.Code != status || got != want {
 		t.Errorf("%s: got %d %q, want %d %q", path, r.Code, got, status, want)
+	}
+	first, _, _ := strings.Cut(strings.TrimSuffix(want, "\n"), "\n")
+	state, _, _ := strings.Cut(first, ":") // strangers learn nothing else
+	stranger := f.do(http.MethodGet, path, nil)
+	if got := stranger.Body.String(); path == "/readyz" && (stranger.Code != status || got != state+"\n") {
+		t.Errorf("%s from elsewhere: got %d %q, want %d %q", path, stranger.Code, got, status, state)
 	}
 }
 
