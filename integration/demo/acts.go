@@ -35,8 +35,7 @@ func (d *director) feed(ctx context.Context, jobs ...string) error {
 	})
 }
 
-// jobs are those of the first act: the one from the documentation, and seven that take long enough for the pool
-// to grow.
+// jobs are those that the first act begins with: the one from the documentation, and seven that take about a second.
 var jobs = []string{
 	"1|6573", "2|400000000", "3|400000000", "4|400000000", "5|400000000", "6|400000000", "7|400000000", "8|400000000",
 }
@@ -52,10 +51,51 @@ func (d *director) primesStartUp(ctx context.Context) error {
 	if err := d.reported(ctx, "the result of job 1", 0, "primes ", "Processed: 1 6573 primes (65809) in "); err != nil {
 		return err
 	}
-	return d.expect(ctx, "8 jobs processed", func() (string, bool) {
+	if err := d.keepWaiting(ctx); err != nil {
+		return err
+	}
+	return d.expect(ctx, fmt.Sprintf("%d jobs processed", d.fed), func() (string, bool) {
 		n := len(sample.Processed(d.controller.Output(0)))
-		return fmt.Sprintf("%d jobs processed", n), n == len(jobs)
+		return fmt.Sprintf("%d jobs processed", n), n == d.fed
 	})
+}
+
+const (
+	// While fewer jobs than this wait, the pool has no reason to grow.
+	fewJobs = 12
+	// mostJobs bounds what is fed until the pool grows. No worker that we know does them all in the time in which a
+	// pool grows.
+	mostJobs = 100
+)
+
+// keepWaiting sends more jobs until more than one instance is at work: on a fast machine one worker would be done with
+// all of the first ones before the pool may grow.
+func (d *director) keepWaiting(ctx context.Context) error {
+	for d.most() < 2 && d.fed < mostJobs && backoff.Wait(ctx, 200*time.Millisecond) {
+		waiting, known := d.metric(ctx, `cloudmaster_backlog_messages{kind="visible",pool="primes"}`)
+		if !known || waiting >= fewJobs {
+			continue
+		}
+		var more []string
+		for i := range fewJobs {
+			more = append(more, fmt.Sprintf("%d|400000000", 1000+d.fed+i))
+		}
+		if err := d.feed(ctx, more...); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// most is how many instances the pool of primes workers has had at the same time.
+func (d *director) most() (most int) {
+	for _, line := range d.controller.Output(0) {
+		if m := instancesLine.FindStringSubmatch(line); m != nil {
+			n, _ := strconv.Atoi(m[1]) // the expression matches digits only
+			most = max(most, n)
+		}
+	}
+	return most
 }
 
 var instancesLine = regexp.MustCompile(`primes Instances: (\d+) `)
@@ -63,13 +103,7 @@ var instancesLine = regexp.MustCompile(`primes Instances: (\d+) `)
 func (d *director) primesGrowAndShrink(ctx context.Context) error {
 	d.narrate("the pool has grown while jobs were waiting; now it is idle and shrinks")
 	err := d.expect(ctx, "more than one instance at work", func() (string, bool) {
-		most := 0
-		for _, line := range d.controller.Output(0) {
-			if m := instancesLine.FindStringSubmatch(line); m != nil {
-				n, _ := strconv.Atoi(m[1]) // the expression matches digits only
-				most = max(most, n)
-			}
-		}
+		most := d.most()
 		return fmt.Sprintf("up to %d instances", most), most > 1
 	})
 	if err != nil {
@@ -115,7 +149,7 @@ func (d *director) workingOn(ctx context.Context, after int, job string) (id str
 func (d *director) workerKilled(ctx context.Context) error {
 	d.narrate("job 20 takes a few seconds; its worker is killed with SIGKILL in the middle")
 	mark := d.controller.Mark()
-	if err := d.feed(ctx, "20|400000000"); err != nil {
+	if err := d.feed(ctx, "20|1000000000"); err != nil {
 		return err
 	}
 	victim, err := d.workingOn(ctx, mark, "20")
@@ -136,7 +170,7 @@ func (d *director) workerKilled(ctx context.Context) error {
 		return err
 	}
 	if err := d.expect(ctx, "another instance finishes job 20", func() (string, bool) {
-		line, ok := program.Find(d.controller.Output(mark), "Processed: 20 400000000 primes (8736028057)")
+		line, ok := program.Find(d.controller.Output(mark), "Processed: 20 1000000000 primes (22801763489)")
 		return line, ok && !strings.Contains(line, victim)
 	}); err != nil {
 		return err
