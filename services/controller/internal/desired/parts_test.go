@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/desired"
@@ -29,12 +30,14 @@ type direct struct {
 	parts   desired.Parts
 	log     strings.Builder
 	forgot  []pool.Name
-	looks   []record.Intake // what looks at queues brought that people are told of
-	changed func()          // tells the newest cloud's inventory of an instance that has ended
-	clouds  int             // how often a cloud was opened
-	noCloud error           // why none can be opened
-	lead    error           // why this controller may not act
-	opening func()          // happens when a queue is opened; nil: nothing does
+	looks   []record.Intake  // what looks at queues brought that people are told of
+	changed func()           // tells the newest cloud's inventory of an instance that has ended
+	clouds  int              // how often a cloud was opened
+	noCloud error            // why none can be opened
+	lead    error            // why this controller may not act
+	opening func()           // happens when a queue is opened; nil: nothing does
+	passed  func()           // happens when a pass has ended, while its task goes on; nil: nothing does
+	listed  []cloud.Instance // what lists show besides
 }
 
 func directly(t *testing.T, f func(t *testing.T, d *direct)) {
@@ -56,13 +59,34 @@ func directly(t *testing.T, f func(t *testing.T, d *direct)) {
 			},
 			OpenCloud: func(_ context.Context, _ pool.CloudName, changed func()) (desired.Machines, error) {
 				d.clouds, d.changed = d.clouds+1, changed
-				m := desired.Machines{Cloud: d.account.Cloud("test"), ListLag: d.lag, Audit: 5 * time.Second}
+				m := desired.Machines{Cloud: more{d.account.Cloud("test"), d}, ListLag: d.lag, Audit: 5 * time.Second}
 				return m, d.noCloud
 			},
 		}
 		d.pools = desired.New(d.parts)
 		f(t, d)
 	})
+}
+
+// more is a cloud whose lists show more.
+type more struct {
+	cloud.Cloud
+
+	d *direct
+}
+
+// List implements cloud.Cloud.
+func (m more) List(ctx context.Context) ([]cloud.Instance, error) {
+	list, err := m.Cloud.List(ctx)
+	return append(list, m.d.listed...), err
+}
+
+// Pass implements report.Sink: it keeps the record.
+func (d *direct) Pass(ctx context.Context, r *record.Record) {
+	d.world.Pass(ctx, r)
+	if d.passed != nil {
+		d.passed()
+	}
 }
 
 // Intake implements report.Sink: it keeps what people are told of looks at queues.
