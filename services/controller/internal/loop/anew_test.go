@@ -1,12 +1,14 @@
 package loop_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
 )
 
 // TestPausesBetweenTagsBeginAnew when tags could be written in between.
@@ -87,5 +89,51 @@ func TestASummaryIsDueAlsoAfterAChangeThatWasTakenBack(t *testing.T) {
 		if r.Next.After(told.Add(30 * time.Second)) {
 			t.Errorf("got the next pass after %s, want it when the summary is due", r.Next.Sub(told))
 		}
+	})
+}
+
+// endOne has the decision end these instances, of which the last one finds work after that was decided, so that it is
+// spared. Nothing of that may count towards the stop limit: another instance is ended in the next pass.
+func endOne(h *byHand, other pool.InstanceID, ids ...pool.InstanceID) {
+	h.t.Helper()
+	before, spared := len(h.ids()), ids[len(ids)-1]
+	h.opts.PollInterval = time.Millisecond // so that no decision is made anew because its reading is old
+	h.Change(h.opts)
+	h.decide = func(*pool.Snapshot) pool.Decision {
+		h.say(message.Busy, spared)
+		return pool.Decision{Stop: surplus(ids...)}
+	}
+	if r := h.step(); !slices.ContainsFunc(r.Endings, func(e record.Ending) bool { return e.Spared }) {
+		h.t.Errorf("got %+v, want %s spared", r.Endings, spared)
+	}
+	h.wantCount("with one spared", before-1)
+	h.decide = func(*pool.Snapshot) pool.Decision { return pool.Decision{Stop: surplus(other)} }
+	h.step()
+	h.wantCount("when another one may end", before-2)
+}
+
+// TestAHungOneTakesNothingFromTheStopLimit, also if what the limit was meant for is spared.
+func TestAHungOneTakesNothingFromTheStopLimit(t *testing.T) {
+	limits := roomy()
+	limits.StopLimit = 1
+	steered(t, 4, limits, func(_ *testing.T, h *byHand) {
+		all := h.ids()
+		time.Sleep(11 * time.Minute)
+		h.say(message.Idle, all[1:]...) // the first one is hung
+		endOne(h, all[2], all[1])
+	})
+}
+
+// TestAFinishedDrainTakesNothingFromTheStopLimit, because it was counted when it began.
+func TestAFinishedDrainTakesNothingFromTheStopLimit(t *testing.T) {
+	limits := roomy()
+	limits.StopLimit = 1
+	steered(t, 4, limits, func(_ *testing.T, h *byHand) {
+		all := h.ids()
+		h.decide = func(*pool.Snapshot) pool.Decision { return pool.Decision{ShutDown: surplus(all[0])} }
+		h.step()
+		time.Sleep(2 * time.Minute)
+		h.say(message.Idle, all...)
+		endOne(h, all[2], all[0], all[1])
 	})
 }
