@@ -22,6 +22,7 @@ type try struct {
 	token  string
 	count  int
 	least  int
+	again  bool // it was made before, and may have started something then
 }
 
 func (t *try) attempt(name, image string) attempt {

@@ -387,3 +387,74 @@ func TestPoolsShareWhatIsKnown(t *testing.T) {
 	}
 	m.wantAsked("the other pool", "c7g.large subnet-b 1-1")
 }
+
+// TestARefusedRepetitionAsksNoOtherChoice: the answer to the first request was lost, and may have started something.
+// What EC2 refuses of the repetition says nothing of that.
+func TestARefusedRepetitionAsksNoOtherChoice(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	m.mu.Lock()
+	m.lose = func(action string) bool { return action == "RunInstances" }
+	m.mu.Unlock()
+	if _, err := m.Launch(t.Context(), spec("t", 1)); err == nil || cloud.Refused(err) {
+		t.Fatalf("got error %v, want a fault that proves nothing", err)
+	}
+	m.mu.Lock()
+	m.lose = func(string) bool { return false }
+	m.fail = func(action string, _ url.Values) (string, string) {
+		if action == "RunInstances" {
+			return "UnauthorizedOperation", "no"
+		}
+		return "", ""
+	}
+	m.mu.Unlock()
+	if _, err := m.Launch(t.Context(), spec("t", 1)); !errors.Is(err, cloud.ErrDenied) {
+		t.Errorf("got error %v, want %v", err, cloud.ErrDenied)
+	}
+	m.mu.Lock()
+	m.fail = func(string, url.Values) (string, string) { return "", "" }
+	m.mu.Unlock()
+	out, err := m.Launch(t.Context(), spec("t", 1))
+	if err != nil || len(out) != 1 || m.living() != 1 {
+		t.Errorf("got %d instances, error %v and %d alive, want the one", len(out), err, m.living())
+	}
+	for _, asked := range m.asked() {
+		if asked != "c7g.large subnet-a 1-1" {
+			t.Errorf("asked %q, want the first choice only", asked)
+		}
+	}
+}
+
+// TestACommonFaultIsAskedForFewTimes: each request is paid for with the rate of all pools.
+func TestACommonFaultIsAskedForFewTimes(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, func(l *ec2cloud.Launch) {
+		l.InstanceTypes = []string{"a1.large", "b1.large", "c1.large", "d1.large", "e1.large", "f1.large"}
+	})
+	right := ""
+	m.fail = func(action string, form url.Values) (string, string) {
+		if action == "RunInstances" && form.Get("InstanceType") != right {
+			return "InvalidInstanceType", "no"
+		}
+		return "", ""
+	}
+	m.want("all wrong", 3, 0, cloud.ErrInvalid)
+	if got := len(m.asked()); got != 4 {
+		t.Errorf("got %d requests, want 4", got)
+	}
+	right = "f1.large"
+	for range 2 { // the next launches begin with those that were left out
+		_, _ = m.launch(3)
+	}
+	m.want("the last one is right", 3, 3, nil)
+}
+
+// TestBothMarketsAreLevelTogether: what is placed as spot counts when the rest is placed on demand.
+func TestBothMarketsAreLevelTogether(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, func(l *ec2cloud.Launch) { l.Balanced, l.Spot = true, 50 })
+	m.want("two", 2, 2, nil)
+	if got := m.spread(bySubnet); got["subnet-a"] != 1 || got["subnet-b"] != 1 {
+		t.Errorf("got %v, want one in each", got)
+	}
+}

@@ -77,7 +77,7 @@ type Cloud struct {
 	plans    memory[[]part]      // of launches, by their tokens; guarded by mu
 	attempts memory[attempt]     // of parts of launches; guarded by mu
 	rests    rests               // guarded by mu
-	faults   map[choice]string   // what was said last of choices that EC2 refuses as wrong; guarded by mu
+	faults   map[choice]bool     // choices that EC2 refused as wrong, and whether that was told; guarded by mu
 }
 
 var _ cloud.Opened = (*Cloud)(nil)
@@ -108,7 +108,7 @@ func Open(ctx context.Context, cfg aws.Config, deployment string, opts Options) 
 		deployment: deployment, opts: opts, log: opts.Log.With("deployment", deployment), now: time.Now,
 		rate: rate.NewLimiter(launchRate, launchBurst),
 		seen: make(sights), images: make(map[string]resolved), groups: make(map[string]string),
-		roots: make(map[string]string), archs: make(map[string]string), faults: make(map[choice]string),
+		roots: make(map[string]string), archs: make(map[string]string), faults: make(map[choice]bool),
 	}, nil
 }
 
@@ -124,8 +124,14 @@ func (c *Cloud) saw(list []types.Instance) []cloud.Instance {
 		out[i] = c.instance(&list[i])
 		c.seen.note(&list[i], &out[i], now)
 	}
-	c.seen.expire(now)
 	return out
+}
+
+// expireSights forgets instances that were not seen for long.
+func (c *Cloud) expireSights() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen.expire(c.now())
 }
 
 // unseen returns which of ids are not known as ours.

@@ -47,9 +47,6 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 			refusals = append(refusals, err)
 		}
 	}
-	if len(out) == 0 && len(refusals) > 0 {
-		c.unplan(spec.Token)
-	}
 	return out, errors.Join(refusals...)
 }
 
@@ -57,8 +54,12 @@ func (c *Cloud) launch(ctx context.Context, spec *cloud.Spec) ([]cloud.Instance,
 func (c *Cloud) launchPart(ctx context.Context, spec *cloud.Spec, conf *Launch, p *part) ([]cloud.Instance, error) {
 	last, begun := c.recall(spec.Token + p.name)
 	var no refusals
-	for _, try := range order(p.tries(spec), last, begun) {
-		if at, resting := c.resting(&try, begun && try.suffix == last.suffix); resting {
+	for _, try := range order(c.rightFirst(p.tries(spec)), last, begun) {
+		try.again = begun && try.suffix == last.suffix
+		if no.skips(&try) {
+			continue
+		}
+		if at, resting := c.resting(&try); resting {
 			no.add(try.choice, fmt.Errorf("%w: %s", cloud.ErrCapacity, at))
 			continue
 		}
@@ -70,20 +71,23 @@ func (c *Cloud) launchPart(ctx context.Context, spec *cloud.Spec, conf *Launch, 
 				err = fmt.Errorf("%w: %d of %d were started", cloud.ErrCapacity, len(out), p.count)
 			}
 			return out, err
-		case !cloud.Refused(err), errors.Is(err, cloud.ErrConflict), errors.Is(err, cloud.ErrNotAsked):
+		case !cloud.Refused(err), errors.Is(err, cloud.ErrConflict), errors.Is(err, cloud.ErrNotAsked),
+			try.again && !errors.Is(err, cloud.ErrCapacity): // what was asked before may have started something
 			return out, err
 		}
-		no.add(try.choice, err)
+		if no.add(try.choice, err); !errors.Is(err, cloud.ErrCapacity) {
+			c.wrong(try.choice)
+		}
 	}
 	return nil, no.err()
 }
 
 // resting returns why a choice is not asked now. One that may have started something is asked whatever is known of it.
-func (c *Cloud) resting(t *try, begun bool) (rest, bool) {
+func (c *Cloud) resting(t *try) (rest, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at, resting := c.rests.of(t.choice, t.least, c.now())
-	return at, resting && !begun
+	return at, resting && !t.again
 }
 
 // ask makes one request of a launch.
@@ -110,7 +114,9 @@ func (c *Cloud) run(
 	if err != nil {
 		why := err
 		err = classify(err)
-		c.settle(key, at, err)
+		if !t.again || errors.Is(err, cloud.ErrCapacity) {
+			c.settle(key, at, err)
+		}
 		if errors.Is(err, cloud.ErrCapacity) {
 			c.refused(ctx, t, why)
 		}
@@ -118,7 +124,9 @@ func (c *Cloud) run(
 	}
 	c.remember(key, at)
 	c.granted(t, len(res.Instances))
-	return c.saw(res.Instances), nil
+	out := c.saw(res.Instances)
+	c.expireSights()
+	return out, nil
 }
 
 // settle forgets or remembers a try, as its error demands.

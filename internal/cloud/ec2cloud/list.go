@@ -67,6 +67,7 @@ func (c *Cloud) describe(ctx context.Context, filters ...types.Filter) ([]cloud.
 			}
 		}
 	}
+	c.expireSights()
 	return out, nil
 }
 

@@ -28,7 +28,11 @@ func (c *Cloud) plan(spec *cloud.Spec, l *Launch) []part {
 	}
 	here := c.seen.of(pool.Name(spec.Tags[cloud.TagPool]), c.now())
 	spot := l.spots(spec.Count, here)
-	parts := slices.Concat(l.level(spot, true, here), l.level(spec.Count-spot, false, here))
+	have := make(map[string]int) // instances by subnet, with those that are planned
+	for i := range here {
+		have[here[i].subnet]++
+	}
+	parts := slices.Concat(l.level(spot, true, have), l.level(spec.Count-spot, false, have))
 	if len(parts) > 1 {
 		for i := range parts {
 			parts[i].name = "-s" + strconv.Itoa(i)
@@ -47,13 +51,6 @@ func total(parts []part) (n int) {
 	return n
 }
 
-// unplan forgets how a launch was divided, because nothing came of it.
-func (c *Cloud) unplan(token string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.plans.drop(token)
-}
-
 // spots is how many of the instances that a launch is for are to be spot instances.
 func (l *Launch) spots(count int, here []sight) int {
 	spot := 0
@@ -68,17 +65,13 @@ func (l *Launch) spots(count int, here []sight) int {
 
 // level divides so many instances of one market over the subnets if they are to be balanced. Each part tries its own
 // subnet first, and then those with the fewest instances.
-func (l *Launch) level(count int, spot bool, here []sight) []part {
+func (l *Launch) level(count int, spot bool, have map[string]int) []part {
 	all := l.choices(spot)
 	if count == 0 {
 		return nil
 	}
 	if !l.Balanced {
 		return []part{{count: count, choices: all}}
-	}
-	have := make(map[string]int)
-	for i := range here {
-		have[here[i].subnet]++
 	}
 	shares := make(map[string]int)
 	for range count {

@@ -19,6 +19,28 @@ type refusal struct {
 	err    error
 }
 
+// mostWrong is how many choices of one market a launch may find to be refused as wrong. More of them have a cause in
+// common, and each request is paid for with the rate at which all pools launch.
+const mostWrong = 4
+
+// skips reports whether a try need not be made: its choice was refused as wrong, or too many others of its
+// market were. The next launch begins with those that were left out.
+func (r *refusals) skips(t *try) bool {
+	wrong := 0
+	for _, one := range r.list {
+		if errors.Is(one.err, cloud.ErrCapacity) {
+			continue
+		}
+		if one.choice == t.choice {
+			return true
+		}
+		if one.choice.spot == t.spot {
+			wrong++
+		}
+	}
+	return wrong >= mostWrong
+}
+
 // add notes why a choice was refused. Of several reasons the first counts.
 func (r *refusals) add(c choice, err error) {
 	for i := range r.list {
@@ -67,12 +89,35 @@ func (c *Cloud) complain(ctx context.Context, no *refusals) {
 			continue
 		}
 		c.mu.Lock()
-		known := c.faults[one.choice.place()] != ""
-		c.faults[one.choice.place()] = one.err.Error()
+		told := c.faults[one.choice.place()]
+		c.faults[one.choice.place()] = true
 		c.mu.Unlock()
-		if !known {
+		if !told {
 			c.log.WarnContext(ctx, "EC2 refuses a choice of the configuration; the others are used",
 				"choice", one.choice.String(), "error", one.err)
 		}
 	}
+}
+
+// wrong notes that a choice was refused as wrong.
+func (c *Cloud) wrong(what choice) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := c.faults[what.place()]
+	c.faults[what.place()] = told
+}
+
+// rightFirst puts the tries last whose choices were refused as wrong the last time.
+func (c *Cloud) rightFirst(all []try) []try {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var right, wrong []try
+	for _, t := range all {
+		if _, known := c.faults[t.place()]; known {
+			wrong = append(wrong, t)
+		} else {
+			right = append(right, t)
+		}
+	}
+	return append(right, wrong...)
 }

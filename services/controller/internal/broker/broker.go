@@ -58,6 +58,8 @@ type Options struct {
 	Logins   bool   // programs must log in
 	TLS      TLS
 	Log      *slog.Logger // nil discards
+
+	near func(net.Conn) bool // whether a connection comes from this machine; nil: isNear
 }
 
 // Broker is a running server.
@@ -161,7 +163,7 @@ func (b *Broker) start(ctx context.Context, o *Options, opts *server.Options) er
 	if err := b.await(ctx, logger.fatal); err != nil || !opts.DontListen {
 		return err
 	}
-	b.gate, err = openGate(ctx, o.Listen, srv, conf, b.log)
+	b.gate, err = openGate(ctx, o, srv, conf)
 	return err
 }
 

@@ -25,7 +25,7 @@ const (
 	// authTimeout is how long a client may take from its connection to its login, in seconds. The server counts the
 	// handshake in.
 	authTimeout = 15
-	lineSize    = 64 << 10 // the server takes lines of 4 KiB
+	lineSize    = 8 << 10 // the server takes lines of 4 KiB
 	linefeed    = "\r\n"
 )
 
@@ -38,6 +38,7 @@ type gate struct {
 	listener net.Listener
 	srv      *server.Server
 	tls      *tls.Config // nil: no TLS
+	near     func(net.Conn) bool
 	log      *slog.Logger
 	running  sync.WaitGroup
 
@@ -48,13 +49,16 @@ type gate struct {
 
 // openGate takes connections for a server.
 func openGate(
-	ctx context.Context, listen string, srv *server.Server, conf *tls.Config, log *slog.Logger,
+	ctx context.Context, o *Options, srv *server.Server, conf *tls.Config,
 ) (*gate, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("broker: listen: %w; choose another listen address", err)
 	}
-	g := &gate{listener: l, srv: srv, tls: conf, log: log, open: make(map[net.Conn]struct{})}
+	g := &gate{listener: l, srv: srv, tls: conf, near: o.near, log: o.Log, open: make(map[net.Conn]struct{})}
+	if g.near == nil {
+		g.near = isNear
+	}
 	g.running.Go(g.accept)
 	return g, nil
 }
@@ -154,7 +158,7 @@ func (g *gate) greet(client net.Conn, answers *bufio.Reader) (net.Conn, error) {
 		_, err := client.Write(line)
 		return client, err
 	}
-	near := isNear(client)
+	near := g.near(client)
 	if line, err = offerTLS(line, near); err != nil {
 		return nil, err
 	}
@@ -180,10 +184,11 @@ func (g *gate) greet(client net.Conn, answers *bufio.Reader) (net.Conn, error) {
 	return secured, client.SetDeadline(time.Time{})
 }
 
-// isNear reports whether a connection comes from this machine.
+// isNear reports whether a connection comes from this machine: over loopback, or from the address that it goes to.
 func isNear(c net.Conn) bool {
 	from, ok := c.RemoteAddr().(*net.TCPAddr)
-	return ok && from.IP.IsLoopback()
+	to, ok2 := c.LocalAddr().(*net.TCPAddr)
+	return ok && ok2 && (from.IP.IsLoopback() || from.IP.Equal(to.IP))
 }
 
 // peekedConn is a connection of which something has been read ahead.

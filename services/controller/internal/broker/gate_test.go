@@ -99,9 +99,9 @@ func secured(t *testing.T, more broker.TLS) (b *broker.Broker, address string) {
 	if more.Certificate == "" {
 		more.Certificate = broker.Generated
 	}
-	b, err := broker.Start(t.Context(), broker.Options{
-		Listen: host + ":0", StoreDir: t.TempDir(), Logins: true, TLS: more,
-	})
+	opts := broker.Options{Listen: host + ":0", StoreDir: t.TempDir(), Logins: true, TLS: more}
+	opts.AllFar()
+	b, err := broker.Start(t.Context(), opts)
 	must(t, "start", err)
 	t.Cleanup(func() { must(t, "close", b.Close()) })
 	return b, b.URL()
@@ -149,6 +149,50 @@ func TestTLS(t *testing.T) {
 		strings.Contains(got, "Authorization") {
 		t.Errorf("in clear: got %q, want the greeting and the end", got)
 	}
+}
+
+// between is a connection between two addresses.
+type between struct {
+	net.Conn
+
+	from, to string
+}
+
+func (b between) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(b.from)} }
+func (b between) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.ParseIP(b.to)} }
+
+// TestNear: a connection from this machine comes over loopback, or from the address that it goes to.
+func TestNear(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from, to string
+		near     bool
+	}{
+		{"127.0.0.1", "127.0.0.1", true},
+		{"192.0.2.2", "192.0.2.2", true},
+		{"192.0.2.2", "::ffff:192.0.2.2", true},
+		{"192.0.2.3", "192.0.2.2", false},
+		{"2001:db8::1", "2001:db8::1", true},
+		{"2001:db8::1", "2001:db8::2", false},
+	} {
+		if got := broker.IsNear(between{from: c.from, to: c.to}); got != c.near {
+			t.Errorf("from %s to %s: got %t, want %t", c.from, c.to, got, c.near)
+		}
+	}
+}
+
+// TestOwnAddressNeedsNoTLS checks that the controller, and its instances on this machine, can use a broker that listens
+// on an address of this machine which is not loopback.
+func TestOwnAddressNeedsNoTLS(t *testing.T) {
+	t.Parallel()
+	b, err := broker.Start(t.Context(), broker.Options{
+		Listen: far(t) + ":0", StoreDir: t.TempDir(), Logins: true, TLS: broker.TLS{Certificate: broker.Generated},
+	})
+	must(t, "start", err)
+	t.Cleanup(func() { must(t, "close", b.Close()) })
+	files, err := b.Hand("").Pool("primes", queues)
+	must(t, "logins", err)
+	must(t, "its own address", tryOpen(t, b.URL()+"?credentials="+files.Worker))
 }
 
 // TestNearNeedsNoTLS checks that programs of this machine can use a broker with TLS by its loopback address, with TLS

@@ -71,3 +71,14 @@ func TestAnOpenLaunchIsAskedForAgainAlsoInAPause(t *testing.T) {
 		t.Errorf("got token %q and error %v, want %q again", again, err, token)
 	}
 }
+
+// TestAChangeEndsThePause: somebody may have corrected what the instances died of, so one is tried at once.
+func TestAChangeEndsThePause(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.die(10)
+	w.Change("image-2", nil, nil, time.Minute)
+	if _, _, err := w.want(5); err != nil || w.specs[0].Count != 1 || w.specs[0].Image != "image-2" {
+		t.Errorf("got error %v and %+v, want one of the new image", err, w.specs)
+	}
+}

@@ -82,12 +82,12 @@ func (j *journal) load(ctx context.Context, now time.Time) error {
 	}
 	var doc journalDoc
 	if err == nil && json.Unmarshal(o.Data, &doc) != nil {
-		doc.Launches = []entry{{Token: "damaged", Count: 1, At: now}} // it cannot be read, but it told of some launch
+		doc.Launches = []entry{{Token: "damaged", Count: 1, At: j.readAt("damaged", now)}} // it told of some launch
 	}
 	entries := slices.DeleteFunc(j.entries, func(e entry) bool { return !j.ours(e) })
 	for _, e := range doc.Launches {
 		if e.At.After(now) {
-			e.At = now // its writer's clock was ahead
+			e.At = j.readAt(e.Token, now) // its writer's clock was ahead
 		}
 		if !j.ours(e) && now.Sub(e.At) < launchTimeout+j.lag+clockMargin {
 			entries = append(entries, e)
@@ -98,11 +98,17 @@ func (j *journal) load(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// readAt is when a launch was first read of: now, unless it was read of before.
+func (j *journal) readAt(token string, now time.Time) time.Time {
+	if at, again := j.read[token]; again {
+		return at
+	}
+	return now
+}
+
 // noteRead remembers when a launch was first read of: a journal that is read again makes nobody wait again.
 func (j *journal) noteRead(token string, now time.Time) {
-	if _, again := j.read[token]; !again {
-		j.read[token] = now
-	}
+	j.read[token] = j.readAt(token, now)
 }
 
 // ours reports whether this controller made the launch. It then knows of the launch without the journal.

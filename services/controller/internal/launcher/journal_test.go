@@ -139,6 +139,11 @@ func TestDamagedJournal(t *testing.T) {
 	w.write("{")
 	w.restart(lag)
 	w.wantWait("damaged", "damaged", timeout+lag)
+	w.now = t0.Add(time.Minute)
+	w.store.NextError(memblob.OpPut, errAway)
+	_, _, _ = w.want(1)
+	w.load()
+	w.wantWait("read again a minute later", "damaged", timeout+lag)
 	w.Observe(nil, t0.Add(timeout+lag))
 	w.wantWait("in time", "", 0)
 }

@@ -95,6 +95,7 @@ func (l *Launcher) Change(
 	image string, userData, login func(pool.InstanceID) ([]byte, error), mostPause time.Duration,
 ) {
 	l.opts.Image, l.opts.UserData, l.opts.Login, l.opts.MostPause = image, userData, login, mostPause
+	l.deaths.before = time.Time{} // somebody may have corrected what they died of: one is tried at once
 }
 
 // Load reads which instances another controller has launched shortly before. Only the first call that

@@ -210,3 +210,16 @@ func TestAddressesOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestALateAnswerTellsWhoLaunched: the answer to a launch was lost, a list has shown the instance first, and then it
+// ends before it ever reports. It is one of ours all the same.
+func TestALateAnswerTellsWhoLaunched(t *testing.T) {
+	t.Parallel()
+	r, in := newRoster(), listed("i-1", "startup")
+	r.Observe([]cloud.Instance{in}, at(1), at(1))
+	r.Launched([]cloud.Instance{in}, at(2))
+	in.Phase = cloud.Terminated
+	if c := r.Observe([]cloud.Instance{in}, at(3), at(3)); len(c.Gone) != 1 || !c.Gone[0].Unheard {
+		t.Errorf("got %+v, want it gone, ours and unheard", c)
+	}
+}

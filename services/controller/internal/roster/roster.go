@@ -246,8 +246,9 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
-		if r.records[list[i].ID] != nil {
-			continue // a list has shown it first, or an earlier answer to this launch has
+		if rec := r.records[list[i].ID]; rec != nil { // a list has shown it first, or an earlier answer to this launch
+			rec.ours = true
+			continue
 		}
 		rec := r.add(&list[i], now)
 		rec.expected, rec.ours = now.Add(r.opts.ListLag), true
