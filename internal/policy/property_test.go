@@ -160,9 +160,8 @@ func TestJudgeSettles(t *testing.T) {
 				return nil
 			}
 			history = append(history, d.String())
-			hung := s.Counted() - countAfter(s, &d) // replacing one is neither growth nor shrinkage
 			grew = grew || len(history) > 1 && d.Launch+len(d.Reactivate) > 0
-			shrank = shrank || len(history) > 1 && hung > 0
+			shrank = shrank || len(history) > 1 && shrinks(s, &d)
 			if grew && shrank {
 				break
 			}
@@ -173,15 +172,21 @@ func TestJudgeSettles(t *testing.T) {
 	})
 }
 
-func countAfter(s *pool.Snapshot, d *pool.Decision) int {
-	n := s.Counted() + d.Launch + len(d.Reactivate)
-	for i := range s.Instances {
-		if in := &s.Instances[i]; in.Counted() &&
-			(slices.Contains(pool.IDs(d.Stop), in.ID) || slices.Contains(pool.IDs(d.ShutDown), in.ID)) {
-			n--
+// shrinks reports whether there are fewer counted instances after a decision, and not only because some failed or are
+// about to end: these are replaced as far as the maximum allows, which is neither growth nor shrinkage.
+func shrinks(s *pool.Snapshot, d *pool.Decision) bool {
+	change := d.Launch + len(d.Reactivate)
+	wanted := 0
+	for _, e := range slices.Concat(d.Stop, d.ShutDown) {
+		in := s.Find(e.Instance)
+		if in == nil || !in.Counted() {
+			continue
+		}
+		if change--; !e.Cause.Failed() && e.Cause != pool.Interrupted {
+			wanted++
 		}
 	}
-	return n
+	return change < 0 && wanted > 0
 }
 
 func carryOut(s *pool.Snapshot, d *pool.Decision, round int) {
