@@ -99,12 +99,13 @@ func (c *Cloud) complain(ctx context.Context, no *refusals) {
 	}
 }
 
-// wrong notes that a choice was refused as wrong.
+// wrong notes that a choice was refused as wrong, which nobody has been told yet if it is news.
 func (c *Cloud) wrong(what choice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	told := c.faults[what.place()]
-	c.faults[what.place()] = told
+	if _, known := c.faults[what.place()]; !known {
+		c.faults[what.place()] = false
+	}
 }
 
 // rightFirst puts the tries last whose choices were refused as wrong the last time.
