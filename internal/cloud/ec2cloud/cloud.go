@@ -13,7 +13,7 @@
 // several are wanted, it goes through the choices once more and takes as many as the first one that has any room gives.
 // A choice that had no capacity is not asked again for three minutes, by no pool, unless an instance of ours was ended
 // meanwhile, which may have made room. A choice that is refused as wrong (a type that does not exist, a subnet that was
-// deleted) is warned of, and tried again with each launch.
+// deleted) is warned of, and tried after the others from then on. A launch tries four wrong ones of a market at most.
 //
 // If the pool is to be level over its subnets, or only a share of it is to be spot instances, a launch of several
 // instances is divided into parts, each of which is asked for like that.
