@@ -27,7 +27,7 @@ type unit struct {
 
 	machines             *machines
 	work, status, orders queue.Queue
-	minds                struct{ work, status, orders *upkeep }
+	upkeeps              struct{ work, status, orders *upkeep }
 
 	roster *roster.Roster
 	loop   *loop.Loop
@@ -83,7 +83,7 @@ func (u *unit) build() {
 func (u *unit) start(finished func(*unit) bool) {
 	name := u.name
 	u.unsubscribe = u.machines.inventory.Subscribe(u.wake.Up)
-	u.minds.work, u.minds.status, u.minds.orders = u.upkeep(u.want.Work), u.upkeep(u.want.Status),
+	u.upkeeps.work, u.upkeeps.status, u.upkeeps.orders = u.upkeep(u.want.Work), u.upkeep(u.want.Status),
 		u.upkeep(u.want.Orders)
 	stops := []func(){u.parts.Start(driver.Task{Name: "intake/" + name, Step: u.takeIn})}
 	if u.book != nil {
@@ -102,7 +102,7 @@ func (u *unit) start(finished func(*unit) bool) {
 		Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
 			r := u.loop.Step(ctx, now)
 			u.parts.Sink.Pass(ctx, r)
-			u.minds.work.mind(ctx, now, r.Err)
+			u.upkeeps.work.check(ctx, now, r.Err)
 			over := u.empty(r) && finished(u)
 			return driver.Again{At: r.Next, NotBefore: r.NotBefore, Over: over}, nil
 		},
@@ -162,7 +162,7 @@ func (u *unit) takeIn(ctx context.Context, now time.Time) (driver.Again, error) 
 	if said.Messages > 0 || said.Err != nil || said.Hears {
 		u.parts.Sink.Intake(ctx, &said)
 	}
-	u.minds.status.mind(ctx, now, said.Err)
+	u.upkeeps.status.check(ctx, now, said.Err)
 	return again(u.parts.Now(), pause), nil
 }
 
@@ -188,7 +188,7 @@ func (u *unit) takeOrders(ctx context.Context, now time.Time) (driver.Again, err
 	if said.Orders = true; said.Messages > 0 || said.Err != nil || said.Hears {
 		u.parts.Sink.Intake(ctx, &said)
 	}
-	u.minds.orders.mind(ctx, now, said.Err)
+	u.upkeeps.orders.check(ctx, now, said.Err)
 	if news {
 		u.wake.Up()
 	}

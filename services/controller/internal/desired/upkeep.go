@@ -32,9 +32,9 @@ func (u *unit) upkeep(q Queue) *upkeep {
 	return &upkeep{pool: u.want.Name, queue: q, open: u.parts.OpenQueue, log: u.parts.Log}
 }
 
-// mind makes the queue anew if err says that it does not exist. Those who have it open find it again by themselves.
+// check makes the queue anew if err says that it does not exist. Those who have it open find it again by themselves.
 // Where programs may not make queues, somebody else has to, and the log says how.
-func (k *upkeep) mind(ctx context.Context, now time.Time, err error) {
+func (k *upkeep) check(ctx context.Context, now time.Time, err error) {
 	if !errors.Is(err, queue.ErrNotFound) || now.Before(k.next) {
 		return
 	}

@@ -96,7 +96,7 @@ func (p *pass) observe(ctx context.Context) bool {
 			p.launcher.Lives()
 		}
 	}
-	p.greet()
+	p.noteStrangers()
 	p.read(ctx, false)
 	p.look()
 	return true
@@ -112,8 +112,9 @@ func died(gone []pool.Ending) (out []pool.Ending) {
 	return out
 }
 
-// greet notes the instances whose addresses the cloud does not know. It may have given them since it was last listed.
-func (p *pass) greet() {
+// noteStrangers notes the instances whose addresses the cloud does not know. The cloud may have given them these since
+// it was last listed, so it is listed again when there are others than before.
+func (p *pass) noteStrangers() {
 	p.rec.Strangers = p.ports.Roster.Strangers()
 	if len(p.rec.Strangers) > 0 && !slices.Equal(p.rec.Strangers, p.memory.strangers) {
 		p.ports.Inventory.Refresh()
