@@ -2,9 +2,9 @@
 // that tells the controller how many there are, and the operations endpoint.
 //
 // Clients are served whether or not a controller started this process, and whether or not the message broker is there.
-// At a signal, or when the cloud takes its machine back, the server tells the controller that it drains, and takes no
-// more clients. It serves those that it has until they leave or the drain timeout is over, and reports its load until
-// then.
+// At a signal, or when the cloud takes its machine back, the server tells the controller that it drains. Allocators
+// learn that some seconds later, so it takes the clients that they send meanwhile, and then no more. It serves those
+// that it has until they leave or the drain timeout is over, and reports its load until then.
 package app
 
 import (
@@ -78,6 +78,7 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 			Interval: set.statusInterval, Address: advertised, Log: log,
 		})
 	} else {
+		set.lateClients = 0 // no allocator sends clients here
 		log.InfoContext(ctx, "nobody is told about load: this process was not started by a controller",
 			"reason", unknown)
 	}
@@ -131,7 +132,7 @@ func run(
 func newServer(set settings, tell reporter, registry *prometheus.Registry, log *slog.Logger) (*server.Server, error) {
 	return server.New(server.Options{
 		ConnectionLimit: set.connectionLimit, IdleTimeout: set.idleTimeout,
-		WriteTimeout: set.writeTimeout, DrainTimeout: set.drainTimeout,
+		WriteTimeout: set.writeTimeout, DrainTimeout: set.drainTimeout, LateClients: set.lateClients,
 		PeerConnections: set.peerConnections, PeerNumbers: set.peerNumbers, PeerBytes: set.peerBytes,
 		Changed: func(clients int) {
 			activity := message.Idle

@@ -86,6 +86,19 @@ func TestAStopSignalDrains(t *testing.T) {
 	status.wantLoad(t, 0, message.Idle)
 }
 
+// TestAClientThatAnAllocatorSendsAfterTheSignalIsServed: the allocator has not heard of the signal yet.
+func TestAClientThatAnAllocatorSendsAfterTheSignalIsServed(t *testing.T) {
+	status, program := statusQueue(t, nil)
+	userData(t, nil)
+	s := start(t, program, "--listen", "127.0.0.1:0", "--late-clients", "1s")
+	s.stop()
+	status.wantState(t, message.Draining)
+	dial(t, s.address).ask(t, "1", "1", "2")
+	if err := s.wait(t); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
 // TestAServerWithoutClientsSaysThatItEnds although it ends at once.
 func TestAServerWithoutClientsSaysThatItEnds(t *testing.T) {
 	status, program := statusQueue(t, nil)

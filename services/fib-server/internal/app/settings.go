@@ -38,6 +38,7 @@ type settings struct {
 	peerBytes                    int
 	idleTimeout, writeTimeout    time.Duration
 	drainTimeout, statusInterval time.Duration
+	lateClients                  time.Duration
 }
 
 // parse reads the settings. All other sources take precedence over the user data.
@@ -66,11 +67,17 @@ func parse(args []string, stdout io.Writer, me agent.UserData) (settings, error)
 		"close a client that takes no answers for this long")
 	fs.DurationVar(&s.drainTimeout, "drain-timeout", server.DefaultDrainTimeout,
 		"serve connected clients for this long after a stop signal")
+	fs.DurationVar(&s.lateClients, "late-clients", server.DefaultLateClients,
+		"take new clients for this long after a stop signal, until allocators know of it (by default at most as "+
+			"long as --drain-timeout; without a controller none)")
 	fs.StringVar(&s.opsListen, "ops-listen", "", "`address` for /healthz, /readyz and /metrics (default none)")
 	fs.DurationVar(&s.statusInterval, "status-interval", cmp.Or(me.StatusInterval, agent.DefaultInterval),
 		"report to the controller at least this often")
 	if err := daemon.Parse(fs, args, me.Settings); err != nil {
 		return settings{}, err
+	}
+	if !fs.Changed("late-clients") {
+		s.lateClients = min(s.lateClients, s.drainTimeout)
 	}
 	if problems := s.problems(); len(problems) > 0 {
 		return settings{}, daemon.Usagef("%s", strings.Join(problems, "\n"))
@@ -113,6 +120,10 @@ func (s *settings) problems() []string {
 			out = append(out, fmt.Sprintf("--%s must be more than 0, got %s", d.name, d.value))
 		}
 	}
+	if s.lateClients < 0 || s.lateClients > s.drainTimeout {
+		out = append(out, fmt.Sprintf("--late-clients must be from 0 to --drain-timeout, which is %s, got %s",
+			s.drainTimeout, s.lateClients))
+	}
 	if s.advertise != "" {
 		if host, port, err := net.SplitHostPort(s.advertise); err != nil || host == "" || port == "" {
 			out = append(out, fmt.Sprintf("--advertise must be host:port, got %q", s.advertise))
@@ -127,7 +138,8 @@ func (s *settings) attrs() []any {
 		"max_clients", s.maxClients, "connection_limit", s.connectionLimit,
 		"peer_connections", s.peerConnections, "peer_numbers", s.peerNumbers, "peer_bytes", s.peerBytes,
 		"idle_timeout", s.idleTimeout.String(), "write_timeout", s.writeTimeout.String(),
-		"drain_timeout", s.drainTimeout.String(), "status_interval", s.statusInterval.String(),
+		"drain_timeout", s.drainTimeout.String(), "late_clients", s.lateClients.String(),
+		"status_interval", s.statusInterval.String(),
 	}
 }
 

@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"testing"
@@ -43,6 +44,11 @@ func statusQueue(t *testing.T, back <-chan struct{}) (statuses, app.Program) {
 
 func userData(t *testing.T, settings map[string]any) {
 	t.Helper()
+	settings = maps.Clone(settings)
+	if settings == nil {
+		settings = make(map[string]any)
+	}
+	settings["late_clients"] = "0s" // tests need not wait for clients that nobody sends; flags take precedence
 	doc, err := agent.UserData{
 		Pool: "fib", InstanceID: "fib-1", Backend: "mem://here",
 		Queues: agent.Queues{Work: "fib-work", Status: "fib-status"}, Settings: settings,

@@ -37,6 +37,21 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, nil
 }
 
+// acceptLate is accept until the time for late clients after the end of ctx is over.
+func (s *Server) acceptLate(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
+	if s.opts.LateClients == 0 {
+		return s.accept(ctx, l, serve)
+	}
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() {
+		s.opts.Log.InfoContext(ctx, "taking clients a little longer, until allocators know", "for", s.opts.LateClients)
+		backoff.Wait(late, s.opts.LateClients)
+		end()
+	})()
+	return s.accept(late, l, serve)
+}
+
 // accept hands new connections to serve until ctx ends, and closes the listener.
 func (s *Server) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
 	closeListener := func() { _ = l.Close() } // the only possible error is that it is closed already

@@ -45,6 +45,8 @@ const (
 	// DefaultDrainTimeout leaves time for the agent's last messages before the cloud kills the process, 30 s after
 	// the stop signal.
 	DefaultDrainTimeout = 20 * time.Second
+	// DefaultLateClients is longer than it takes until allocators have read an active set without the server.
+	DefaultLateClients = 5 * time.Second
 	// What each peer may have. 10,000 numbers in one connection are 10 MB; behind one address there may be many people.
 	DefaultPeerConnections = 100
 	DefaultPeerNumbers     = 60_000   // in a minute
@@ -57,6 +59,9 @@ type Options struct {
 	IdleTimeout     time.Duration // a client that ends no line for this long is closed
 	WriteTimeout    time.Duration // a client that takes no answers for this long is closed
 	DrainTimeout    time.Duration // how long clients are served after Serve's context ended
+	// LateClients is how long new clients are taken after Serve's context ended, because allocators send some until
+	// they know. It must not be longer than DrainTimeout. 0: none are taken.
+	LateClients time.Duration
 
 	// What each peer may have; 0 means that there is no bound. The last flush may lead past PeerNumbers and PeerBytes,
 	// and takes that from the time after it.
@@ -92,10 +97,19 @@ func (o Options) validate() error {
 	for _, d := range []struct {
 		name  string
 		value time.Duration
-	}{{"idle timeout", o.IdleTimeout}, {"write timeout", o.WriteTimeout}, {"drain timeout", o.DrainTimeout}} {
+	}{
+		{"idle timeout", o.IdleTimeout},
+		{"write timeout", o.WriteTimeout},
+		{"drain timeout", o.DrainTimeout},
+		{"time for late clients", o.LateClients},
+	} {
 		if d.value < 0 {
 			errs = append(errs, fmt.Errorf("%s must not be negative: %s", d.name, d.value))
 		}
+	}
+	if drain := cmp.Or(o.DrainTimeout, DefaultDrainTimeout); o.LateClients > drain {
+		errs = append(errs, fmt.Errorf("time for late clients must not be longer than the drain timeout (%s): %s",
+			drain, o.LateClients))
 	}
 	return errors.Join(errs...)
 }
@@ -145,15 +159,14 @@ func (s *Server) Clients() int {
 	return s.clients
 }
 
-// Serve takes clients from the listener until ctx ends, and then closes the listener,
-// goes on with the clients that are connected for at most the drain timeout, and closes
-// those that are left. It returns when the last is gone: nil, or the error of a
-// listener that was closed by somebody else.
+// Serve takes clients from the listener until ctx has ended and the time for late clients is over. It serves those that
+// are connected until the drain timeout, which counts from the end of ctx, and closes those that are left. It returns
+// when the last is gone: nil, or the error of a listener that was closed by somebody else.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var wg sync.WaitGroup
-	err := s.accept(ctx, l, func(conn net.Conn) {
+	err := s.acceptLate(ctx, l, func(conn net.Conn) {
 		wg.Go(func() { s.ServeConn(serving, conn) })
 	})
 	gone := make(chan struct{})
@@ -165,13 +178,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// drain waits until all clients are gone. When the drain timeout is over it closes the connections that are left.
+// drain waits until all clients are gone. When what is left of the drain timeout is over it closes the connections that
+// are left.
 func (s *Server) drain(ctx context.Context, gone <-chan struct{}, cut context.CancelFunc) {
 	if n := s.Clients(); n > 0 {
 		s.opts.Log.InfoContext(ctx, "serving the connected clients, taking no more",
 			"clients", n, "drain_timeout", s.opts.DrainTimeout)
 	}
-	over := time.NewTimer(s.opts.DrainTimeout)
+	over := time.NewTimer(s.opts.DrainTimeout - s.opts.LateClients)
 	defer over.Stop()
 	select {
 	case <-gone:

@@ -206,11 +206,13 @@ func TestASlowReaderIsClosedAndHurtsNobody(t *testing.T) {
 		serve(t, mustNew(t, server.Options{Changed: clients.changed}), l)
 		slow, start := l.dial(t), time.Now()
 		slow.send(t, strings.Repeat("\n", 100_000)) // and never reads an answer
+		clients.wait(1)                             // else the other client could be the first
 		other := l.dial(t)
 		other.ask(t, "1")
 		if d := time.Since(start); d != 0 {
 			t.Errorf("the other client waited for %s, want no wait", d)
 		}
+		clients.wait(2)
 		clients.wait(1)
 		if got, want := time.Since(start), server.DefaultWriteTimeout; got != want {
 			t.Errorf("slow reader closed after %s, want %s", got, want)
@@ -293,6 +295,37 @@ func TestDrain(t *testing.T) {
 			}
 		})
 	})
+	t.Run("takes late clients", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			l := newPipes()
+			stop, result := serve(t, mustNew(t, server.Options{LateClients: 5 * time.Second}), l)
+			start := time.Now()
+			stop()
+			time.Sleep(4 * time.Second)
+			late := l.dial(t)
+			late.ask(t, "1")
+			time.Sleep(2 * time.Second)
+			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("listener after 6s: got %v, want it closed", err)
+			}
+			if err := <-result; err != nil || time.Since(start) != server.DefaultDrainTimeout {
+				t.Errorf("got %v after %s, want nil after %s", err, time.Since(start), server.DefaultDrainTimeout)
+			}
+			late.wantEnd(t)
+		})
+	})
+	t.Run("waits for late clients although nobody is connected", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			stop, result := serve(t, mustNew(t, server.Options{LateClients: 5 * time.Second}), newPipes())
+			start := time.Now()
+			stop()
+			if err := <-result; err != nil || time.Since(start) != 5*time.Second {
+				t.Errorf("got %v after %s, want nil after 5s", err, time.Since(start))
+			}
+		})
+	})
 	t.Run("with nobody connected ends at once", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -310,6 +343,7 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 	t.Parallel()
 	_, err := server.New(server.Options{
 		ConnectionLimit: -1, IdleTimeout: -time.Second, WriteTimeout: -1, DrainTimeout: -1,
+		LateClients: time.Hour,
 	})
 	if err == nil {
 		t.Fatal("got nil, want an error")
@@ -319,6 +353,7 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 		"idle timeout must not be negative: -1s",
 		"write timeout must not be negative: -1ns",
 		"drain timeout must not be negative: -1ns",
+		"time for late clients must not be longer than the drain timeout (-1ns): 1h0m0s",
 	}
 	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 		t.Errorf("error (-want +got):\n%s", diff)
