@@ -120,7 +120,7 @@ const fibPool = `  fib:
     shut_down_grace: 3s
     active_set_type: blob
     active_set_interval: 1s
-    settings: {listen: "127.0.0.1:0", drain_timeout: 3s}
+    settings: {listen: "127.0.0.1:0", drain_timeout: 3s, late_clients: 1s}
 `
 
 // begin prepares a walk-through: an empty account with the images, the configuration, and what
