@@ -30,10 +30,13 @@ const deployment = "demo"
 // stage is where a play takes place: the programs with their addresses and files.
 type stage struct {
 	options
-	out        io.Writer
-	broker     string // host:port
-	ops        string // the controller's address for operators
-	allocator  string // host:port
+	out       io.Writer
+	broker    string // host:port
+	ops       string // the controller's address for operators
+	allocator string // host:port, for clients
+	// allocatorOps is the one for the allocator's health and its view of pools.
+	allocatorOps string
+
 	stderr     *os.File
 	lock       *os.File // locked while we play
 	env        []string // more variables for the controller, beside those that the stage sets itself
@@ -45,9 +48,12 @@ type stage struct {
 // configuration and the documentation. Otherwise it takes any that are free, so that a play never
 // meets another program. With empty, it removes what an earlier play has left.
 func newStage(ctx context.Context, opts options, out io.Writer, fixed, empty bool) (*stage, error) {
-	s := &stage{options: opts, out: out, broker: "127.0.0.1:4222", ops: "127.0.0.1:20810", allocator: "127.0.0.1:20809"}
+	s := &stage{
+		options: opts, out: out, broker: "127.0.0.1:4222", ops: "127.0.0.1:20810", allocator: "127.0.0.1:20809",
+		allocatorOps: "127.0.0.1:20811",
+	}
 	if !fixed {
-		for _, address := range []*string{&s.broker, &s.ops, &s.allocator} {
+		for _, address := range []*string{&s.broker, &s.ops, &s.allocator, &s.allocatorOps} {
 			free, err := freeAddress()
 			if err != nil {
 				return nil, err
@@ -135,14 +141,14 @@ func (s *stage) startController(ctx context.Context) error {
 }
 
 func (s *stage) startAllocator(ctx context.Context) error {
-	p, err := s.run(ctx, "allocator", "--listen", s.allocator, "--backend", s.backend(),
+	p, err := s.run(ctx, "allocator", "--listen", s.allocator, "--ops-listen", s.allocatorOps, "--backend", s.backend(),
 		"--deployment", deployment, "--pool", "fib",
 		"--refresh-interval", "500ms", "--request-interval", "5s")
 	if err != nil {
 		return err
 	}
 	return s.ready(ctx, "allocator", p, func() bool {
-		_, err := program.Get(ctx, "http://"+s.allocator+"/readyz")
+		_, err := program.Get(ctx, "http://"+s.allocatorOps+"/readyz")
 		return err == nil
 	})
 }
@@ -188,7 +194,7 @@ func (s *stage) metric(ctx context.Context, series string) (float64, bool) {
 
 // activeSet returns the load of each instance in the fib pool's active set, by instance id.
 func (s *stage) activeSet(ctx context.Context) map[string]float64 {
-	return sample.ActiveSet(ctx, "http://"+s.allocator, "fib")
+	return sample.ActiveSet(ctx, "http://"+s.allocatorOps, "fib")
 }
 
 // pid returns the process id of an instance.

@@ -23,7 +23,7 @@ func up(ctx context.Context, opts options, out io.Writer) (err error) {
 	if err := s.startAllocator(ctx); err != nil {
 		return err
 	}
-	fmt.Fprint(out, strings.NewReplacer("BIN", opts.bin, "ALLOCATOR", s.allocator, "OPS", s.ops).Replace(usage))
+	fmt.Fprint(out, strings.NewReplacer("BIN", opts.bin, "ALLOCATOR", s.allocatorOps, "OPS", s.ops).Replace(usage))
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(out, "stopping")

@@ -69,10 +69,10 @@ func (w *world) controllerDies() {
 
 func (w *world) allocatorStarts() {
 	w.t.Helper()
-	w.run("allocator", "--listen", w.front, "--backend", "aws://"+region, "--deployment", deployment, "--pool", "fib",
-		"--refresh-interval", "500ms", "--request-interval", "5s")
+	w.run("allocator", "--listen", w.front, "--ops-listen", w.frontOps, "--backend", "aws://"+region,
+		"--deployment", deployment, "--pool", "fib", "--refresh-interval", "500ms", "--request-interval", "5s")
 	w.sees("an allocator that has read the active set", func() (string, bool) {
-		_, err := program.Get(w.t.Context(), "http://"+w.front+"/readyz")
+		_, err := program.Get(w.t.Context(), "http://"+w.frontOps+"/readyz")
 		return fmt.Sprint(err), err == nil
 	})
 }
@@ -197,7 +197,7 @@ func (w *world) launched() int {
 
 // set returns the load of each instance in the fib pool's active set, by instance id.
 func (w *world) set() map[string]float64 {
-	return sample.ActiveSet(w.t.Context(), "http://"+w.front, "fib")
+	return sample.ActiveSet(w.t.Context(), "http://"+w.frontOps, "fib")
 }
 
 // serves checks that the active set has n instances.

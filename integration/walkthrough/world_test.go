@@ -64,7 +64,9 @@ type world struct {
 	config  string // path of the configuration file
 	stderr  *os.File
 	ops     string // the controller's address for operators
-	front   string // address of the allocator
+	front   string // address of the allocator for clients
+	// frontOps is the one for the allocator's health and its view of pools.
+	frontOps string
 
 	wire       *wire.Wire
 	metal      *metal.Metal
@@ -139,7 +141,7 @@ func begin(t testing.TB, p plot) *world {
 	}
 	w := &world{
 		t: t, account: fmt.Sprintf("%012d", rand.Int64N(1e12)), dir: t.TempDir(),
-		ops: freeAddress(t), front: freeAddress(t), images: make(map[string]string),
+		ops: freeAddress(t), front: freeAddress(t), frontOps: freeAddress(t), images: make(map[string]string),
 	}
 	var err error
 	w.stderr, err = os.Create(filepath.Join(w.dir, "stderr.log"))

@@ -31,10 +31,10 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePorts sets ADDR to an address that is free, and NOBROKER to one where nobody
+// freePorts sets ADDR and OPS to addresses that are free, and NOBROKER to one where nobody
 // listens; TAKEN is in use until the script ends.
 func freePorts(env *testscript.Env) error {
-	for _, name := range []string{"ADDR", "NOBROKER", "TAKEN"} {
+	for _, name := range []string{"ADDR", "OPS", "NOBROKER", "TAKEN"} {
 		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			return err

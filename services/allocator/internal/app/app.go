@@ -44,7 +44,8 @@ const storeRetry = time.Second
 // Options of an App; the zero value works.
 type Options struct {
 	Log       *slog.Logger   // nil discards
-	Listening func(net.Addr) // called once, when connections are taken; may be nil
+	Listening func(net.Addr) // called once, when clients are taken; may be nil
+	Ops       func(net.Addr) // called once, when health and metrics are served; may be nil
 }
 
 // App is an allocator. Its Run may be called once.
@@ -118,21 +119,46 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 
 // Run serves until ctx ends, and returns when everything that it started has ended. The end of ctx is no error.
 func (a *App) Run(ctx context.Context) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.settings.Listen)
+	clients, ops, err := a.listen(ctx)
 	if err != nil {
-		return listenError(a.settings.Listen, err)
+		return err
 	}
-	a.opts.Log.InfoContext(ctx, "allocator is listening", "address", l.Addr().String(), "version", daemon.Version(),
+	a.opts.Log.InfoContext(ctx, "allocator is listening", "address", clients.Addr().String(),
+		"ops_address", a.settings.OpsListen, "version", daemon.Version(),
 		"backend", backend.Redacted(a.settings.Backend), "pools", a.settings.Pools,
 		"refresh_interval", a.settings.Refresh.String(), "request_interval", a.settings.Request.String())
 	if a.opts.Listening != nil {
-		a.opts.Listening(l.Addr())
+		a.opts.Listening(clients.Addr())
 	}
-	err = daemon.Group(ctx,
-		func(ctx context.Context) error { return daemon.ServeHTTP(ctx, l, a.handler, a.opts.Log) },
+	tasks := []func(context.Context) error{
+		func(ctx context.Context) error { return daemon.ServeHTTP(ctx, clients, a.handler, a.opts.Log) },
 		a.follow,
-	)
-	return errors.Join(err, a.link.close())
+	}
+	if ops != nil {
+		if a.opts.Ops != nil {
+			a.opts.Ops(ops.Addr())
+		}
+		tasks = append(tasks, func(ctx context.Context) error {
+			return daemon.ServeHTTP(ctx, ops, a.handler.Ops(), a.opts.Log)
+		})
+	}
+	return errors.Join(daemon.Group(ctx, tasks...), a.link.close())
+}
+
+// listen takes both addresses; ops is nil if there is to be none.
+func (a *App) listen(ctx context.Context) (clients, ops net.Listener, err error) {
+	clients, err = new(net.ListenConfig).Listen(ctx, "tcp", a.settings.Listen)
+	if err != nil {
+		return nil, nil, listenError("listen", a.settings.Listen, err)
+	}
+	if a.settings.OpsListen == "" {
+		return clients, nil, nil
+	}
+	ops, err = new(net.ListenConfig).Listen(ctx, "tcp", a.settings.OpsListen)
+	if err != nil {
+		return nil, nil, errors.Join(listenError("ops-listen", a.settings.OpsListen, err), clients.Close())
+	}
+	return clients, ops, nil
 }
 
 // follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh and exchanges notices
@@ -206,12 +232,12 @@ func (a *App) openStore(ctx context.Context, b backend.Backend) (blob.Store, err
 }
 
 // listenError says what to do if the port is taken.
-func listenError(address string, err error) error {
+func listenError(flag, address string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("listen on %s: another program has this port; stop it or choose another with --listen: %w",
-			address, err)
+		return fmt.Errorf("%s on %s: another program has this port; stop it or choose another with --%s: %w",
+			flag, address, flag, err)
 	}
-	return fmt.Errorf("listen on %s: %w", address, err)
+	return fmt.Errorf("%s on %s: %w", flag, address, err)
 }
 
 // errNoBroker is why servers cannot be requested before the broker is there.

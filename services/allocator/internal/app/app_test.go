@@ -75,7 +75,7 @@ func (b *broker) publish(t *testing.T, version int, instances ...activeset.Insta
 
 func settings() app.Settings {
 	return app.Settings{
-		Listen: "127.0.0.1:0", Backend: "mem://", Refresh: 5 * time.Millisecond, Request: time.Minute,
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Backend: "mem://", Refresh: 5 * time.Millisecond, Request: time.Minute,
 		Forget: time.Minute,
 		Pools:  []app.PoolSettings{{Name: "fib", Queue: "fib-work", ClientLoad: 0.1}},
 	}
@@ -83,7 +83,8 @@ func settings() app.Settings {
 
 // running is an app that has been started.
 type running struct {
-	url  string
+	url  string // for clients
+	ops  string
 	stop context.CancelFunc
 	done chan error // receives what Run returned
 	log  *syncBuffer
@@ -111,9 +112,10 @@ func (b *syncBuffer) String() string {
 func start(t *testing.T, b *broker, s app.Settings) *running {
 	t.Helper()
 	r := &running{done: make(chan error, 1), log: &syncBuffer{}}
-	listening := make(chan net.Addr, 1)
+	listening, ops := make(chan net.Addr, 1), make(chan net.Addr, 1)
 	a, err := app.New(s, backend.Openers{"mem": b.open}, app.Options{
 		Log: slog.New(slog.NewTextHandler(r.log, nil)), Listening: func(addr net.Addr) { listening <- addr },
+		Ops: func(addr net.Addr) { ops <- addr },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +127,7 @@ func start(t *testing.T, b *broker, s app.Settings) *running {
 	t.Cleanup(func() { stop(); wg.Wait(); http.DefaultClient.CloseIdleConnections() })
 	select {
 	case addr := <-listening:
-		r.url = "http://" + addr.String()
+		r.url, r.ops = "http://"+addr.String(), "http://"+(<-ops).String()
 	case err := <-r.done:
 		t.Fatalf("run: %v", err)
 	}
@@ -142,7 +144,11 @@ func (r *running) ended(t *testing.T) {
 
 func (r *running) do(t *testing.T, method, path string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
+	base := r.ops
+	if strings.HasSuffix(path, "/allocations") {
+		base = r.url
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,10 +348,10 @@ func TestAStoreThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	close(b.there)
 	s := settings()
 	log := &syncBuffer{}
-	listening := make(chan net.Addr, 1)
+	ops := make(chan net.Addr, 1)
 	a, err := app.New(s, backend.Openers{
 		"mem": func(context.Context, *url.URL, backend.Options) (backend.Backend, error) { return b, nil },
-	}, app.Options{Log: slog.New(slog.NewTextHandler(log, nil)), Listening: func(addr net.Addr) { listening <- addr }})
+	}, app.Options{Log: slog.New(slog.NewTextHandler(log, nil)), Ops: func(addr net.Addr) { ops <- addr }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +360,7 @@ func TestAStoreThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.done <- a.Run(ctx) })
 	t.Cleanup(func() { stop(); wg.Wait(); http.DefaultClient.CloseIdleConnections() })
-	r.url = "http://" + (<-listening).String()
+	r.ops = "http://" + (<-ops).String()
 	r.await(t, http.MethodGet, "/readyz", 200, "ready")
 	if !strings.Contains(log.String(), "trying again") {
 		t.Errorf("got no word of the failure in the log:\n%s", log)
@@ -367,10 +373,12 @@ func TestAStopLetsRequestsFinish(t *testing.T) {
 	t.Parallel()
 	b := &slowQueues{broker: newBroker(), asked: make(chan struct{}), release: make(chan struct{})}
 	close(b.there)
-	listening := make(chan net.Addr, 1)
+	listening, ops := make(chan net.Addr, 1), make(chan net.Addr, 1)
 	a, err := app.New(settings(), backend.Openers{
 		"mem": func(context.Context, *url.URL, backend.Options) (backend.Backend, error) { return b, nil },
-	}, app.Options{Listening: func(addr net.Addr) { listening <- addr }})
+	}, app.Options{
+		Listening: func(addr net.Addr) { listening <- addr }, Ops: func(addr net.Addr) { ops <- addr },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +387,7 @@ func TestAStopLetsRequestsFinish(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.done <- a.Run(ctx) })
 	t.Cleanup(func() { stop(); wg.Wait(); http.DefaultClient.CloseIdleConnections() })
-	r.url = "http://" + (<-listening).String()
+	r.url, r.ops = "http://"+(<-listening).String(), "http://"+(<-ops).String()
 	r.await(t, http.MethodGet, "/readyz", 200, "ready")
 
 	var client sync.WaitGroup

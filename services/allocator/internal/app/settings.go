@@ -25,7 +25,8 @@ import (
 
 // Settings are what the allocator is told.
 type Settings struct {
-	Listen     string // host:port
+	Listen     string // host:port, for clients
+	OpsListen  string // host:port, for health, metrics and the view of pools; empty: none
 	Backend    string // its address
 	Deployment string // part of the names of queues and store; may be empty
 	Pools      []PoolSettings
@@ -67,7 +68,9 @@ func Parse(args []string, stdout, stderr io.Writer) (Settings, *slog.Logger, err
 
 func (f *flags) flagSet() *pflag.FlagSet {
 	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
-	fs.StringVar(&f.Listen, "listen", "127.0.0.1:20809", "`HOST:PORT` to take HTTP requests on")
+	fs.StringVar(&f.Listen, "listen", "127.0.0.1:20809", "`HOST:PORT` to take clients on")
+	fs.StringVar(&f.OpsListen, "ops-listen", "127.0.0.1:20811",
+		"`HOST:PORT` for /healthz, /readyz, /metrics and the view of pools; empty: none")
 	fs.StringVar(&f.Backend, "backend", "nats://127.0.0.1:4222",
 		"`ADDRESS` of the backend that has the active sets and the work queues")
 	fs.StringVar(&f.Deployment, "deployment", "", "`NAME` of the deployment")

@@ -19,7 +19,7 @@ import (
 
 func defaults() app.Settings {
 	return app.Settings{
-		Listen: "127.0.0.1:20809", Backend: "nats://127.0.0.1:4222",
+		Listen: "127.0.0.1:20809", OpsListen: "127.0.0.1:20811", Backend: "nats://127.0.0.1:4222",
 		Refresh: time.Second, Request: time.Minute, Forget: 3 * time.Minute,
 		Pools: []app.PoolSettings{{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.1}},
 	}
@@ -49,8 +49,8 @@ func TestParse(t *testing.T) {
 			func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Status = "web-work-x", "web-status-x" },
 		},
 		"addresses": {
-			"--pool fib --listen :80 --backend nats://b:1",
-			func(s *app.Settings) { s.Listen, s.Backend = ":80", "nats://b:1" },
+			"--pool fib --listen :80 --ops-listen= --backend nats://b:1",
+			func(s *app.Settings) { s.Listen, s.OpsListen, s.Backend = ":80", "", "nats://b:1" },
 		},
 		"times": {
 			"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s",

@@ -17,7 +17,28 @@ type metrics struct {
 	allocations *prometheus.CounterVec
 	queued      *prometheus.CounterVec
 	latency     *prometheus.HistogramVec
+	refused     *prometheus.CounterVec
 }
+
+// Why a client was refused, in cloudmaster_allocator_refused_total.
+const (
+	refusedRate        = "requests"
+	refusedToken       = "token"
+	refusedConnections = "connections"
+)
+
+// refusals are the counters of those that were refused, by reason.
+type refusals struct{ rate, token, connections prometheus.Counter }
+
+func (m metrics) refusals() refusals {
+	return refusals{
+		rate: m.refused.WithLabelValues(refusedRate), token: m.refused.WithLabelValues(refusedToken),
+		connections: m.refused.WithLabelValues(refusedConnections),
+	}
+}
+
+// ConnectionRefused counts a connection that was ended because its client has too many.
+func (h *Handler) ConnectionRefused() { h.refused.connections.Inc() }
 
 func newMetrics() metrics {
 	return metrics{
@@ -34,6 +55,11 @@ func newMetrics() metrics {
 			Help:    "Time from a client's request to its answer.",
 			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 10), // 10 µs to 2.6 s
 		}, []string{"pool"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "refused_total",
+			Help: "Requests and connections of clients that were refused, by reason: requests (too many in a minute), " +
+				"token (none, or not a valid one), connections (too many at once).",
+		}, []string{"reason"}),
 	}
 }
 
@@ -65,7 +91,7 @@ func (p *poolMetrics) requests(out request.Outcome) prometheus.Counter {
 }
 
 func (m metrics) register(r *prometheus.Registry, h *Handler) error {
-	for _, c := range []prometheus.Collector{m.allocations, m.queued, m.latency, newSetCollector(h)} {
+	for _, c := range []prometheus.Collector{m.allocations, m.queued, m.latency, m.refused, newSetCollector(h)} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}

@@ -35,8 +35,12 @@ type allocation struct {
 // allocate gives the client an instance.
 func (h *Handler) allocate(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	p, ok := h.find(w, r)
-	if !ok || !discardBody(w, r) {
+	p, ok := h.find(r)
+	if !ok {
+		unknown(w, r, nil)
+		return
+	}
+	if !discardBody(w, r) {
 		return
 	}
 	a, err := p.Set.Allocate(start)
@@ -63,8 +67,7 @@ func (h *Handler) noServers(w http.ResponseWriter, r *http.Request, p *served) {
 		Detail: NoServers, Pool: string(p.name), Request: out.String(),
 	}
 	if out == request.Failed {
-		body.RequestDetail = fmt.Sprintf(
-			"the request for a server could not be put on the work queue %s; your next call tries again", p.Queue)
+		body.RequestDetail = "the request for a server could not be put on the pool's work queue; your next call tries again"
 		if !p.failing.Swap(true) {
 			h.opts.Log.WarnContext(r.Context(), "servers cannot be requested", "pool", p.name, "queue", p.Queue,
 				"error", err)
@@ -106,8 +109,9 @@ type instanceView struct {
 }
 
 func (h *Handler) view(w http.ResponseWriter, r *http.Request) {
-	p, ok := h.find(w, r)
+	p, ok := h.find(r)
 	if !ok {
+		unknown(w, r, h.names)
 		return
 	}
 	v := p.Set.View(time.Now())
@@ -138,18 +142,21 @@ func presence(v *allocate.View) string {
 	return "present"
 }
 
-// find returns the pool of the path, or answers 404 with the names of those there are.
-func (h *Handler) find(w http.ResponseWriter, r *http.Request) (*served, bool) {
-	name := r.PathValue("pool")
-	if p := h.pools[name]; p != nil {
-		return p, true
+// find returns the pool of the path.
+func (h *Handler) find(r *http.Request) (*served, bool) {
+	p := h.pools[r.PathValue("pool")]
+	return p, p != nil
+}
+
+// unknown answers that there is no such pool. The names of those there are come only to who runs the allocator.
+func unknown(w http.ResponseWriter, r *http.Request, names []string) {
+	detail := fmt.Sprintf("there is no pool %q here", r.PathValue("pool"))
+	if names != nil {
+		detail += "; the pools are " + strings.Join(names, ", ")
 	}
 	writeProblem(w, r, problem{
-		Type: typeUnknownPool, Title: "Unknown pool", Status: http.StatusNotFound,
-		Detail: fmt.Sprintf("there is no pool %q here; the pools are %s", name, strings.Join(h.names, ", ")),
-		Pools:  h.names,
+		Type: typeUnknownPool, Title: "Unknown pool", Status: http.StatusNotFound, Detail: detail, Pools: names,
 	})
-	return nil, false
 }
 
 // discardBody reads what the client has sent, or answers that it cannot.

@@ -10,6 +10,8 @@ const (
 	typeNotFound    = "urn:cloudmaster:problem:not-found"
 	typeMethod      = "urn:cloudmaster:problem:method-not-allowed"
 	typeUnreadable  = "urn:cloudmaster:problem:unreadable-request"
+	typeNoToken     = "urn:cloudmaster:problem:token-needed"
+	typeTooMany     = "urn:cloudmaster:problem:too-many-requests"
 	typeTooLarge    = "urn:cloudmaster:problem:request-too-large"
 )
 
@@ -22,7 +24,7 @@ type problem struct {
 	Instance string `json:"instance"` // the path that was asked for
 
 	Pool          string   `json:"pool,omitempty"`
-	Pools         []string `json:"pools,omitempty"`          // unknown pool: those there are
+	Pools         []string `json:"pools,omitempty"`          // unknown pool, not to clients: those there are
 	Request       string   `json:"request,omitempty"`        // no servers: "queued", "recently_queued" or "failed"
 	RequestDetail string   `json:"request_detail,omitempty"` // failed: for people
 }

@@ -1,10 +1,18 @@
 // Package web is the allocator's HTTP front.
 //
+// It has two sides, each with an address of its own. Clients, who may be strangers, reach the Handler itself:
+//
 //	POST /v1/pools/{pool}/allocations  201 {"id","address","load_estimate"}
+//
+// Who runs the allocator reaches Handler.Ops, which lists all servers and pools, and needs no token:
+//
 //	GET  /v1/pools/{pool}              the set as this allocator sees it
 //	GET  /healthz                      the process lives
 //	GET  /readyz                       every pool's set has been read at least once
 //	GET  /metrics                      for Prometheus
+//
+// Clients learn of nothing but the server that was chosen and the state of the pool that they name. Each client address
+// has a bound of requests in a minute (429), and with Options.Tokens a request needs one (401).
 //
 // Errors are RFC 9457 problems (application/problem+json). When a pool has no server, a request for one is put on the
 // pool's work queue, and the answer is 503 with Retry-After. If the request could not be put there, the member
@@ -35,6 +43,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cloudmaster/internal/daemon"
+	"cloudmaster/internal/peer"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/allocator/internal/allocate"
 	"cloudmaster/services/allocator/internal/request"
@@ -60,15 +69,25 @@ type Options struct {
 	MaxSetAge      time.Duration        // 0 means DefaultMaxSetAge
 	TrustedProxies []netip.Prefix       // whose X-Forwarded-For is believed; none by default
 	Registry       *prometheus.Registry // takes the metrics and serves /metrics; nil: neither
+	Tokens         tokens               // what clients must show; nil: nothing
+	PeerRequests   int                  // that one client address may make in a minute; 0: no bound
 	Log            *slog.Logger         // nil discards
 }
 
-// Handler answers the requests of the package comment.
+// tokens is what is needed of a bearer.Tokens.
+type tokens interface {
+	Valid(token string) bool
+}
+
+// Handler answers what clients ask, see the package comment.
 type Handler struct {
-	opts  Options
-	pools map[string]*served
-	names []string // sorted
-	mux   *http.ServeMux
+	opts    Options
+	pools   map[string]*served
+	names   []string // sorted
+	mux     *http.ServeMux
+	ops     *http.ServeMux
+	rate    *peer.Rate
+	refused refusals
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -87,8 +106,11 @@ func New(pools []Pool, opts Options) (*Handler, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{opts: opts, pools: make(map[string]*served, len(pools)), mux: http.NewServeMux()}
 	m := newMetrics()
+	h := &Handler{
+		opts: opts, pools: make(map[string]*served, len(pools)), mux: http.NewServeMux(), ops: http.NewServeMux(),
+		rate: peer.NewRate(opts.PeerRequests), refused: m.refusals(),
+	}
 	for _, p := range pools {
 		name := p.Set.Name()
 		if h.pools[string(name)] != nil {
@@ -108,21 +130,33 @@ func New(pools []Pool, opts Options) (*Handler, error) {
 
 func (h *Handler) route() {
 	ops := daemon.OpsHandler(daemon.Ops{Registry: h.opts.Registry})
-	h.mux.Handle("/healthz", ops)
-	h.mux.Handle("/metrics", ops)
-	h.mux.HandleFunc("/readyz", only(h.ready, http.MethodGet, http.MethodHead))
-	h.mux.HandleFunc("/v1/pools/{pool}", only(h.view, http.MethodGet, http.MethodHead))
+	h.ops.Handle("/healthz", ops)
+	h.ops.Handle("/metrics", ops)
+	h.ops.HandleFunc("/readyz", only(h.ready, http.MethodGet, http.MethodHead))
+	h.ops.HandleFunc("/v1/pools/{pool}", only(h.view, http.MethodGet, http.MethodHead))
+	h.ops.HandleFunc("/", nothing("there is nothing here; /v1/pools/{pool} shows a pool, and clients have an address of "+
+		"their own"))
 	h.mux.HandleFunc("/v1/pools/{pool}/allocations", only(h.allocate, http.MethodPost))
-	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, r, problem{
-			Type: typeNotFound, Title: "Not found", Status: http.StatusNotFound,
-			Detail: "there is nothing here; clients POST to /v1/pools/{pool}/allocations",
-		})
-	})
+	h.mux.HandleFunc("/", nothing("there is nothing here; clients POST to /v1/pools/{pool}/allocations"))
 }
 
-// ServeHTTP answers one request.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+func nothing(detail string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, r, problem{
+			Type: typeNotFound, Title: "Not found", Status: http.StatusNotFound, Detail: detail,
+		})
+	}
+}
+
+// ServeHTTP answers one request of a client.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.admit(w, r) {
+		h.mux.ServeHTTP(w, r)
+	}
+}
+
+// Ops returns the side for who runs the allocator.
+func (h *Handler) Ops() http.Handler { return h.ops }
 
 // only refuses other methods than those named.
 func only(next http.HandlerFunc, methods ...string) http.HandlerFunc {

@@ -84,8 +84,16 @@ func (f *front) update(instances ...activeset.Instance) {
 
 func (f *front) do(method, path string, body io.Reader) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	f.ServeHTTP(w, httptest.NewRequest(method, path, body))
+	f.side(path).ServeHTTP(w, httptest.NewRequest(method, path, body))
 	return w
+}
+
+// side returns what answers at a path: only allocations, and paths where nothing is, are for clients.
+func (f *front) side(path string) http.Handler {
+	if strings.HasSuffix(path, "/allocations") || path == "/v2" {
+		return f.Handler
+	}
+	return f.Ops()
 }
 
 // wantJSON checks status and body; want is compared as JSON.
@@ -147,7 +155,7 @@ func TestNoServers(t *testing.T) {
 		"queued":          {request.Queued, nil, `{` + base + `,"request":"queued"}`},
 		"recently queued": {request.Recent, nil, `{` + base + `,"request":"recently_queued"}`},
 		"not queued": {request.Failed, errors.New("secret reason"), `{` + base + `,"request":"failed",
-			"request_detail":"the request for a server could not be put on the work queue fib-work-demo; ` +
+			"request_detail":"the request for a server could not be put on the pool's work queue; ` +
 			`your next call tries again"}`},
 	}
 	for name, c := range cases {
@@ -204,8 +212,8 @@ func TestProblems(t *testing.T) {
 		want, allow        string
 	}{
 		"unknown pool": {"POST", "/v1/pools/fab/allocations", "", 404, `{"type":"urn:cloudmaster:problem:unknown-pool",
-			"title":"Unknown pool","status":404,"instance":"/v1/pools/fab/allocations","pools":["fib","primes"],
-			"detail":"there is no pool \"fab\" here; the pools are fib, primes"}`, ""},
+			"title":"Unknown pool","status":404,"instance":"/v1/pools/fab/allocations",
+			"detail":"there is no pool \"fab\" here"}`, ""},
 		"unknown pool's set": {"GET", "/v1/pools/f%20b", "", 404, `{"type":"urn:cloudmaster:problem:unknown-pool",
 			"title":"Unknown pool","status":404,"instance":"/v1/pools/f%20b","pools":["fib","primes"],
 			"detail":"there is no pool \"f b\" here; the pools are fib, primes"}`, ""},
@@ -298,7 +306,7 @@ func (f *front) wantText(t *testing.T, path string, status int, want string) {
 	here := httptest.NewRequest(http.MethodGet, path, nil)
 	here.RemoteAddr = "127.0.0.1:1"
 	r := httptest.NewRecorder()
-	f.ServeHTTP(r, here)
+	f.Ops().ServeHTTP(r, here)
 	if got := r.Body.String(); r.Code != status || got != want {
 		t.Errorf("%s: got %d %q, want %d %q", path, r.Code, got, status, want)
 	}
