@@ -138,6 +138,10 @@ const (
 	headerTimeout   = 5 * time.Second
 	requestTimeout  = 30 * time.Second
 	shutdownTimeout = 10 * time.Second
+
+	// maxHeader is how many bytes the header of a request may have: what proxies and browsers add fits, and a client
+	// cannot make the server keep much.
+	maxHeader = 16 << 10
 )
 
 // ServeHTTP serves on the listener until ctx ends, then lets requests under way finish for at most 10 s and cuts off
@@ -148,7 +152,7 @@ func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 	}
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout,
-		WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
+		WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return Group(ctx, func(context.Context) error {

@@ -8,13 +8,12 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +55,7 @@ type App struct {
 	link     link
 	sets     []*allocate.Pool
 	handler  *web.Handler
+	tls      *tls.Config // for clients; nil: none
 	registry *prometheus.Registry
 	count    func(service, operation string, err error) // calls to the broker
 	reads    *prometheus.CounterVec                     // of the active sets
@@ -107,14 +107,7 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 		a.sets = append(a.sets, set)
 		pools = append(pools, web.Pool{Set: set, Requests: requests, Queue: p.Queue})
 	}
-	handler, err := web.New(pools, web.Options{
-		TrustedProxies: settings.Proxies, Registry: a.registry, Log: opts.Log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	a.handler = handler
-	return a, nil
+	return a, a.guard(pools)
 }
 
 // Run serves until ctx ends, and returns when everything that it started has ended. The end of ctx is no error.
@@ -124,7 +117,8 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	}
 	a.opts.Log.InfoContext(ctx, "allocator is listening", "address", clients.Addr().String(),
-		"ops_address", a.settings.OpsListen, "version", daemon.Version(),
+		"ops_address", a.settings.OpsListen, "tls", a.tls != nil, "tokens", a.settings.TokenFile != "",
+		"peer_connections", a.settings.PeerConnections, "peer_requests", a.settings.PeerRequests, "version", daemon.Version(),
 		"backend", backend.Redacted(a.settings.Backend), "pools", a.settings.Pools,
 		"refresh_interval", a.settings.Refresh.String(), "request_interval", a.settings.Request.String())
 	if a.opts.Listening != nil {
@@ -143,22 +137,6 @@ func (a *App) Run(ctx context.Context) error {
 		})
 	}
 	return errors.Join(daemon.Group(ctx, tasks...), a.link.close())
-}
-
-// listen takes both addresses; ops is nil if there is to be none.
-func (a *App) listen(ctx context.Context) (clients, ops net.Listener, err error) {
-	clients, err = new(net.ListenConfig).Listen(ctx, "tcp", a.settings.Listen)
-	if err != nil {
-		return nil, nil, listenError("listen", a.settings.Listen, err)
-	}
-	if a.settings.OpsListen == "" {
-		return clients, nil, nil
-	}
-	ops, err = new(net.ListenConfig).Listen(ctx, "tcp", a.settings.OpsListen)
-	if err != nil {
-		return nil, nil, errors.Join(listenError("ops-listen", a.settings.OpsListen, err), clients.Close())
-	}
-	return clients, ops, nil
 }
 
 // follow connects to the broker, for as long as it takes, and then keeps every pool's set fresh and exchanges notices
@@ -229,15 +207,6 @@ func (a *App) openStore(ctx context.Context, b backend.Backend) (blob.Store, err
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-// listenError says what to do if the port is taken.
-func listenError(flag, address string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s on %s: another program has this port; stop it or choose another with --%s: %w",
-			flag, address, flag, err)
-	}
-	return fmt.Errorf("%s on %s: %w", flag, address, err)
 }
 
 // errNoBroker is why servers cannot be requested before the broker is there.

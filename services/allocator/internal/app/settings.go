@@ -34,7 +34,22 @@ type Settings struct {
 	Request    time.Duration // for how long a client that found no server is not counted again
 	Forget     time.Duration // how long an assignment counts that no report confirms
 	Proxies    []netip.Prefix
+
+	TokenFile       string // with the tokens of which clients must show one; empty: they need none
+	Certificate     string // file; empty: no TLS
+	Key             string // file with the key of Certificate
+	PeerConnections int    // that one client address may have at once; 0: no bound
+	PeerRequests    int    // that one client address may make in a minute; 0: no bound
 }
+
+const (
+	// defaultPeerConnections is as many as fib-server takes of one address: what one program needs is one, and behind
+	// one address there may be the programs of a whole site, whose connections are short.
+	defaultPeerConnections = 100
+	// defaultPeerRequests lets a site of thousands of clients, which all have one address, ask again at once when their
+	// server is gone. An allocator answers 20,000 in a second or more, so it takes 200 such addresses to fill it.
+	defaultPeerRequests = 6000
+)
 
 // PoolSettings are those of one pool.
 type PoolSettings struct {
@@ -85,6 +100,14 @@ func (f *flags) flagSet() *pflag.FlagSet {
 		"how long a client counts that its server does not report; must be longer than a report takes to get here")
 	fs.StringSliceVar(&f.proxies, "trusted-proxy", nil,
 		"`CIDR` of proxies whose X-Forwarded-For is believed; repeatable")
+	fs.StringVar(&f.TokenFile, "token-file", "",
+		"`FILE` with tokens, one in each line, of which clients must send one; empty: they need none")
+	fs.StringVar(&f.Certificate, "tls-certificate", "", "`FILE` with the certificate for clients; empty: no TLS")
+	fs.StringVar(&f.Key, "tls-key", "", "`FILE` with the private key of --tls-certificate")
+	fs.IntVar(&f.PeerConnections, "peer-connections", defaultPeerConnections,
+		"connections from one address (IPv6: one /64) beyond which more are refused; 0: no bound")
+	fs.IntVar(&f.PeerRequests, "peer-requests", defaultPeerRequests,
+		"requests in a minute after which one address is refused; 0: no bound")
 	return fs
 }
 
@@ -97,7 +120,20 @@ func (f *flags) finish() error {
 		positive("refresh-interval", f.Refresh),
 		positive("request-interval", f.Request),
 		positive("forget-after", f.Forget),
+		notNegative("peer-connections", f.PeerConnections),
+		notNegative("peer-requests", f.PeerRequests),
+		f.checkTLS(),
 	)
+}
+
+func (f *flags) checkTLS() error {
+	switch {
+	case f.Certificate == "" && f.Key != "":
+		return errors.New("tls-certificate: is missing, but there is a tls-key: name its file")
+	case f.Certificate != "" && f.Key == "":
+		return errors.New("tls-key: is missing: name the file with the private key of tls-certificate")
+	}
+	return nil
 }
 
 func (f *flags) finishPools() error {
@@ -211,6 +247,13 @@ func (f *flags) find(name string) *PoolSettings {
 func positive(key string, d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("%s: %v is not above 0", key, d)
+	}
+	return nil
+}
+
+func notNegative(key string, n int) error {
+	if n < 0 {
+		return fmt.Errorf("%s: %d is below 0, which means that there is no bound", key, n)
 	}
 	return nil
 }

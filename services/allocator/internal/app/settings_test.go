@@ -20,7 +20,7 @@ import (
 func defaults() app.Settings {
 	return app.Settings{
 		Listen: "127.0.0.1:20809", OpsListen: "127.0.0.1:20811", Backend: "nats://127.0.0.1:4222",
-		Refresh: time.Second, Request: time.Minute, Forget: 3 * time.Minute,
+		Refresh: time.Second, Request: time.Minute, Forget: 3 * time.Minute, PeerConnections: 100, PeerRequests: 6000,
 		Pools: []app.PoolSettings{{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.1}},
 	}
 }
@@ -51,6 +51,12 @@ func TestParse(t *testing.T) {
 		"addresses": {
 			"--pool fib --listen :80 --ops-listen= --backend nats://b:1",
 			func(s *app.Settings) { s.Listen, s.OpsListen, s.Backend = ":80", "", "nats://b:1" },
+		},
+		"guards": {
+			"--pool fib --token-file t --tls-certificate c --tls-key k --peer-connections 0 --peer-requests 7",
+			func(s *app.Settings) {
+				s.TokenFile, s.Certificate, s.Key, s.PeerConnections, s.PeerRequests = "t", "c", "k", 0, 7
+			},
 		},
 		"times": {
 			"--pool fib --refresh-interval 3s --request-interval 4s --forget-after 5s",
@@ -110,6 +116,12 @@ func TestParseRefuses(t *testing.T) {
 		"load infinite": {"--pool fib --client-load Inf", []string{"above 0"}},
 		"proxy": {
 			"--pool fib --trusted-proxy 10.0.0.1", []string{`trusted-proxy "10.0.0.1": it is not like 10.0.0.0/8`},
+		},
+		"key alone":         {"--pool fib --tls-key k", []string{"tls-certificate: is missing"}},
+		"certificate alone": {"--pool fib --tls-certificate c", []string{"tls-key: is missing"}},
+		"below 0": {
+			"--pool fib --peer-requests -1 --peer-connections -2",
+			[]string{"peer-requests: -1 is below 0", "peer-connections: -2 is below 0"},
 		},
 		"flag": {"--pol fib", []string{"--pol"}},
 		"all at once": {
