@@ -39,6 +39,7 @@ Flags:
 
 type settings struct {
 	allocator, pool, server string
+	tokenFile, ca           string
 	count                   int
 	interval                time.Duration
 	wait, quiet             bool
@@ -60,9 +61,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		r.notes = io.Discard
 	}
 	if set.server == "" {
-		allocator, err := allocate.New(set.allocator, allocate.Options{})
+		allocator, err := allocate.New(set.allocator, allocate.Options{TokenFile: set.tokenFile, CA: set.ca})
 		if err != nil {
 			return daemon.Usagef("%s", err)
+		}
+		if allocator.TokenInClear() {
+			fmt.Fprintf(r.notes, "%s: the token crosses the network in clear, because the allocator's address does not "+
+				"begin with https://\n", Name)
 		}
 		r.allocator = allocator
 	}
@@ -77,6 +82,9 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 		fmt.Fprintf(stdout, usage, Name, fs.FlagUsages())
 	}
 	fs.StringVar(&s.allocator, "allocator", defaultAllocator, "`URL` of the allocator")
+	fs.StringVar(&s.tokenFile, "allocator-token-file", "", "`FILE` whose first line is the token that the allocator wants")
+	fs.StringVar(&s.ca, "allocator-ca", "",
+		"`FILE` with the authority that has signed the allocator's certificate (default the system's)")
 	fs.StringVar(&s.pool, "pool", defaultPool, "pool to ask for")
 	fs.StringVar(&s.server, "server", "", "use the server at this `host:port` and ask no allocator")
 	fs.IntVar(&s.count, "count", 0, "stop after this many numbers (default never)")

@@ -127,8 +127,9 @@ func (r *runner) away(err error) error {
 //
 // With --wait it always goes on. Else, before the first number, the program ends if the allocator has no server, or if
 // the allocator, or the server that --server names, cannot be reached. If a server that the allocator named cannot be
-// reached it goes on, because the allocator may name another; and after the first number it goes on in all these cases,
-// because servers and allocators may restart. It does so for up to giveUpAfter.
+// reached it goes on, because the allocator may name another; if this address has asked too often, because it may ask
+// again soon; and after the first number it goes on in all these cases, because servers and allocators may restart. It
+// does so for up to giveUpAfter.
 func (r *runner) retry(err error) (pause time.Duration, again bool) {
 	if _, ours := errors.AsType[*outputError](err); ours || errors.Is(err, session.ErrProtocol) {
 		return 0, false
@@ -138,15 +139,25 @@ func (r *runner) retry(err error) (pause time.Duration, again bool) {
 	}
 	r.failures++
 	pause = backoff.Delay(r.failures, minBackoff, maxBackoff)
-	if none, ok := errors.AsType[*allocate.NoServersError](err); ok && none.RetryAfter > 0 {
-		pause = jitter(min(max(none.RetryAfter, minRetryAfter), maxRetryAfter))
+	none, _ := errors.AsType[*allocate.NoServersError](err)
+	many, busy := errors.AsType[*allocate.TooManyError](err)
+	switch {
+	case none != nil && none.RetryAfter > 0:
+		pause = told(none.RetryAfter)
+	case busy && many.RetryAfter > 0:
+		pause = told(many.RetryAfter)
 	}
 	if r.wait {
 		return pause, true
 	}
 	_, away := errors.AsType[*unreachableError](err)
 	inTime := time.Since(r.since)+pause <= giveUpAfter
-	return pause, inTime && (r.printed > 0 || away)
+	return pause, inTime && (r.printed > 0 || away || busy)
+}
+
+// told returns the pause that the allocator asks for, within reason.
+func told(after time.Duration) time.Duration {
+	return jitter(min(max(after, minRetryAfter), maxRetryAfter))
 }
 
 // final returns the error that the program ends with. If there is no server, it also prints the allocator's sentence as

@@ -151,6 +151,22 @@ func TestWaitHonoursRetryAfter(t *testing.T) {
 	})
 }
 
+// TestTooManyQuestions: it waits as long as the allocator says, also without --wait, and goes on.
+func TestTooManyQuestions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		many := &allocate.TooManyError{Detail: "too many", RetryAfter: 20 * time.Second}
+		w := &world{script: []any{many, many, "a:1"}, servers: map[string]int{"a:1": -1}}
+		out, notes, took, err := w.play(t, settings{count: 1}, time.Hour)
+		if err != nil || out != "1\n" || !strings.Contains(notes, "too many; trying again in 2") {
+			t.Errorf("got %q, notes %q, %v; want a number", out, notes, err)
+		}
+		if took < 40*time.Second || took > 44*time.Second {
+			t.Errorf("took %s, want twice 20 s and a tenth at most", took)
+		}
+	})
+}
+
 func TestAServerThatGoesAwayIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
