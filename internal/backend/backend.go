@@ -59,6 +59,9 @@ type Options struct {
 	PolicyFile string
 	// Count is called once for each call to the broker's API, for metrics; may be nil.
 	Count func(service, operation string, err error)
+	// Refused is called for each client that a broker within this process refuses, with the reason, for metrics; may be
+	// nil.
+	Refused func(reason string)
 }
 
 // Opener connects. It waits for a broker that is not there yet, saying so in the

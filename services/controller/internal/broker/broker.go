@@ -58,8 +58,12 @@ type Options struct {
 	Logins   bool   // programs must log in
 	TLS      TLS
 	Log      *slog.Logger // nil discards
+	// Refused is called for each client that is refused, with the reason: login, silent, waiting, forbidden or deaf. It
+	// may be nil.
+	Refused func(reason string)
 
 	near func(net.Conn) bool // whether a connection comes from this machine; nil: isNear
+	wait timeouts
 }
 
 // Broker is a running server.
@@ -67,7 +71,8 @@ type Broker struct {
 	srv  *server.Server
 	gate *gate   // nil: the server itself takes connections
 	let  *access // nil: everybody may connect
-	ca   string  // the file with the authority that clients must trust; empty: none, or one that is not ours
+	came *visitors
+	ca   string // the file with the authority that clients must trust; empty: none, or one that is not ours
 	lock *os.File
 	log  *slog.Logger
 	sick chan string // gets the reason when the store cannot be written; its capacity is 1
@@ -85,7 +90,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker: store_dir: %w", err)
 	}
-	b := &Broker{lock: lock, log: o.Log, sick: make(chan string, 1)}
+	b := &Broker{lock: lock, log: o.Log, sick: make(chan string, 1), came: newVisitors(&o)}
 	if err := b.start(ctx, &o, opts); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -137,9 +142,9 @@ func (b *Broker) guard(o *Options, opts *server.Options) (conf *tls.Config, err 
 	}
 	if o.Logins {
 		b.let = let
-		opts.CustomClientAuthentication = &doorman{access: let, log: o.Log}
+		opts.CustomClientAuthentication = &doorman{access: let, visitors: b.came, log: o.Log}
 	}
-	opts.DontListen, opts.AuthTimeout = true, authTimeout
+	opts.DontListen, opts.AuthTimeout = true, cmp.Or(o.wait.login, loginTimeout).Seconds()
 	return conf, nil
 }
 
@@ -163,7 +168,7 @@ func (b *Broker) start(ctx context.Context, o *Options, opts *server.Options) er
 	if err := b.await(ctx, logger.fatal); err != nil || !opts.DontListen {
 		return err
 	}
-	b.gate, err = openGate(ctx, o, srv, conf)
+	b.gate, err = openGate(ctx, o, srv, conf, b.came)
 	return err
 }
 

@@ -13,15 +13,22 @@ var _ server.Authentication = (*doorman)(nil)
 
 // doorman lets in whom access knows, and says what each may do.
 type doorman struct {
-	access *access
-	log    *slog.Logger
+	access   *access
+	visitors *visitors
+	log      *slog.Logger
 }
 
 // Check implements server.Authentication.
 func (d *doorman) Check(c server.ClientAuthentication) bool {
+	ok := d.check(c)
+	d.visitors.loggedIn(c.GetID(), c.GetOpts().Username, ok)
+	return ok
+}
+
+func (d *doorman) check(c server.ClientAuthentication) bool {
 	asked := c.GetOpts()
 	if !d.access.knows(asked.Username, asked.Password) {
-		return false // the server itself logs it
+		return false
 	}
 	rights, err := permissions(asked.Username)
 	if err != nil {

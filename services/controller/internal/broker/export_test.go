@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"net"
 	"path/filepath"
+	"time"
 
 	"cloudmaster/internal/backend"
 )
@@ -16,6 +17,22 @@ func (b *Broker) Hand(deployment string) backend.Logins {
 
 // AllFar makes a broker take all connections for ones from other machines.
 func (o *Options) AllFar() { o.near = func(net.Conn) bool { return false } }
+
+// Impatient makes a broker wait for its clients for this long at most.
+func (o *Options) Impatient(d time.Duration) { o.wait = timeouts{handshake: d, login: d, write: d} }
+
+// Connections is how many are open at the gate.
+func (b *Broker) Connections() int {
+	b.gate.mu.Lock()
+	defer b.gate.mu.Unlock()
+	return len(b.gate.open)
+}
+
+// The bounds of those that have not logged in.
+const (
+	MostWaiting     = mostWaiting
+	MostPeerWaiting = mostPeerWaiting
+)
 
 // IsNear is isNear.
 var IsNear = isNear

@@ -3,6 +3,7 @@ package broker
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -11,23 +12,25 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strconv"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-
-	"cloudmaster/internal/backend/natsbackend"
 )
 
 const (
 	handshakeTimeout = 10 * time.Second
-	// authTimeout is how long a client may take from its connection to its login, in seconds. The server counts the
-	// handshake in.
-	authTimeout = 15
-	lineSize    = 8 << 10 // the server takes lines of 4 KiB
-	linefeed    = "\r\n"
+	// loginTimeout is how long a client may take from its connection to its login. The server counts the handshake in.
+	loginTimeout = 15 * time.Second
+	// writeTimeout is how long a client may take for 8 KiB of what it is sent. It is that of the server.
+	writeTimeout = 10 * time.Second
+	lineSize     = 8 << 10 // the server takes lines of 4 KiB
+	linefeed     = "\r\n"
 )
+
+// timeouts are those of clients; 0 means the constants above.
+type timeouts struct{ handshake, login, write time.Duration }
 
 // gate stands in front of a server whose clients must log in, or speak TLS. It takes their connections, and passes on
 // what they say, except what names a subject for the answer that is no inbox. The server checks to which subjects a
@@ -40,6 +43,9 @@ type gate struct {
 	tls      *tls.Config // nil: no TLS
 	near     func(net.Conn) bool
 	log      *slog.Logger
+	visitors *visitors
+	logins   bool // clients must log in
+	wait     timeouts
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
@@ -49,13 +55,19 @@ type gate struct {
 
 // openGate takes connections for a server.
 func openGate(
-	ctx context.Context, o *Options, srv *server.Server, conf *tls.Config,
+	ctx context.Context, o *Options, srv *server.Server, conf *tls.Config, v *visitors,
 ) (*gate, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("broker: listen: %w; choose another listen address", err)
 	}
-	g := &gate{listener: l, srv: srv, tls: conf, near: o.near, log: o.Log, open: make(map[net.Conn]struct{})}
+	g := &gate{
+		listener: l, srv: srv, tls: conf, near: o.near, log: o.Log, visitors: v, logins: o.Logins,
+		open: make(map[net.Conn]struct{}),
+		wait: timeouts{
+			handshake: cmp.Or(o.wait.handshake, handshakeTimeout), write: cmp.Or(o.wait.write, writeTimeout),
+		},
+	}
 	if g.near == nil {
 		g.near = isNear
 	}
@@ -118,6 +130,11 @@ func (g *gate) serve(client net.Conn) {
 		return
 	}
 	defer g.drop(client)
+	who := g.visitors.enter(client.RemoteAddr(), g.near(client))
+	if who == nil {
+		return
+	}
+	defer g.visitors.leave(who)
 	inner, err := g.srv.InProcessConn()
 	if err != nil {
 		g.log.Debug("the broker takes no connection", "error", err)
@@ -125,44 +142,75 @@ func (g *gate) serve(client net.Conn) {
 	}
 	defer func() { _ = inner.Close() }()
 	answers := bufio.NewReaderSize(inner, lineSize)
-	outer, err := g.greet(client, answers)
+	outer, err := g.greet(client, answers, who)
 	if err != nil {
 		g.log.Debug("a connection to the broker ended before the login", "error", err,
 			"from", client.RemoteAddr().String())
 		return
 	}
+	if !g.logins {
+		g.visitors.in(who) // TLS was all that there was to do
+	}
 	var back sync.WaitGroup
 	back.Go(func() {
-		_, _ = io.Copy(outer, answers) // ends when either side closes
+		if err := answer(outer, answers, g.wait.write); errors.Is(err, os.ErrDeadlineExceeded) {
+			g.visitors.turnAway(refusedDeaf, "the broker ended the connection of a client that does not read what it is "+
+				"sent", client.RemoteAddr())
+		}
 		_ = client.Close()
 	})
 	err = pass(inner, outer)
 	if errors.Is(err, errForbidden) {
-		g.log.Warn("the broker ended the connection of a client that did what it must not", "error", err,
-			"from", client.RemoteAddr().String())
+		g.visitors.turnAway(refusedForbidden, "the broker ended the connection of a client that did what it must not",
+			client.RemoteAddr(), "error", err)
 	}
 	_ = inner.Close()
 	_ = client.Close()
 	back.Wait()
 }
 
+// answer copies what the server says, until either side closes. A client that takes nothing of it for so long is an
+// error: the server ends its side of such a connection, but would leave ours open for as long as the client likes.
+func answer(to net.Conn, from io.Reader, wait time.Duration) error {
+	part := make([]byte, lineSize)
+	for {
+		n, err := from.Read(part)
+		if err != nil {
+			return err
+		}
+		if err := to.SetWriteDeadline(time.Now().Add(wait)); err != nil {
+			return err
+		}
+		if _, err := to.Write(part[:n]); err != nil {
+			return err
+		}
+	}
+}
+
 // greet sends the client what the server says first, and makes the connection one with TLS if there is to be. Programs
 // of this machine may do without TLS, because nobody else hears what they say, and because the name that they use may
 // not be in the certificate.
-func (g *gate) greet(client net.Conn, answers *bufio.Reader) (net.Conn, error) {
+func (g *gate) greet(client net.Conn, answers *bufio.Reader, who *visitor) (net.Conn, error) {
 	line, err := answers.ReadBytes('\n')
 	if err != nil {
 		return nil, err
 	}
-	if g.tls == nil {
-		_, err := client.Write(line)
-		return client, err
-	}
-	near := g.near(client)
-	if line, err = offerTLS(line, near); err != nil {
+	number, err := connection(line)
+	if err != nil {
 		return nil, err
 	}
-	if err := client.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	g.visitors.number(who, number)
+	if err := client.SetDeadline(time.Now().Add(g.wait.handshake)); err != nil {
+		return nil, err
+	}
+	if g.tls == nil {
+		if _, err := client.Write(line); err != nil {
+			return nil, err
+		}
+		return client, client.SetDeadline(time.Time{})
+	}
+	near := who.near
+	if line, err = offerTLS(line, near); err != nil {
 		return nil, err
 	}
 	if _, err := client.Write(line); err != nil {
@@ -201,13 +249,28 @@ type peekedConn struct {
 // Read reads what was read ahead, then the connection.
 func (c *peekedConn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
+// connection returns the server's number of a connection, which its first line has.
+func connection(line []byte) (uint64, error) {
+	var info struct {
+		Number uint64 `json:"client_id"`
+	}
+	text, ok := bytes.CutPrefix(line, []byte(infoOp))
+	if !ok || json.Unmarshal(text, &info) != nil {
+		return 0, errNoInfo
+	}
+	return info.Number, nil
+}
+
+const infoOp = "INFO "
+
+var errNoInfo = errors.New("the server's first line is not its INFO")
+
 // offerTLS changes the server's first line so that it asks for TLS, or, if the client may choose, offers it.
 func offerTLS(line []byte, choice bool) ([]byte, error) {
-	const op = "INFO "
-	text, ok := bytes.CutPrefix(line, []byte(op))
+	text, ok := bytes.CutPrefix(line, []byte(infoOp))
 	var info map[string]any
 	if !ok || json.Unmarshal(text, &info) != nil {
-		return nil, errors.New("the server's first line is not its INFO")
+		return nil, errNoInfo
 	}
 	key := "tls_required"
 	if choice {
@@ -218,105 +281,5 @@ func offerTLS(line []byte, choice bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(append([]byte(op), doc...), linefeed...), nil
+	return append(append([]byte(infoOp), doc...), linefeed...), nil
 }
-
-// errForbidden means that a client said what it may not say, or what is no NATS.
-var errForbidden = errors.New("not allowed")
-
-// pass copies what a client says. It understands every line, and is stricter than the server, so that the two never
-// take the same bytes for different things.
-func pass(to io.Writer, from io.Reader) error {
-	in, out := bufio.NewReaderSize(from, lineSize), bufio.NewWriterSize(to, lineSize)
-	for {
-		line, err := in.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			return fmt.Errorf("%w: a line is longer than %d bytes", errForbidden, lineSize)
-		}
-		if err != nil {
-			return err
-		}
-		size, err := payload(line)
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(line); err != nil {
-			return err
-		}
-		if size >= 0 {
-			if err := passPayload(out, in, size); err != nil {
-				return err
-			}
-		}
-		if in.Buffered() == 0 {
-			if err := out.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// passPayload copies the body of a message and the line's end behind it.
-func passPayload(out io.Writer, in io.Reader, size int64) error {
-	if _, err := io.CopyN(out, in, size); err != nil {
-		return err
-	}
-	var end [len(linefeed)]byte
-	if _, err := io.ReadFull(in, end[:]); err != nil {
-		return err
-	}
-	if string(end[:]) != linefeed {
-		return fmt.Errorf("%w: a message is longer than its line says", errForbidden)
-	}
-	_, err := out.Write(end[:])
-	return err
-}
-
-// payload checks a line, and returns how many bytes of a message follow it; -1: none.
-func payload(line []byte) (size int64, err error) {
-	text, ok := bytes.CutSuffix(line, []byte(linefeed))
-	if !ok {
-		return 0, fmt.Errorf("%w: a line does not end in CR LF", errForbidden)
-	}
-	op, rest, _ := bytes.Cut(text, []byte(" "))
-	switch string(op) {
-	case "CONNECT", "PING", "PONG", "SUB", "UNSUB":
-		if bytes.ContainsRune(rest, '\r') {
-			return 0, fmt.Errorf("%w: a line has a CR within", errForbidden)
-		}
-		return -1, nil
-	case "PUB":
-		return published(rest, 1)
-	case "HPUB":
-		return published(rest, 2)
-	}
-	return 0, fmt.Errorf("%w: %q is no operation of a client", errForbidden, clip(op))
-}
-
-// published reads the arguments of a message: the subject, perhaps the subject for the answer, and the sizes.
-func published(args []byte, sizes int) (size int64, err error) {
-	for _, b := range args {
-		if b < ' ' && b != '\t' || b == 0x7f {
-			return 0, fmt.Errorf("%w: control character in the line of a message", errForbidden)
-		}
-	}
-	words := bytes.FieldsFunc(args, func(r rune) bool { return r == ' ' || r == '\t' })
-	switch len(words) - sizes {
-	case 1:
-	case 2:
-		if reply := words[1]; !bytes.HasPrefix(reply, []byte(natsbackend.InboxPrefix)) {
-			return 0, fmt.Errorf("%w: the answer to %q is to go to %q, which is no inbox", errForbidden, clip(words[0]),
-				clip(reply))
-		}
-	default:
-		return 0, fmt.Errorf("%w: a message has %d words in its line", errForbidden, len(words))
-	}
-	n, err := strconv.ParseUint(string(words[len(words)-1]), 10, 31)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %q is not the size of a message", errForbidden, clip(words[len(words)-1]))
-	}
-	return int64(n), nil
-}
-
-// clip bounds what is logged of a stranger's words.
-func clip(word []byte) []byte { return word[:min(len(word), 100)] }

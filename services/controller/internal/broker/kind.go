@@ -139,6 +139,7 @@ func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Optio
 	}
 	b, err := Start(ctx, Options{
 		Listen: set.Listen, StoreDir: set.StoreDir, Logins: set.Logins, TLS: set.security(), Log: opts.Log,
+		Refused: opts.Refused,
 	})
 	if err != nil {
 		return backend.Opened{}, err

@@ -40,8 +40,17 @@ var storeFailures = []string{
 	"input/output error",
 }
 
+// ofLogins are parts of what the server logs of clients that do not log in. It does not know their addresses and logs
+// each of them; the gate logs them with their addresses, and not more than an operator reads.
+var ofLogins = []string{"authentication error", "authentication timeout"}
+
 // Errorf implements server.Logger.
 func (l *serverLog) Errorf(format string, args ...any) {
+	text := strings.ToLower(fmt.Sprintf(format, args...))
+	if slices.ContainsFunc(ofLogins, func(part string) bool { return strings.Contains(text, part) }) {
+		l.write(slog.LevelDebug, format, args)
+		return
+	}
 	l.write(slog.LevelWarn, format, args)
 	l.diagnose(fmt.Sprintf(format, args...))
 }
