@@ -50,15 +50,16 @@ func Read(file string) ([]string, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no file: name the file with the tokens", file)
 	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("%s can be read by others (mode %#o): write new tokens into it, because they may have read "+
-			"these, and chmod 600 it", file, info.Mode().Perm())
+		return nil, fmt.Errorf("%s can be read by others (mode %#o): write new tokens into it, because they may have "+
+			"read these, and chmod 600 it", file, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(text) > MaxFile {
-		return nil, fmt.Errorf("%s has more than %d bytes: is it the file with the tokens, one in each line?", file, MaxFile)
+		return nil, fmt.Errorf("%s has more than %d bytes: is it the file with the tokens, one in each line?", file,
+			MaxFile)
 	}
 	return parse(file, string(text))
 }
@@ -76,8 +77,8 @@ func parse(file, text string) ([]string, error) {
 		case !shape.MatchString(line):
 			return nil, fmt.Errorf("%s:%d: is no token: one has letters, digits and - . _ ~ + /", file, number)
 		case len(line) < leastToken:
-			return nil, fmt.Errorf("%s:%d: a token of %d characters can be guessed: use %d or more, for example those of "+
-				"openssl rand -hex 32", file, number, len(line), leastToken)
+			return nil, fmt.Errorf("%s:%d: a token of %d characters can be guessed: use %d or more, for example those "+
+				"of openssl rand -hex 32", file, number, len(line), leastToken)
 		}
 		out = append(out, line)
 	}

@@ -88,8 +88,8 @@ func sameFile(a, b os.FileInfo) bool {
 func (c *certificateFiles) load(now time.Time) error {
 	pair, err := tls.LoadX509KeyPair(c.certificate, c.key)
 	if err != nil {
-		return fmt.Errorf("certificate %s with key %s: %w: name the certificate, with those that signed it behind it, and "+
-			"its own key, both in PEM form", c.certificate, c.key, err)
+		return fmt.Errorf("certificate %s with key %s: %w: name the certificate, with those that signed it behind it, "+
+			"and its own key, both in PEM form", c.certificate, c.key, err)
 	}
 	ctx := context.Background()
 	if info, err := os.Stat(c.key); err == nil && info.Mode().Perm()&0o007 != 0 {
@@ -98,8 +98,9 @@ func (c *certificateFiles) load(now time.Time) error {
 	}
 	switch {
 	case now.After(pair.Leaf.NotAfter):
-		c.log.WarnContext(ctx, "the certificate has expired, clients will refuse it: put a new one in its place, which "+
-			"is then read at once", "file", c.certificate, "valid_until", pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		c.log.WarnContext(ctx, "the certificate has expired, clients will refuse it: put a new one in its place, "+
+			"which is then read at once", "file", c.certificate,
+			"valid_until", pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(pair.Leaf.NotBefore):
 		c.log.WarnContext(ctx, "the certificate is not valid yet: is the clock right?", "file", c.certificate,
 			"valid_from", pair.Leaf.NotBefore.UTC().Format(time.RFC3339))

@@ -57,6 +57,7 @@ func TestTokenAndAuthority(t *testing.T) {
 	t.Parallel()
 	url, ca := guarded(t)
 	other, _ := certtest.Write(t, t.TempDir(), time.Now().Add(30*time.Minute))
+	clear := strings.Replace(url, "https", "http", 1)
 	good := file(t, token+"\nanother-token-behind\n")
 	for name, c := range map[string]struct{ url, token, ca, want string }{
 		"as it should be":   {url, good, ca, ""},
@@ -64,7 +65,7 @@ func TestTokenAndAuthority(t *testing.T) {
 		"no token":          {url, "", ca, "--allocator-token-file names the file with a valid token"},
 		"system's CAs":      {url, good, "", "--allocator-ca names the file with the authority"},
 		"another authority": {url, good, other, "--allocator-ca names the file with the authority"},
-		"in clear":          {strings.Replace(url, "https", "http", 1), good, "", "--allocator begins with https:// for it"},
+		"in clear":          {clear, good, "", "--allocator begins with https:// for it"},
 	} {
 		client, err := allocate.New(c.url, allocate.Options{TokenFile: c.token, CA: c.ca})
 		if err != nil {

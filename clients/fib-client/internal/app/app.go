@@ -66,8 +66,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return daemon.Usagef("%s", err)
 		}
 		if allocator.TokenInClear() {
-			fmt.Fprintf(r.notes, "%s: the token crosses the network in clear, because the allocator's address does not "+
-				"begin with https://\n", Name)
+			fmt.Fprintf(r.notes, "%s: the token crosses the network in clear, because the allocator's address does "+
+				"not begin with https://\n", Name)
 		}
 		r.allocator = allocator
 	}
@@ -82,7 +82,8 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 		fmt.Fprintf(stdout, usage, Name, fs.FlagUsages())
 	}
 	fs.StringVar(&s.allocator, "allocator", defaultAllocator, "`URL` of the allocator")
-	fs.StringVar(&s.tokenFile, "allocator-token-file", "", "`FILE` whose first line is the token that the allocator wants")
+	fs.StringVar(&s.tokenFile, "allocator-token-file", "",
+		"`FILE` whose first line is the token that the allocator wants")
 	fs.StringVar(&s.ca, "allocator-ca", "",
 		"`FILE` with the authority that has signed the allocator's certificate (default the system's)")
 	fs.StringVar(&s.pool, "pool", defaultPool, "pool to ask for")

@@ -68,7 +68,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, openers b
 	if err != nil {
 		return err
 	}
-	a, err := New(settings, openers, Options{Log: log})
+	a, err := New(settings, openers, Options{Log: log}) //nolint:contextcheck // what it logs is of no request
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,8 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	a.opts.Log.InfoContext(ctx, "allocator is listening", "address", clients.Addr().String(),
 		"ops_address", a.settings.OpsListen, "tls", a.tls != nil, "tokens", a.settings.TokenFile != "",
-		"peer_connections", a.settings.PeerConnections, "peer_requests", a.settings.PeerRequests, "version", daemon.Version(),
+		"peer_connections", a.settings.PeerConnections, "peer_requests", a.settings.PeerRequests,
+		"version", daemon.Version(),
 		"backend", backend.Redacted(a.settings.Backend), "pools", a.settings.Pools,
 		"refresh_interval", a.settings.Refresh.String(), "request_interval", a.settings.Request.String())
 	if a.opts.Listening != nil {

@@ -75,7 +75,8 @@ func (b *broker) publish(t *testing.T, version int, instances ...activeset.Insta
 
 func settings() app.Settings {
 	return app.Settings{
-		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Backend: "mem://", Refresh: 5 * time.Millisecond, Request: time.Minute,
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
+		Backend: "mem://", Refresh: 5 * time.Millisecond, Request: time.Minute,
 		Forget: time.Minute,
 		Pools:  []app.PoolSettings{{Name: "fib", Queue: "fib-work", ClientLoad: 0.1}},
 	}

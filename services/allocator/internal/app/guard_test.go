@@ -78,7 +78,7 @@ func TestTokenOverTLS(t *testing.T) {
 			t.Errorf("token %q: got %d, %v, want %d", token, got, err, want)
 		}
 	}
-	old := &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, RootCAs: roots} //nolint:gosec // refused
+	old := &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, RootCAs: roots}
 	if _, err := ask(old, "Bearer "+secret); err == nil {
 		t.Error("TLS 1.1 is spoken, want 1.2 at least")
 	}

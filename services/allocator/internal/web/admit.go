@@ -39,7 +39,8 @@ func (h *Handler) tooMany(w http.ResponseWriter, r *http.Request) {
 
 // noToken answers 401, as RFC 6750 wants it: without a token there is no error to name.
 func noToken(w http.ResponseWriter, r *http.Request) {
-	challenge, detail := `Bearer realm="allocator"`, "this allocator wants a token: send it as Authorization: Bearer TOKEN"
+	challenge := `Bearer realm="allocator"`
+	detail := "this allocator wants a token: send it as Authorization: Bearer TOKEN"
 	if token(r) != "" {
 		challenge += `, error="invalid_token"`
 		detail = "the token that was sent is not valid here; who runs the allocator has the valid ones"

@@ -57,8 +57,8 @@ func newMetrics() metrics {
 		}, []string{"pool"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "refused_total",
-			Help: "Requests and connections of clients that were refused, by reason: requests (too many in a minute), " +
-				"token (none, or not a valid one), connections (too many at once).",
+			Help: "Requests and connections of clients that were refused, by reason: requests (too many in a " +
+				"minute), token (none, or not a valid one), connections (too many at once).",
 		}, []string{"reason"}),
 	}
 }

@@ -67,7 +67,8 @@ func (h *Handler) noServers(w http.ResponseWriter, r *http.Request, p *served) {
 		Detail: NoServers, Pool: string(p.name), Request: out.String(),
 	}
 	if out == request.Failed {
-		body.RequestDetail = "the request for a server could not be put on the pool's work queue; your next call tries again"
+		body.RequestDetail = "the request for a server could not be put on the pool's work queue; " +
+			"your next call tries again"
 		if !p.failing.Swap(true) {
 			h.opts.Log.WarnContext(r.Context(), "servers cannot be requested", "pool", p.name, "queue", p.Queue,
 				"error", err)

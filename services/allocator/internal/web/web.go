@@ -134,8 +134,8 @@ func (h *Handler) route() {
 	h.ops.Handle("/metrics", ops)
 	h.ops.HandleFunc("/readyz", only(h.ready, http.MethodGet, http.MethodHead))
 	h.ops.HandleFunc("/v1/pools/{pool}", only(h.view, http.MethodGet, http.MethodHead))
-	h.ops.HandleFunc("/", nothing("there is nothing here; /v1/pools/{pool} shows a pool, and clients have an address of "+
-		"their own"))
+	h.ops.HandleFunc("/", nothing("there is nothing here; /v1/pools/{pool} shows a pool, and clients have an address "+
+		"of their own"))
 	h.mux.HandleFunc("/v1/pools/{pool}/allocations", only(h.allocate, http.MethodPost))
 	h.mux.HandleFunc("/", nothing("there is nothing here; clients POST to /v1/pools/{pool}/allocations"))
 }

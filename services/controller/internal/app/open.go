@@ -102,12 +102,13 @@ func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 	return back, nil
 }
 
-// newRefused registers the metric of the clients that the controller's own broker refuses, and returns what counts them.
+// newRefused registers the metric of the clients that the controller's own broker refuses, and returns what counts
+// them.
 func newRefused(r prometheus.Registerer) func(reason string) {
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cloudmaster_broker_refused_total",
-		Help: "Clients that the embedded broker refused, by reason: login (a wrong one), silent (none in time), waiting " +
-			"(too many that had not logged in), forbidden (said what clients must not), deaf (did not read).",
+		Help: "Clients that the embedded broker refused, by reason: login (a wrong one), silent (none in time), " +
+			"waiting (too many that had not logged in), forbidden (said what clients must not), deaf (did not read).",
 	}, []string{"reason"})
 	r.MustRegister(refused)
 	return func(reason string) { refused.WithLabelValues(reason).Inc() }

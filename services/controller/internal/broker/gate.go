@@ -154,8 +154,8 @@ func (g *gate) serve(client net.Conn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		if err := answer(outer, answers, g.wait.write); errors.Is(err, os.ErrDeadlineExceeded) {
-			g.visitors.turnAway(refusedDeaf, "the broker ended the connection of a client that does not read what it is "+
-				"sent", client.RemoteAddr())
+			g.visitors.turnAway(refusedDeaf, "the broker ended the connection of a client that does not read what it "+
+				"is sent", client.RemoteAddr())
 		}
 		_ = client.Close()
 	})
