@@ -38,21 +38,21 @@ var shape = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
 // Read returns the tokens of a file, at least one. Other users must not be able to read it.
 func Read(file string) ([]string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("%w: write a token into it, for example with openssl rand -hex 32", err)
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
+	info, err := os.Stat(file) // before it is opened, which would wait for whoever writes into a pipe
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("%w: write a token into it, for example with openssl rand -hex 32", err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no file: name the file with the tokens", file)
 	case info.Mode().Perm()&0o007 != 0:
 		return nil, fmt.Errorf("%s can be read by others (mode %#o): write new tokens into it, because they may have "+
 			"read these, and chmod 600 it", file, info.Mode().Perm())
 	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
 	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, err

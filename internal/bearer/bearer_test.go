@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,13 @@ func TestReadRefuses(t *testing.T) {
 	}
 	if _, err := bearer.Read(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "openssl rand") {
 		t.Errorf("no file: got %v, want the next step", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bearer.Read(pipe); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("a pipe: got %v", err)
 	}
 	if _, err := bearer.Read(dir); err == nil || !strings.Contains(err.Error(), "is no file") {
 		t.Errorf("a directory: got %v", err)

@@ -161,6 +161,20 @@ func TestOneAddressKeepsNobodyOut(t *testing.T) {
 	until(t, "only those that wait to be left", func() bool { return w.Connections() == broker.MostPeerWaiting })
 }
 
+// TestARefusedClientTriesAgain: a program that finds all places taken gets in when there is one.
+func TestARefusedClientTriesAgain(t *testing.T) {
+	t.Parallel()
+	w := startWatched(t, true, time.Second)
+	for range broker.MostPeerWaiting {
+		w.knock(t, "127.0.0.1")
+	}
+	until(t, "all places to be taken", func() bool { return w.Connections() == broker.MostPeerWaiting })
+	w.logsIn(t)
+	if got := w.counts()["waiting"]; got == 0 {
+		t.Error("it was not refused, so nothing was tried")
+	}
+}
+
 // TestLoggedInDoNotWait: those that have logged in count no more, however many there are.
 func TestLoggedInDoNotWait(t *testing.T) {
 	t.Parallel()
