@@ -93,6 +93,11 @@ type Instance struct {
 	Launched   time.Time // when the cloud started it
 	ActiveAt   time.Time // when it last became active; zero if it never did
 
+	// What the cloud says of its machine. Clouds that do not know these leave them empty.
+	Type string // the cloud's word for the size of the machine
+	Zone string // the cloud's word for a part of it that fails by itself
+	Spot bool   // the cloud may take it back at any time
+
 	ReportedAt time.Time // when its newest status was written; zero if it never reported to this controller
 	// HeardAt is when the controller last heard from it, or took it over. Its silence is counted from then.
 	HeardAt   time.Time

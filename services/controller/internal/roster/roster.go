@@ -197,6 +197,7 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 // that was stopped does no work, and is told to end like one that did not when it was told before (see Untold).
 func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	rec.phase, rec.host, rec.hosts = in.Phase, in.Address, in.Hosts
+	rec.Type, rec.Zone, rec.Spot = in.Type, in.Zone, in.Spot
 	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
 	rec.why = cmp.Or(in.Reason, rec.why)
 	if in.Phase != cloud.Terminating && in.Phase != cloud.Stopped || rec.State == pool.Stopping {

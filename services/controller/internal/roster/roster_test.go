@@ -105,6 +105,22 @@ func TestLaunched(t *testing.T) {
 	})
 }
 
+// TestWhatAndWhereItIs is told by the newest list: a launch may answer before EC2 knows the zone.
+func TestWhatAndWhereItIs(t *testing.T) {
+	t.Parallel()
+	r, in := newRoster(), listed("a")
+	in.Type = "t3.micro"
+	r.Launched([]cloud.Instance{in}, t0)
+	if got := only(t, r, t0); got.Type != "t3.micro" || got.Zone != "" || got.Spot {
+		t.Errorf("launched: got type %q, zone %q, spot %t, want t3.micro and nothing", got.Type, got.Zone, got.Spot)
+	}
+	in.Zone, in.Spot = "eu-west-1a", true
+	r.Observe([]cloud.Instance{in}, at(1), at(1))
+	if got := only(t, r, at(1)); got.Type != "t3.micro" || got.Zone != "eu-west-1a" || !got.Spot {
+		t.Errorf("listed: got type %q, zone %q, spot %t, want t3.micro, eu-west-1a, true", got.Type, got.Zone, got.Spot)
+	}
+}
+
 func TestMarkFollowsTheStateMachine(t *testing.T) {
 	t.Parallel()
 	states := []pool.State{pool.Startup, pool.Active, pool.ShutDown, pool.Stopping}
