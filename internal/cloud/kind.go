@@ -29,6 +29,9 @@ type Kind struct {
 	// pool's settings on the cloud. Nil: instances have one address each.
 	PublicAddress func(settings, pool kind.Settings) bool
 
+	// PricePerHour returns what each instance costs in USD, and whether that is known. Nil: it depends on the instance.
+	PricePerHour func(settings kind.Settings) (usd float64, known bool)
+
 	// Identity is the kind of backend that knows instances of this cloud as senders by itself, and names them by their
 	// ids; empty if none does.
 	Identity string

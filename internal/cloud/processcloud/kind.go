@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,6 +31,7 @@ type Settings struct {
 	Grace    time.Duration `key:"terminate_grace" help:"from SIGTERM to SIGKILL; longer than the services need to end"`
 	Capacity int           `key:"capacity"        help:"most instances at a time, in all pools; 0: no limit"`
 	Inherit  []string      `key:"inherit_env"     help:"variables that instances get from the controller, such as HOME"`
+	Price    float64       `key:"price_per_hour"  help:"what an instance costs in USD, for the reports; 0: unknown"`
 }
 
 // Validate implements kind.Settings.
@@ -40,6 +42,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.Capacity < 0 {
 		errs = append(errs, fmt.Errorf("capacity: %d is less than 0", s.Capacity))
+	}
+	if s.Price < 0 || math.IsInf(s.Price, 0) || math.IsNaN(s.Price) {
+		errs = append(errs, fmt.Errorf("price_per_hour: %g is not a price in US dollars, as 0.0104", s.Price))
 	}
 	for _, key := range s.Inherit {
 		if !variable.MatchString(key) {
@@ -59,6 +64,7 @@ func Kind() cloud.Kind {
 		AuditInterval: 2 * time.Second,
 		ListLag:       time.Second, // a list is made from the processes: it is as late as the call takes
 		LoginFile:     "$" + envInstanceDir + "/" + loginFile,
+		PricePerHour:  pricePerHour,
 		CheckPool:     checkPool, Open: openKind,
 	}
 }
@@ -69,6 +75,15 @@ func settings(s kind.Settings) (*Settings, error) {
 		return nil, fmt.Errorf("a cloud of type %s has no settings of type %T", kindName, s)
 	}
 	return set, nil
+}
+
+// pricePerHour is what the operator says that an instance costs.
+func pricePerHour(s kind.Settings) (usd float64, known bool) {
+	set, err := settings(s)
+	if err != nil || set.Price == 0 {
+		return 0, false
+	}
+	return set.Price, true
 }
 
 // program is what the image of a process may be called.

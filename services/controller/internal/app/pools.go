@@ -46,6 +46,7 @@ func (o *opened) next(
 // pools returns the pools of a configuration as they should run.
 func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool, error) {
 	var out []desired.Pool
+	prices := cfg.Book()
 	for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {
 		p := cfg.Pools[name]
 		where := cfg.Clouds[p.Cloud].Kind
@@ -61,6 +62,7 @@ func (o *opened) pools(ctx context.Context, cfg *config.Config) ([]desired.Pool,
 			o.Log.WarnContext(ctx, "verify_sender is off: whoever may send to the pool's status queue is believed "+
 				"what it says of any instance", "pool", name)
 		}
+		want.Loop.Prices, want.Revision = prices, want.Revision+prices.Revision()
 		out = append(out, want)
 	}
 	return out, nil

@@ -16,6 +16,7 @@ import (
 	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/report"
 )
 
@@ -29,6 +30,7 @@ type Config struct {
 	OpsListen     string
 	LogLevel      string
 	Reports       []Report
+	Prices        *price.Table
 	Clouds        map[pool.CloudName]Cloud
 	Pools         map[pool.Name]Pool
 }

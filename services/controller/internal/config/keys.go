@@ -29,6 +29,7 @@ type topKeys struct {
 
 	OpsListen string `key:"ops_listen" default:"off" help:"HOST:PORT for /healthz, /readyz and /metrics"`
 	LogLevel  string `key:"log_level" help:"debug, info, warn or error"`
+	Prices    string `key:"prices" default:"a table that ships" help:"FILE with what instances cost; read at SIGHUP"`
 	Report    any    `key:"report" help:"one report or a list, each as NAME or {type: NAME, …} with its keys"`
 }
 

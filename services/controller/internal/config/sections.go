@@ -30,6 +30,7 @@ func (r *reader) read() *Config {
 		}
 	}
 	cfg.Reports = r.readReports(top.Report)
+	cfg.Prices = r.readPrices(top.Prices)
 	for _, name := range r.doc.names(keyClouds) {
 		cfg.Clouds[pool.CloudName(name)] = r.readCloud(name)
 	}

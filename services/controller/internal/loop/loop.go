@@ -27,6 +27,7 @@ import (
 	"cloudmaster/services/controller/internal/inventory"
 	"cloudmaster/services/controller/internal/launcher"
 	"cloudmaster/services/controller/internal/orders"
+	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/publisher"
 	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/roster"
@@ -59,6 +60,8 @@ type Options struct {
 	UserData      func(pool.InstanceID) ([]byte, error) // what a new instance is told
 	Login         func(pool.InstanceID) ([]byte, error) // what it logs in with; nil: the controller hands out nothing
 	TakesRequests bool                                  // the work queue carries requests for servers
+
+	Prices *price.Book // what instances cost; nil: nobody knows
 
 	Retiring bool // the pool was removed, and its instances are being ended
 

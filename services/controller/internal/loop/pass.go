@@ -243,6 +243,7 @@ func (p *pass) end(ctx context.Context) {
 	if p.acted {
 		r.Instances = p.ports.Roster.Instances(p.now)
 	}
+	r.Cost = p.opts.Prices.Cost(r.Instances)
 	if r.Blind == "" {
 		r.Tell = p.tells()
 	}

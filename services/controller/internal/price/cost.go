@@ -17,12 +17,20 @@ type Book struct {
 	Flat map[pool.CloudName]float64
 }
 
+// Revision is the same for books with equal tables, and only for them.
+func (b *Book) Revision() string {
+	if b == nil || b.Table == nil {
+		return ""
+	}
+	return b.Table.Digest
+}
+
 // Rate is what one instance costs in an hour. The zero value is unknown.
 type Rate struct {
 	Known bool
 	USD   float64
-	// AtMost: it is a spot instance, and the table has only the on-demand price of its type. That is what EC2 asks for
-	// at most, unless a launch names a higher maximum, which ours never do.
+	// AtMost: it is a spot instance, and the table has only the on-demand price of its type. EC2 asks for no more than
+	// that, because a launch that names no maximum price, as ours, has the on-demand price as its maximum.
 	AtMost bool
 }
 

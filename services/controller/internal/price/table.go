@@ -4,6 +4,7 @@ package price
 
 import (
 	"bytes"
+	"crypto/sha256"
 	_ "embed" // the table that ships
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type row struct {
 type Table struct {
 	Date   string // as of when the prices are, as 2026-11-25
 	Source string // where they are from
+	Digest string // the same for equal files, and only for them
 	rows   map[offer]row
 }
 
@@ -80,7 +82,9 @@ func Load(file string) (*Table, error) {
 // and "# source: WORDS" must be there. The first other line is the header, and each line after it is one price. The
 // error has a line for each of the first ten things that are wrong.
 func Parse(file string, raw []byte) (*Table, error) {
-	p := &parser{file: file, table: &Table{rows: make(map[offer]row)}}
+	p := &parser{file: file, table: &Table{
+		Digest: fmt.Sprintf("%x", sha256.Sum256(raw)), rows: make(map[offer]row),
+	}}
 	number := 0
 	for line := range bytes.Lines(raw) {
 		number++

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/price"
 )
 
 // Record is everything that one pass saw, decided and did.
@@ -49,6 +50,7 @@ type Record struct {
 
 	// How the pool is after the pass.
 	Instances []pool.Instance `json:"instances"`
+	Cost      price.Cost      `json:"cost"`               // what they cost together
 	Tell      bool            `json:"tell,omitempty"`     // it is time to tell people how the pool is
 	Failures  int             `json:"failures,omitempty"` // passes in a row that ended in an error, this one included
 	Err       error           `json:"-"`

@@ -43,6 +43,10 @@ func (l Log) write(ctx context.Context, events []Event) {
 			b := e.Summary.Backlog
 			attrs = append(attrs, slog.Int("instances", len(e.Summary.Instances)),
 				slog.Bool("backlog_known", b.Known), slog.Int("visible", b.Visible), slog.Int("in_flight", b.InFlight))
+			if cost := &e.Summary.Cost; !cost.Silent() {
+				attrs = append(attrs, slog.Float64("cost_usd_per_hour", cost.USD),
+					slog.Int("cost_at_most", cost.AtMost), slog.Int("cost_unknown", cost.Unknown))
+			}
 		}
 		l.log.LogAttrs(ctx, slog.LevelInfo, "report", attrs...)
 	}
@@ -67,6 +71,7 @@ type written struct {
 	seen     bool // limits are those of the newest record
 
 	strangers []pool.InstanceID // those of the newest record
+	missing   []string          // what had no price in the newest record
 
 	clocks time.Time // when people were last told that clocks differ; guarded by Diary.mu
 }
@@ -127,6 +132,7 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 	}
 	if r.Blind == "" {
 		d.limits(ctx, log, r, w)
+		d.prices(ctx, log, r, w)
 		d.decision(ctx, log, r, w)
 	}
 	d.failure(ctx, log, r, w)
@@ -140,6 +146,16 @@ func (d *Diary) strangers(ctx context.Context, log *slog.Logger, r *record.Recor
 	if w.strangers = r.Strangers; len(r.Strangers) > 0 {
 		log.WarnContext(ctx, "instances report addresses at hosts that the cloud does not know as theirs; clients are "+
 			"not sent there: correct what the instances report, or set any_address", "instances", r.Strangers)
+	}
+}
+
+// prices tells which prices are missing, when there is one that was not missing in the last pass.
+func (d *Diary) prices(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	known := func(what string) bool { return slices.Contains(w.missing, what) }
+	fresh := slices.DeleteFunc(slices.Clone(r.Cost.Missing), known)
+	if w.missing = r.Cost.Missing; len(fresh) > 0 {
+		log.InfoContext(ctx, "instances have no price, so that the cost of the pool is not known as a whole: "+
+			"add them to a table of your own, and name it in the key prices", "missing", fresh)
 	}
 }
 

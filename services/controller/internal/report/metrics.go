@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/record"
 )
 
@@ -24,6 +25,8 @@ type Metrics struct {
 	failures  *prometheus.CounterVec
 	stops     *prometheus.CounterVec
 	messages  *prometheus.CounterVec
+	cost      *prometheus.GaugeVec
+	priced    *prometheus.GaugeVec
 }
 
 // NewMetrics registers the collectors.
@@ -58,6 +61,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		launches:  counter("launches_total", "Instances launched."),
 		failures:  counter("launch_failures_total", "Launches that failed, by reason.", "reason"),
 		stops:     counter("stops_total", "Instances shut down or stopped, by act and cause.", "act", "cause"),
+		cost:      gauge("cost_usd_per_hour", "What those instances cost that have a price; none if none has one."),
+		priced:    gauge("cost_instances", "Instances by what is known of their price.", "price"),
 		messages:  counter("status_messages_total", "Status and log messages by outcome.", "outcome"),
 	}
 }
@@ -107,12 +112,25 @@ func (m *Metrics) observed(name string, r *record.Record) {
 		m.instances.WithLabelValues(name, state.String()).Set(float64(s.Count(state)))
 	}
 	m.load.WithLabelValues(name).Set(load)
+	m.costs(name, &r.Cost)
 	m.age.WithLabelValues(name).Set(r.Inputs.Statuses.Seconds())
 	m.known.WithLabelValues(name).Set(oneIf(s.Backlog.Known))
 	if s.Backlog.Known {
 		m.backlog.WithLabelValues(name, "visible").Set(float64(s.Backlog.Visible))
 		m.backlog.WithLabelValues(name, "in_flight").Set(float64(s.Backlog.InFlight))
 	}
+}
+
+// costs shows what is known of the cost. If no price is known, there is no cost, because 0 would be one.
+func (m *Metrics) costs(name string, c *price.Cost) {
+	if c.Unknown == c.Instances && c.Instances > 0 {
+		m.cost.DeleteLabelValues(name)
+	} else {
+		m.cost.WithLabelValues(name).Set(c.USD)
+	}
+	m.priced.WithLabelValues(name, "known").Set(float64(c.Instances - c.AtMost - c.Unknown))
+	m.priced.WithLabelValues(name, "at_most").Set(float64(c.AtMost))
+	m.priced.WithLabelValues(name, "unknown").Set(float64(c.Unknown))
 }
 
 // Intake counts messages.
@@ -127,7 +145,7 @@ func (m *Metrics) Forget(name pool.Name) {
 	labels := prometheus.Labels{"pool": string(name)}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.instances, m.load, m.backlog, m.known, m.age, m.breaker,
-		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.stops, m.messages,
+		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.stops, m.messages, m.cost, m.priced,
 	} {
 		v.DeletePartialMatch(labels)
 	}

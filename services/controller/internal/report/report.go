@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/record"
 )
 
@@ -82,6 +83,7 @@ type Event struct {
 type Summary struct {
 	Backlog   pool.Backlog
 	Instances []pool.Instance
+	Cost      price.Cost
 }
 
 // Lines returns the event as lines for people.
@@ -126,6 +128,9 @@ func (s *Summary) lines(now time.Time) []string {
 		depth = fmt.Sprint(s.Backlog.Visible)
 	}
 	lines := []string{fmt.Sprintf("Instances: %d Queue Depth: %s", len(s.Instances), depth)}
+	if !s.Cost.Silent() {
+		lines = append(lines, s.Cost.String())
+	}
 	if len(s.Instances) == 0 {
 		return lines
 	}
@@ -182,7 +187,9 @@ func Events(r *record.Record) []Event {
 		addEnding(add, &r.Endings[i])
 	}
 	if r.Tell {
-		add(Event{What: Summarized, Summary: Summary{Backlog: r.Seen.Backlog, Instances: r.Instances}})
+		add(Event{What: Summarized, Summary: Summary{
+			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost,
+		}})
 	}
 	return out
 }

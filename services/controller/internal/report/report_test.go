@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/report"
 )
@@ -57,6 +58,7 @@ func shown() (*record.Record, *record.Intake) {
 			{ID: "i-0def", State: pool.Startup},
 			{ID: "i-0fed", State: pool.ShutDown, Load: 0.304, ReportedAt: noon.Add(time.Second)},
 		},
+		Cost: price.Cost{USD: 0.42, Instances: 3, AtMost: 1, Unknown: 1, Missing: []string{"eu-north-1 x9.huge"}},
 	}
 	return pass, &record.Intake{
 		Pool: "primes", At: noon, Messages: 2, Outcomes: map[string]int{"accepted": 2}, Said: []record.Said{
@@ -108,7 +110,8 @@ func TestLog(t *testing.T) {
 		t.Fatalf("got %d lines, want one for each of %d events:\n%s", got, want, out.String())
 	}
 	for _, want := range []string{
-		`"event":"summary","instances":3,"backlog_known":true,"visible":3,"in_flight":1`,
+		`"event":"summary","instances":3,"backlog_known":true,"visible":3,"in_flight":1,"cost_usd_per_hour":0.42,` +
+			`"cost_at_most":1,"cost_unknown":1`,
 		`"event":"started","instance":"i-3000"`,
 		`"event":"terminated","instance":"i-0ddd","cause":"hung","detail":"silent for 10m1s"`,
 		`"event":"gone","instance":"i-0aaa","cause":"outside","detail":""`,
@@ -129,6 +132,14 @@ func TestMetrics(t *testing.T) {
 	m.Pass(t.Context(), pass)
 	m.Intake(t.Context(), intake)
 	want := `
+# HELP cloudmaster_cost_instances Instances by what is known of their price.
+# TYPE cloudmaster_cost_instances gauge
+cloudmaster_cost_instances{pool="fib",price="at_most"} 1
+cloudmaster_cost_instances{pool="fib",price="known"} 1
+cloudmaster_cost_instances{pool="fib",price="unknown"} 1
+# HELP cloudmaster_cost_usd_per_hour What those instances cost that have a price; none if none has one.
+# TYPE cloudmaster_cost_usd_per_hour gauge
+cloudmaster_cost_usd_per_hour{pool="fib"} 0.42
 # HELP cloudmaster_launch_failures_total Launches that failed, by reason.
 # TYPE cloudmaster_launch_failures_total counter
 cloudmaster_launch_failures_total{pool="fib",reason="capacity"} 1
@@ -145,11 +156,17 @@ cloudmaster_stops_total{act="stop",cause="drain_deadline",pool="fib"} 1
 cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
 `
 	names := []string{
+		"cloudmaster_cost_instances", "cloudmaster_cost_usd_per_hour",
 		"cloudmaster_launch_failures_total", "cloudmaster_launches_total", "cloudmaster_status_messages_total",
 		"cloudmaster_stops_total",
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
+	}
+	unknown := record.Record{Pool: "fib", Cost: price.Cost{Instances: 2, Unknown: 2}}
+	m.Pass(t.Context(), &unknown)
+	if n, err := testutil.GatherAndCount(registry, "cloudmaster_cost_usd_per_hour"); err != nil || n != 0 {
+		t.Errorf("without a price: got %d costs, %v, want none, because 0 would be one", n, err)
 	}
 	m.Forget("fib")
 	m.Forget("primes")
@@ -197,6 +214,19 @@ func TestDiarySaysLimitsAndOrders(t *testing.T) {
 	}})
 	if !strings.Contains(out.String(), "nothing: ordered 4") {
 		t.Errorf("got %s, want what became of the order", out.String())
+	}
+}
+
+// TestDiarySaysOnceWhatHasNoPrice, and again only when something else lacks one.
+func TestDiarySaysOnceWhatHasNoPrice(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	d := report.NewDiary(slog.New(slog.NewTextHandler(&out, nil)))
+	for _, missing := range [][]string{nil, {"here a"}, {"here a"}, {"here a", "here b"}, {"here b"}} {
+		d.Pass(t.Context(), &record.Record{Pool: "p", Cost: price.Cost{Missing: missing}})
+	}
+	if got := out.String(); strings.Count(got, "have no price") != 2 || !strings.Contains(got, `missing="[here b]"`) {
+		t.Errorf("got %s, want one line for each of the two", got)
 	}
 }
 
