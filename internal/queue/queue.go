@@ -112,6 +112,26 @@ type Linked interface {
 	Recording() time.Duration
 }
 
+// Age says for how long the oldest message of a queue has been there. The zero value is unknown.
+type Age struct {
+	Known bool `json:"known"`
+	// Oldest is 0 if there is no message. Messages in flight count.
+	Oldest time.Duration `json:"oldest,omitempty"`
+	// AtLeast: there may be older ones, of which the broker does not tell.
+	AtLeast bool `json:"at_least,omitempty"`
+	// Retention is after what time the queue forgets a message, counted from when it was sent. 0: never.
+	Retention time.Duration `json:"retention,omitempty"`
+}
+
+// Ager is an additional ability that whoever opens queues may have: to know how old their messages are.
+type Ager interface {
+	// Ages returns the ages of the named queues, of which some may be queues of dead letters. What is not in the answer
+	// is unknown: a queue that does not exist, or of which the broker cannot tell. Dead letters that nobody has made yet
+	// may count as empty. The answer may be some minutes old. All calls together may cost money: ask seldom, and for all
+	// queues at once.
+	Ages(ctx context.Context, names ...string) (map[string]Age, error)
+}
+
 // Limits are the properties that a queue gets when it is created.
 type Limits struct {
 	Visibility time.Duration // how long a received message stays invisible; 0 means DefaultVisibility

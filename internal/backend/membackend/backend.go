@@ -4,6 +4,7 @@ package membackend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -17,6 +18,7 @@ import (
 var (
 	_ backend.Backend = (*Backend)(nil)
 	_ backend.Notices = (*Backend)(nil)
+	_ queue.Ager      = (*Backend)(nil)
 )
 
 // Backend holds queues and a store. Its queues are *memqueue.Queue and its store is
@@ -61,6 +63,24 @@ func (b *Backend) Ensure(ctx context.Context, name string, limits queue.Limits) 
 	q := memqueue.New(name, limits)
 	b.queues[name], b.queues[q.Dead().Name()] = q, q.Dead()
 	return q, nil
+}
+
+// Ages implements queue.Ager.
+func (b *Backend) Ages(ctx context.Context, names ...string) (map[string]queue.Age, error) {
+	ages := make(map[string]queue.Age)
+	for _, name := range names {
+		q, err := b.find(ctx, name)
+		if err == nil {
+			ages[name], err = q.Age(ctx)
+		}
+		switch {
+		case errors.Is(err, queue.ErrNotFound):
+			delete(ages, name)
+		case err != nil:
+			return nil, fmt.Errorf("look how old the messages of %s are: %w", name, err)
+		}
+	}
+	return ages, nil
 }
 
 // Blobs implements backend.Backend.

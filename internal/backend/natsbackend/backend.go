@@ -56,6 +56,7 @@ import (
 var (
 	_ backend.Backend = (*Backend)(nil)
 	_ backend.Opener  = Open
+	_ queue.Ager      = (*Backend)(nil)
 )
 
 const (
@@ -129,6 +130,11 @@ func (b *Backend) Ensure(ctx context.Context, name string, limits queue.Limits) 
 		return nil, err
 	}
 	return q, nil
+}
+
+// Ages implements queue.Ager.
+func (b *Backend) Ages(ctx context.Context, names ...string) (map[string]queue.Age, error) {
+	return natsqueue.Ages(ctx, b.js, b.queueOptions(), names...)
 }
 
 func (b *Backend) queueOptions() natsqueue.Options {

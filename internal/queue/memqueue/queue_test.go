@@ -39,6 +39,19 @@ func TestConformance(t *testing.T) {
 			}
 			return nil, queue.ErrNotFound
 		},
+		Ages: func(ctx context.Context, names ...string) (map[string]queue.Age, error) {
+			ages := make(map[string]queue.Age)
+			for _, name := range names {
+				if q := find(name); q != nil {
+					age, err := q.Age(ctx)
+					if err != nil {
+						return nil, err
+					}
+					ages[name] = age
+				}
+			}
+			return ages, nil
+		},
 		Remove:        func(_ *testing.T, name string) { find(name).Remove() },
 		Unit:          200 * time.Millisecond,
 		TooLarge:      memqueue.MaxBody + 1,

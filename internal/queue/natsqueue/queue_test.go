@@ -54,6 +54,9 @@ func conform(t *testing.T, opts natsqueue.Options) {
 				t.Errorf("delete stream of %s: %v", name, err)
 			}
 		},
+		Ages: func(ctx context.Context, names ...string) (map[string]queue.Age, error) {
+			return natsqueue.Ages(ctx, js, opts, names...)
+		},
 		Unit:     500 * time.Millisecond,
 		TooLarge: 1 << 20,
 		Ordered:  true,

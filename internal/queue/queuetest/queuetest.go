@@ -26,6 +26,8 @@ type Harness struct {
 	Open func(ctx context.Context, name string) (queue.Queue, error)
 	// Remove deletes a queue while others have it open. May be nil: then this is not tested.
 	Remove func(t *testing.T, name string)
+	// Ages is what queue.Ager has. May be nil: then nothing tells how old messages are.
+	Ages func(ctx context.Context, names ...string) (map[string]queue.Age, error)
 	// Unit is the shortest visibility timeout that the broker supports and that is surely longer than
 	// one look of a test. 0 means 1 s.
 	Unit time.Duration
@@ -50,7 +52,7 @@ type Harness struct {
 // Run runs the suite on the harness's queues.
 func Run(t *testing.T, h Harness) {
 	h.Unit = cmp.Or(h.Unit, time.Second)
-	groups := []map[string]func(*testing.T, Harness){deliveryTests(), settleTests(), countTests(), faultTests()}
+	groups := []map[string]func(*testing.T, Harness){deliveryTests(), settleTests(), countTests(), ageTests(), faultTests()}
 	for _, group := range groups {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
