@@ -125,10 +125,9 @@ type Age struct {
 
 // Ager is an additional ability that whoever opens queues may have: to know how old their messages are.
 type Ager interface {
-	// Ages returns the ages of the named queues, of which some may be queues of dead letters. What is not in the answer
-	// is unknown: a queue that does not exist, or of which the broker cannot tell. Dead letters that nobody has made yet
-	// may count as empty. The answer may be some minutes old. All calls together may cost money: ask seldom, and for all
-	// queues at once.
+	// Ages returns the ages of the named queues, of which some may be queues of dead letters. What is not in the
+	// answer is unknown: a queue that does not exist, or of which the broker cannot tell. The answer may be some
+	// minutes old. A call may cost money for each queue: ask seldom, and for all queues at once.
 	Ages(ctx context.Context, names ...string) (map[string]Age, error)
 }
 

@@ -31,6 +31,14 @@ type Backend struct {
 
 // Open opens an address as aws://eu-west-1 or aws://eu-west-1?bucket=NAME.
 func Open(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	b, err := open(ctx, address, opts)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func open(ctx context.Context, address *url.URL, opts backend.Options) (*Backend, error) {
 	cfg, at, err := awsqueues.Load(ctx, address, opts)
 	if err != nil {
 		return nil, err

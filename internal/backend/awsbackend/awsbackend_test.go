@@ -164,3 +164,24 @@ func TestQueuesAloneHaveNoStore(t *testing.T) {
 		t.Errorf("got %v, want %v", err, awsqueues.ErrNoStore)
 	}
 }
+
+// TestOnlyTheKindKnowsAges: what controllers open knows how old messages are, and what other programs open links
+// nothing for that.
+func TestOnlyTheKindKnowsAges(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	opened, err := awsbackend.Kind().Open(t.Context(), "aws://eu-west-1", nil, backend.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := opened.Backend.(queue.Ager); !ok {
+		t.Error("the controller's backend does not know how old messages are")
+	}
+	plain, err := backend.Open(t.Context(), "aws://eu-west-1", openers, backend.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := plain.(queue.Ager); ok {
+		t.Error("other programs' backends link CloudWatch")
+	}
+}

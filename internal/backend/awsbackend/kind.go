@@ -1,11 +1,15 @@
 package awsbackend
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/backend"
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/sqsages"
 	"cloudmaster/internal/queue/sqsqueue"
 )
 
@@ -24,8 +28,24 @@ func Kind() backend.Kind {
 			return err
 		},
 		CheckRemote: checkRemote, CheckDeployment: checkDeployment, CheckQueue: sqsqueue.CheckLimits,
-		Open: backend.Opens(Name, Open),
+		Open: backend.Opens(Name, openAging),
 	}
+}
+
+// aging is a backend that also knows how old messages are. Only controllers ask, and only they link what that needs.
+type aging struct {
+	*Backend
+	*sqsages.Reader
+}
+
+var _ queue.Ager = aging{}
+
+func openAging(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	b, err := open(ctx, address, opts)
+	if err != nil {
+		return nil, err
+	}
+	return aging{b, sqsages.New(b.cfg)}, nil
 }
 
 // ParseAddress reads an address of this kind.

@@ -52,7 +52,9 @@ type Harness struct {
 // Run runs the suite on the harness's queues.
 func Run(t *testing.T, h Harness) {
 	h.Unit = cmp.Or(h.Unit, time.Second)
-	groups := []map[string]func(*testing.T, Harness){deliveryTests(), settleTests(), countTests(), ageTests(), faultTests()}
+	groups := []map[string]func(*testing.T, Harness){
+		deliveryTests(), settleTests(), countTests(), ageTests(), faultTests(),
+	}
 	for _, group := range groups {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {

@@ -19,10 +19,13 @@ import (
 	"cloudmaster/internal/queue"
 )
 
+// Retention is for how long SQS keeps the messages of queues that Ensure makes without a limit, and all dead letters.
+const Retention = 14 * 24 * time.Hour
+
 // SQS's own limits. Source: Amazon SQS Developer Guide, "Amazon SQS message quotas".
 const (
 	maxVisibility   = 12 * time.Hour
-	maxRetention    = 14 * 24 * time.Hour
+	maxRetention    = Retention
 	minRetention    = time.Minute
 	maxDeliveries   = 1000
 	maxMessageBytes = 1 << 20
