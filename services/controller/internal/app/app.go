@@ -15,6 +15,7 @@ import (
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/ages"
 	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/driver"
 	"cloudmaster/services/controller/internal/lease"
@@ -29,6 +30,7 @@ type Parts struct {
 	OpenCloud func(ctx context.Context, name pool.CloudName, changed func()) (desired.Machines, error)
 	Sink      report.Sink
 	Forget    func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
+	Ages      queue.Ager      // how old messages are; nil: nobody knows
 	Lease     lease.Options
 	Now       func() time.Time
 	Token     func() string // random text, different each time
@@ -113,6 +115,13 @@ func Run(ctx context.Context, parts Parts, source Source) error {
 		c.reload(ctx, parts.Log, source)
 		return nil
 	})
+	if parts.Ages != nil {
+		pools.Go(func(ctx context.Context) error {
+			return ages.Run(ctx, ages.Options{
+				Queues: c.WorkQueues, Tell: c.TellAges, Ages: parts.Ages, Now: parts.Now, Log: parts.Log,
+			})
+		})
+	}
 	for _, f := range parts.Beside {
 		pools.Go(f)
 	}

@@ -18,6 +18,7 @@ import (
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/desired"
 	"cloudmaster/services/controller/internal/lease"
@@ -98,6 +99,7 @@ func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 		o.Beside = append(o.Beside, back.Run)
 	}
 	o.logins = back.Logins
+	o.Ages, _ = back.Backend.(queue.Ager)
 	o.address = cmp.Or(o.cfg.WorkerBackend, back.Address)
 	return back, nil
 }

@@ -83,6 +83,9 @@ func inOrder(t *testing.T) string {
 			io.WriteString(w, answerSQS(body)) //nolint:errcheck // the client sees it
 		case target == "AmazonSSM.GetParameter":
 			io.WriteString(w, `{"Parameter":{"Value":"ami-0123456789abcdef0"}}`) //nolint:errcheck // the client sees it
+		case r.Header.Get("Smithy-Protocol") != "": // CloudWatch: an empty map in CBOR
+			w.Header().Set("Smithy-Protocol", r.Header.Get("Smithy-Protocol"))
+			io.WriteString(w, "\xa0") //nolint:errcheck // the client sees it
 		case action != "":
 			fmt.Fprintf(w, "<%sResponse>%s</%sResponse>", action, answerXML[action], action)
 		default: // S3
@@ -216,8 +219,14 @@ func TestWorkersCallWhatTheirPolicyGrants(t *testing.T) {
 func TestControllerCallsWhatItsPolicyGrants(t *testing.T) {
 	var rec recorder
 	cfg := sample(t)
-	b := reach(t, awsbackend.Open, &rec)
+	b := reach(t, asController, &rec)
 	controlQueues(t, b, cfg)
+	ager, ok := b.(queue.Ager)
+	if !ok {
+		t.Fatal("the controller's backend does not know how old messages are")
+	}
+	_, err := ager.Ages(t.Context(), "primes-work-sample")
+	try(t, err)
 	store, err := b.Blobs(t.Context())
 	try(t, err)
 	try(t, lease.Free(t.Context(), store, time.Now))
@@ -225,6 +234,12 @@ func TestControllerCallsWhatItsPolicyGrants(t *testing.T) {
 	try(t, err)
 	launch(t, cfg, &rec)
 	rec.compare(t, documents(t)["controller"], "iam:PassRole") // RunInstances gives the role
+}
+
+// asController opens the backend as the controller does.
+func asController(ctx context.Context, address *url.URL, opts backend.Options) (backend.Backend, error) {
+	opened, err := awsbackend.Kind().Open(ctx, address.String(), nil, opts)
+	return opened.Backend, err
 }
 
 // controlQueues does with the sample's queues what the controller does.

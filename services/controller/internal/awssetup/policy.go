@@ -117,6 +117,7 @@ func (p *Policies) controller() Document {
 	if onAWS(p.cfg) {
 		s = append(p.controlQueues(),
 			whoAmI(),
+			allow("SeeAges", []string{"cloudwatch:GetMetricData"}, everything...), // IAM knows no resource for it
 			allow("FindBucket", []string{"s3:ListBucket"}, p.bucket),
 			allow("KeepState", []string{"s3:GetObject", "s3:PutObject"},
 				p.bucket+"/controller/*", p.bucket+"/active-set/*"),

@@ -77,7 +77,8 @@ func TestPolicyFiles(t *testing.T) {
 
 // mayBeAll are actions that know no resource.
 func mayBeAll(action string) bool {
-	return strings.HasPrefix(action, "ec2:Describe") || action == "sts:GetCallerIdentity"
+	return strings.HasPrefix(action, "ec2:Describe") || action == "sts:GetCallerIdentity" ||
+		action == "cloudwatch:GetMetricData"
 }
 
 func TestStatementsNameWhatTheyGrant(t *testing.T) {
@@ -116,7 +117,7 @@ var wide = map[string]bool{
 	"LaunchTagged": true, "LaunchWith": true, "TagAtLaunch": true, "TagOurs": true, "EndOurs": true,
 	"MakeGroups": true, "MakeGroupsInVPC": true, "TagNewGroups": true, "ChangeOurGroups": true,
 	"LaunchVolumes": true, "LaunchInGroups": true, "LaunchImagesOfOwners": true,
-	"SeeSpotRole": true, "MakeSpotRole": true,
+	"SeeAges": true, "SeeSpotRole": true, "MakeSpotRole": true,
 }
 
 func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/backend/natsbackend"
 	"cloudmaster/internal/kind"
+	"cloudmaster/internal/queue"
 )
 
 // Embedded is the address of the backend that the controller runs itself.
@@ -150,7 +151,11 @@ func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Optio
 	if err != nil {
 		return backend.Opened{}, errors.Join(err, b.Close())
 	}
-	out := backend.Opened{Backend: own{client, b}, Address: b.URL(), Run: b.Run}
+	ager, ok := client.(queue.Ager)
+	if !ok {
+		return backend.Opened{}, errors.Join(errors.New("the broker's client knows no ages"), client.Close(), b.Close())
+	}
+	out := backend.Opened{Backend: own{client, ager, b}, Address: b.URL(), Run: b.Run}
 	if b.let != nil {
 		out.Logins = &logins{access: b.let, deployment: opts.Deployment, address: b.URL(), ca: b.ca}
 	}
@@ -160,6 +165,7 @@ func openKind(ctx context.Context, _ string, s kind.Settings, opts backend.Optio
 // own is a connection to an embedded broker. Closing it closes the broker, too.
 type own struct {
 	backend.Backend
+	queue.Ager
 
 	broker *Broker
 }

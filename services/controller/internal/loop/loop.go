@@ -91,7 +91,7 @@ type Ports struct {
 	Token func() string    // random text, different each time
 }
 
-// Loop is the control loop of one pool. Change and Hint may be called from any goroutine; everything else is
+// Loop is the control loop of one pool. Change, Hint and SetAges may be called from any goroutine; everything else is
 // called by one goroutine.
 type Loop struct {
 	opts     Options
@@ -103,6 +103,7 @@ type Loop struct {
 	set      *publisher.Publisher
 	budget   budget
 	memory   memory
+	ages     atomic.Pointer[record.Ages]
 	changed  atomic.Pointer[Options] // the options from the next pass on; nil if they have not changed
 }
 
@@ -175,6 +176,9 @@ func (l *Loop) Change(opts Options) { l.changed.Store(&opts) }
 
 // Hint says that work was put on the work queue, which cannot tell of it by itself.
 func (l *Loop) Hint() { l.work.Hint() }
+
+// SetAges says how old the pool's messages are, for the records from now on.
+func (l *Loop) SetAges(ages record.Ages) { l.ages.Store(&ages) }
 
 // Retiring reports whether the options of the last pass said that the pool was removed. It is called by the
 // goroutine that calls Step.

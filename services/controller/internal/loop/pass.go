@@ -243,6 +243,9 @@ func (p *pass) end(ctx context.Context) {
 	if p.acted {
 		r.Instances = p.ports.Roster.Instances(p.now)
 	}
+	if ages := p.ages.Load(); ages != nil {
+		r.Ages = *ages
+	}
 	r.Cost = p.opts.Prices.Cost(r.Instances)
 	if r.Blind == "" {
 		r.Tell = p.tells()

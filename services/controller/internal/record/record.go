@@ -51,6 +51,7 @@ type Record struct {
 	// How the pool is after the pass.
 	Instances []pool.Instance `json:"instances"`
 	Cost      price.Cost      `json:"cost"`               // what they cost together
+	Ages      Ages            `json:"ages"`               // how old its messages are
 	Tell      bool            `json:"tell,omitempty"`     // it is time to tell people how the pool is
 	Failures  int             `json:"failures,omitempty"` // passes in a row that ended in an error, this one included
 	Err       error           `json:"-"`

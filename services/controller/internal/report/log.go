@@ -43,6 +43,9 @@ func (l Log) write(ctx context.Context, events []Event) {
 			b := e.Summary.Backlog
 			attrs = append(attrs, slog.Int("instances", len(e.Summary.Instances)),
 				slog.Bool("backlog_known", b.Known), slog.Int("visible", b.Visible), slog.Int("in_flight", b.InFlight))
+			if text := e.Summary.Ages.String(); text != "" {
+				attrs = append(attrs, slog.String("ages", text))
+			}
 			if cost := &e.Summary.Cost; !cost.Silent() {
 				attrs = append(attrs, slog.Float64("cost_usd_per_hour", cost.USD),
 					slog.Int("cost_at_most", cost.AtMost), slog.Int("cost_unknown", cost.Unknown))

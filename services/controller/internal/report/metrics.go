@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/record"
 )
@@ -27,6 +28,7 @@ type Metrics struct {
 	messages  *prometheus.CounterVec
 	cost      *prometheus.GaugeVec
 	priced    *prometheus.GaugeVec
+	oldest    *prometheus.GaugeVec
 }
 
 // NewMetrics registers the collectors.
@@ -63,7 +65,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		stops:     counter("stops_total", "Instances shut down or stopped, by act and cause.", "act", "cause"),
 		cost:      gauge("cost_usd_per_hour", "What those instances cost that have a price; none if none has one."),
 		priced:    gauge("cost_instances", "Instances by what is known of their price.", "price"),
-		messages:  counter("status_messages_total", "Status and log messages by outcome.", "outcome"),
+		oldest: gauge("oldest_message_age_seconds",
+			"Age of the oldest message, as of the last look; none if it is unknown.", "queue"),
+		messages: counter("status_messages_total", "Status and log messages by outcome.", "outcome"),
 	}
 }
 
@@ -113,6 +117,8 @@ func (m *Metrics) observed(name string, r *record.Record) {
 	}
 	m.load.WithLabelValues(name).Set(load)
 	m.costs(name, &r.Cost)
+	m.ages(name, "work", r.Ages.Work)
+	m.ages(name, "dead", r.Ages.Dead)
 	m.age.WithLabelValues(name).Set(r.Inputs.Statuses.Seconds())
 	m.known.WithLabelValues(name).Set(oneIf(s.Backlog.Known))
 	if s.Backlog.Known {
@@ -133,6 +139,15 @@ func (m *Metrics) costs(name string, c *price.Cost) {
 	m.priced.WithLabelValues(name, "unknown").Set(float64(c.Unknown))
 }
 
+// ages shows the age of a queue's oldest message, and nothing if it is unknown.
+func (m *Metrics) ages(name, which string, age queue.Age) {
+	if !age.Known {
+		m.oldest.DeleteLabelValues(name, which)
+		return
+	}
+	m.oldest.WithLabelValues(name, which).Set(age.Oldest.Seconds())
+}
+
 // Intake counts messages.
 func (m *Metrics) Intake(_ context.Context, in *record.Intake) {
 	for outcome, n := range in.Outcomes {
@@ -145,7 +160,7 @@ func (m *Metrics) Forget(name pool.Name) {
 	labels := prometheus.Labels{"pool": string(name)}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.instances, m.load, m.backlog, m.known, m.age, m.breaker,
-		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.stops, m.messages, m.cost, m.priced,
+		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.stops, m.messages, m.cost, m.priced, m.oldest,
 	} {
 		v.DeletePartialMatch(labels)
 	}

@@ -84,6 +84,7 @@ type Summary struct {
 	Backlog   pool.Backlog
 	Instances []pool.Instance
 	Cost      price.Cost
+	Ages      record.Ages
 }
 
 // Lines returns the event as lines for people.
@@ -128,6 +129,9 @@ func (s *Summary) lines(now time.Time) []string {
 		depth = fmt.Sprint(s.Backlog.Visible)
 	}
 	lines := []string{fmt.Sprintf("Instances: %d Queue Depth: %s", len(s.Instances), depth)}
+	if text := s.Ages.String(); text != "" {
+		lines = append(lines, text)
+	}
 	if !s.Cost.Silent() {
 		lines = append(lines, s.Cost.String())
 	}
@@ -188,7 +192,7 @@ func Events(r *record.Record) []Event {
 	}
 	if r.Tell {
 		add(Event{What: Summarized, Summary: Summary{
-			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost,
+			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost, Ages: r.Ages,
 		}})
 	}
 	return out

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/report"
@@ -57,6 +58,10 @@ func shown() (*record.Record, *record.Intake) {
 			{ID: "i-0abc", State: pool.Active, Load: 1, ReportedAt: noon.Add(-29 * time.Second)},
 			{ID: "i-0def", State: pool.Startup},
 			{ID: "i-0fed", State: pool.ShutDown, Load: 0.304, ReportedAt: noon.Add(time.Second)},
+		},
+		Ages: record.Ages{
+			Work: queue.Age{Known: true, Oldest: 90 * time.Minute},
+			Dead: queue.Age{Known: true, Oldest: 26 * time.Hour, AtLeast: true},
 		},
 		Cost: price.Cost{USD: 0.42, Instances: 3, AtMost: 1, Unknown: 1, Missing: []string{"eu-north-1 x9.huge"}},
 	}
@@ -110,7 +115,8 @@ func TestLog(t *testing.T) {
 		t.Fatalf("got %d lines, want one for each of %d events:\n%s", got, want, out.String())
 	}
 	for _, want := range []string{
-		`"event":"summary","instances":3,"backlog_known":true,"visible":3,"in_flight":1,"cost_usd_per_hour":0.42,` +
+		`"event":"summary","instances":3,"backlog_known":true,"visible":3,"in_flight":1,` +
+			`"ages":"Oldest job or request: 1h30m, oldest dead letter: at least 1d2h","cost_usd_per_hour":0.42,` +
 			`"cost_at_most":1,"cost_unknown":1`,
 		`"event":"started","instance":"i-3000"`,
 		`"event":"terminated","instance":"i-0ddd","cause":"hung","detail":"silent for 10m1s"`,
@@ -146,6 +152,10 @@ cloudmaster_launch_failures_total{pool="fib",reason="capacity"} 1
 # HELP cloudmaster_launches_total Instances launched.
 # TYPE cloudmaster_launches_total counter
 cloudmaster_launches_total{pool="fib"} 1
+# HELP cloudmaster_oldest_message_age_seconds Age of the oldest message, as of the last look; none if it is unknown.
+# TYPE cloudmaster_oldest_message_age_seconds gauge
+cloudmaster_oldest_message_age_seconds{pool="fib",queue="dead"} 93600
+cloudmaster_oldest_message_age_seconds{pool="fib",queue="work"} 5400
 # HELP cloudmaster_status_messages_total Status and log messages by outcome.
 # TYPE cloudmaster_status_messages_total counter
 cloudmaster_status_messages_total{outcome="accepted",pool="primes"} 2
@@ -156,7 +166,7 @@ cloudmaster_stops_total{act="stop",cause="drain_deadline",pool="fib"} 1
 cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
 `
 	names := []string{
-		"cloudmaster_cost_instances", "cloudmaster_cost_usd_per_hour",
+		"cloudmaster_cost_instances", "cloudmaster_cost_usd_per_hour", "cloudmaster_oldest_message_age_seconds",
 		"cloudmaster_launch_failures_total", "cloudmaster_launches_total", "cloudmaster_status_messages_total",
 		"cloudmaster_stops_total",
 	}
@@ -167,6 +177,9 @@ cloudmaster_stops_total{act="stop",cause="hung",pool="fib"} 1
 	m.Pass(t.Context(), &unknown)
 	if n, err := testutil.GatherAndCount(registry, "cloudmaster_cost_usd_per_hour"); err != nil || n != 0 {
 		t.Errorf("without a price: got %d costs, %v, want none, because 0 would be one", n, err)
+	}
+	if n, err := testutil.GatherAndCount(registry, "cloudmaster_oldest_message_age_seconds"); err != nil || n != 0 {
+		t.Errorf("unknown ages: got %d, %v, want none, because 0 would be one", n, err)
 	}
 	m.Forget("fib")
 	m.Forget("primes")
