@@ -29,8 +29,8 @@ func (b *Book) Revision() string {
 type Rate struct {
 	Known bool
 	USD   float64
-	// AtMost: it is a spot instance, and the table has only the on-demand price of its type. EC2 asks for no more than
-	// that, because a launch that names no maximum price, as ours, has the on-demand price as its maximum.
+	// AtMost: it is a spot instance, and the table has only the on-demand price of its type. Spot instances are there to
+	// be cheaper than that, but EC2's reference promises no bound for launches that name no maximum price, as ours.
 	AtMost bool
 }
 
