@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ type world struct {
 func (w *world) Ages(ctx context.Context, names ...string) (map[string]queue.Age, error) {
 	w.mu.Lock()
 	w.asked = append(w.asked, names)
-	out, err, hangs := w.ages, w.err, w.hangs
+	out, err, hangs := maps.Clone(w.ages), w.err, w.hangs
 	w.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
