@@ -29,8 +29,8 @@ func (b *Book) Revision() string {
 type Rate struct {
 	Known bool
 	USD   float64
-	// AtMost: it is a spot instance, and the table has only the on-demand price of its type. Spot instances are there to
-	// be cheaper than that, but EC2's reference promises no bound for launches that name no maximum price, as ours.
+	// AtMost: it is a spot instance, and the table has only the on-demand price of its type. Spot instances are there
+	// to be cheaper, but EC2's reference promises no bound for launches that name no maximum price, as ours.
 	AtMost bool
 }
 
