@@ -21,6 +21,7 @@ import (
 
 	"cloudmaster/integration/aws/call"
 	"cloudmaster/integration/aws/ec2"
+	"cloudmaster/integration/aws/s3"
 )
 
 // Options are the settings of New; zero values work.
@@ -28,8 +29,8 @@ type Options struct {
 	Account    string           // a number of 12 digits; default ec2.DefaultAccount
 	Authorizer call.Authorizer  // nil allows everything
 	Now        func() time.Time // default time.Now
-	// Services are further services, by the names for which requests are signed: sqs, iam. They may replace those that
-	// are built in.
+	// Services are further services, by the names for which requests are signed: sqs, iam. They may replace those
+	// that are built in.
 	Services map[string]call.Service
 	// Profiles returns the role of an instance profile. Nil: see ec2.Options.
 	Profiles func(name string) (role string, ok bool)
@@ -39,6 +40,7 @@ type Options struct {
 type Fake struct {
 	opts     Options
 	ec2      *ec2.Fake
+	s3       *s3.Fake
 	services map[string]call.Service
 
 	mu    sync.Mutex
@@ -61,6 +63,8 @@ func New(opts Options) *Fake {
 	}
 	f.ec2 = ec2.New(ec2.Options{Account: opts.Account, Now: opts.Now, Profiles: opts.Profiles})
 	f.services["ec2"] = f.ec2
+	f.s3 = s3.New(opts.Account, opts.Now)
+	f.services["s3"] = f.s3
 	f.services["sts"] = sts{}
 	maps.Copy(f.services, opts.Services)
 	return f
@@ -71,6 +75,9 @@ func (f *Fake) Account() string { return f.opts.Account }
 
 // EC2 returns EC2 in a region, through which tests steer it.
 func (f *Fake) EC2(region string) *ec2.Region { return f.ec2.Region(region) }
+
+// S3 returns S3, which is one for all regions.
+func (f *Fake) S3() *s3.Fake { return f.s3 }
 
 // WatchInstances calls do for each state that an instance enters; see ec2.Fake.Watch.
 func (f *Fake) WatchInstances(do func(ec2.Event)) { f.ec2.Watch(do) }
@@ -147,8 +154,8 @@ func readScope(header string) (scope, *call.Error) {
 	parts := strings.Split(have["Credential"], "/")
 	if !ok || len(parts) != 5 || slices.Contains(parts, "") || parts[4] != "aws4_request" ||
 		have["SignedHeaders"] == "" || have["Signature"] == "" {
-		return scope{}, call.Errorf("IncompleteSignature", "The request signature does not conform to AWS standards: %q",
-			header)
+		return scope{}, call.Errorf("IncompleteSignature",
+			"The request signature does not conform to AWS standards: %q", header)
 	}
 	return scope{key: parts[0], region: parts[2], service: parts[3]}, nil
 }

@@ -59,15 +59,33 @@ func config(t *testing.T, f *awsfake.Server, in, key string) aws.Config {
 	return cfg
 }
 
+const lag = 20 * time.Millisecond
+
+// slow is a region where nothing is at once.
+var slow = ec2.Times{Boot: lag, End: lag, ListLag: lag / 2}
+
+// limit leaves room for so many instances of the default type in a region, all of them in one zone.
+func limit(r *ec2.Region, capacity int) {
+	r.SetTimes(slow)
+	r.AddImage(ec2.Image{ID: image, Name: "worker"})
+	for i, zone := range r.Zones() {
+		r.SetCapacity(ec2cloud.DefaultInstanceType, zone, capacity*max(0, 1-i))
+	}
+}
+
 // TestCloudConformance: EC2's adapter keeps the contract of clouds on the fake, while lists lag and boots take time.
 func TestCloudConformance(t *testing.T) {
 	f := start(t, awsfake.Options{})
-	const lag = 20 * time.Millisecond
-	f.EC2(region).SetTimes(ec2.Times{Boot: lag, End: lag, ListLag: lag / 2})
 	cfg := config(t, f, region, "admin")
+	f.EC2(region).SetTimes(slow)
 	cloudtest.Run(t, cloudtest.Harness{
 		Open: func(t *testing.T, deployment string, capacity int) cloud.Cloud {
-			c, err := ec2cloud.Open(t.Context(), cfg, deployment, ec2cloud.Options{})
+			at := cfg.Copy()
+			if capacity > 0 { // in a region of its own, because capacity is not by deployment
+				at.Region = deployment
+				limit(f.EC2(deployment), capacity)
+			}
+			c, err := ec2cloud.Open(t.Context(), at, deployment, ec2cloud.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +104,7 @@ func TestCloudConformance(t *testing.T) {
 			}
 			return nil, false
 		},
-		Tokens: true, Conflicts: true,
+		Capacity: true, Tokens: true, Conflicts: true,
 	})
 }
 

@@ -80,9 +80,9 @@ func (r *Region) stopInstances(in *request) (any, error) {
 		case i.State == stopped, i.State == stopping:
 			return nil
 		case i.Spot: // of type one-time, as all that RunInstances makes here
-			return call.Errorf("UnsupportedOperation", "You can't stop the Spot Instance '%s' because it is associated "+
-				"with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent "+
-				"Spot Instance requests.", i.ID)
+			return call.Errorf("UnsupportedOperation", "You can't stop the Spot Instance '%s' because it is "+
+				"associated with a one-time Spot Instance request. You can only stop Spot Instances associated "+
+				"with persistent Spot Instance requests.", i.ID)
 		case i.State != running:
 			return incorrect(i)
 		}

@@ -31,7 +31,6 @@ type launch struct {
 	endpoint    string // HttpEndpoint
 	hops        string // HttpPutResponseHopLimit
 	shutdown    string
-	public      bool
 	tags        map[string]map[string]string // by type of resource
 }
 
@@ -100,9 +99,9 @@ func (r *Region) readImage(l *launch, form url.Values) (err error) {
 		return err
 	}
 	if l.image.Arch != l.kind.Arch {
-		return call.Errorf("InvalidParameterValue", "The architecture '%s' of the specified instance type does not match "+
-			"the architecture '%s' of the specified AMI. Specify an instance type and an AMI that have matching "+
-			"architectures, and try again.", l.kind.Arch, l.image.Arch)
+		return call.Errorf("InvalidParameterValue", "The architecture '%s' of the specified instance type does not "+
+			"match the architecture '%s' of the specified AMI. Specify an instance type and an AMI that have "+
+			"matching architectures, and try again.", l.kind.Arch, l.image.Arch)
 	}
 	if l.image.State != "available" {
 		return call.Errorf("InvalidAMIID.Unavailable", "The image ID '%s' is not available", l.image.ID)

@@ -88,18 +88,19 @@ func newRegion(f *Fake, name string) *Region {
 	}
 	for i, letter := range strings.Split(zones, "") {
 		r.addSubnet(Subnet{
-			ID: "subnet-" + letter, VPC: "vpc-default", Zone: name + letter, CIDR: fmt.Sprintf("172.31.%d.0/20", i*16),
-			Public: true,
+			ID: "subnet-" + letter, VPC: "vpc-default", Zone: name + letter, Public: true,
+			CIDR: fmt.Sprintf("172.31.%d.0/20", i*16),
 		}, true)
 	}
 	r.groups = append(r.groups, &group{
-		id: "sg-default", name: "default", vpc: "vpc-default", text: "default VPC security group", tags: map[string]string{},
+		id: "sg-default", name: "default", vpc: "vpc-default", text: "default VPC security group",
+		tags: map[string]string{},
 	})
 	return r
 }
 
-// kept is how many addresses of each subnet EC2 keeps: the first four and the last one. Source: VPC User Guide, "Subnet
-// CIDR blocks".
+// kept is how many addresses of each subnet EC2 keeps: the first four and the last one. Source: VPC User Guide,
+// "Subnet CIDR blocks".
 const kept = 5
 
 // addSubnet adds a subnet.

@@ -52,8 +52,8 @@ func (r *Region) runInstances(in *request) (any, error) {
 	return reservationOf(made), nil
 }
 
-// repeated returns what an earlier request with the same client token has started, and the key under which the token is
-// kept. A token counts in the region, or in the zone if the request names one. Source: EC2 Developer Guide, "Ensuring
+// repeated returns what an earlier request with the same client token has started, and the key under which the token
+// is kept. A token counts in the region, or in the zone if the request names one. Source: EC2 Developer Guide, "Ensuring
 // idempotency in Amazon EC2 API requests"; EC2 API Reference, "Error codes".
 func (r *Region) repeated(form url.Values, l *launch) (before []*instance, key string, err error) {
 	token := form.Get("ClientToken")
@@ -134,7 +134,8 @@ func (r *Region) make(in *request, l *launch, where *subnet, reservation string)
 			Credits: l.credits, ShutdownBehavior: l.shutdown, Launched: in.now.UTC(),
 			PrivateIP: where.take(), Tags: map[string]string{},
 		},
-		account: r.account, reservation: reservation, token: in.form.Get("ClientToken"), vpc: where.VPC, key: l.key, volume: r.id("vol"),
+		account: r.account, reservation: reservation, token: in.form.Get("ClientToken"), vpc: where.VPC,
+		key: l.key, volume: r.id("vol"),
 		volumeTags: l.tags["volume"],
 		listed:     in.now.Add(r.times.ListLag), known: in.now.Add(r.times.IDLag),
 	}

@@ -3,6 +3,7 @@ package ec2
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"cloudmaster/integration/aws/call"
@@ -58,8 +59,8 @@ func (r *Region) Withhold(kind, zone string) {
 // AddType makes an instance type known, or changes it.
 func (r *Region) AddType(t Type) { r.locked(func(time.Time) { r.kinds[t.Name] = t }) }
 
-// ZoneDown takes a zone out of service: it has no capacity, and the status checks of its instances fail. EC2 goes on to
-// say that these run. Whoever watches may end what they run.
+// ZoneDown takes a zone out of service: it has no capacity, and the status checks of its instances fail. EC2 goes on
+// to say that these run. Whoever watches may end what they run.
 func (r *Region) ZoneDown(zone string) { r.locked(func(time.Time) { r.room.down[zone] = true }) }
 
 // ZoneUp ends ZoneDown.
@@ -102,8 +103,8 @@ func (r *Region) Impair(id string, impaired bool) error {
 }
 
 // Reclaim makes AWS take a spot instance back now. The two minutes of notice are over then: they are told in the
-// instance's metadata, which is not part of EC2's API. Until the given time has passed there is no spot capacity of this
-// type in this zone.
+// instance's metadata, which is not part of EC2's API. For the given time there is no spot capacity of this type in
+// this zone.
 func (r *Region) Reclaim(id string, noCapacityFor time.Duration) error {
 	return r.on(id, func(i *instance, now time.Time) error {
 		if !i.Spot {
@@ -155,6 +156,15 @@ func (r *Region) on(id string, do func(*instance, time.Time) error) error {
 		}
 	})
 	return err
+}
+
+// Zones are the names of the region's availability zones.
+func (r *Region) Zones() []string {
+	var out []string
+	for _, letter := range strings.Split(zones, "") {
+		out = append(out, r.name+letter)
+	}
+	return out
 }
 
 // Instances returns all instances that EC2 still remembers, also those that calls do not know yet, in the order of

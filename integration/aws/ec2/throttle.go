@@ -28,8 +28,8 @@ var (
 	changeSize = size{50, 5}
 )
 
-// Sizes of the buckets of resources, from which an action takes as much as it starts or ends instances. Source: as above,
-// "Resource token bucket sizes and refill rates".
+// Sizes of the buckets of resources, from which an action takes as much as it starts or ends instances. Source: as
+// above, "Resource token bucket sizes and refill rates".
 var resourceSizes = map[string]size{
 	"RunInstances":       {1000, 2},
 	"TerminateInstances": {1000, 20},
