@@ -86,8 +86,8 @@ func (r *Region) quota(kind Type, where market, more int) error {
 	case where == spot && r.room.spots >= 0 && spots+more > r.room.spots:
 		return call.Errorf("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
 	case where == onDemand && r.room.cores >= 0 && cores+more*kind.CPUs > r.room.cores:
-		return call.Errorf("VcpuLimitExceeded", "You have requested more vCPU capacity than your current vCPU limit of "+
-			"%d allows for the instance bucket that the specified instance type belongs to.", r.room.cores)
+		return call.Errorf("VcpuLimitExceeded", "You have requested more vCPU capacity than your current vCPU limit "+
+			"of %d allows for the instance bucket that the specified instance type belongs to.", r.room.cores)
 	}
 	return nil
 }
@@ -97,8 +97,8 @@ func (r *Region) quota(kind Type, where market, more int) error {
 func noRoom(o offer) error {
 	return &call.Error{
 		Status: http.StatusInternalServerError, Code: "InsufficientInstanceCapacity",
-		Message: "We currently do not have sufficient " + o.kind + " capacity in the Availability Zone you requested (" +
-			o.zone + "). Our system will be working on provisioning additional capacity.",
+		Message: "We currently do not have sufficient " + o.kind + " capacity in the Availability Zone you " +
+			"requested (" + o.zone + "). Our system will be working on provisioning additional capacity.",
 	}
 }
 

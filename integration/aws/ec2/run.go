@@ -53,8 +53,8 @@ func (r *Region) runInstances(in *request) (any, error) {
 }
 
 // repeated returns what an earlier request with the same client token has started, and the key under which the token
-// is kept. A token counts in the region, or in the zone if the request names one. Source: EC2 Developer Guide, "Ensuring
-// idempotency in Amazon EC2 API requests"; EC2 API Reference, "Error codes".
+// is kept. A token counts in the region, or in the zone if the request names one. Source: EC2 Developer Guide,
+// "Ensuring idempotency in Amazon EC2 API requests"; EC2 API Reference, "Error codes".
 func (r *Region) repeated(form url.Values, l *launch) (before []*instance, key string, err error) {
 	token := form.Get("ClientToken")
 	if token == "" {
