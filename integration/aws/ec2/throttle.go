@@ -12,7 +12,7 @@ import (
 type size struct{ most, rate float64 }
 
 // Sizes of the buckets of requests. Source: EC2 Developer Guide, "Request throttling for the Amazon EC2 API", "Request
-// token bucket sizes and refill rates".
+// token bucket sizes and refill rates"; docs/assumptions.md says which of them were read there.
 var requestSizes = map[string]size{
 	"RunInstances":       {5, 2},
 	"StartInstances":     {5, 2},
