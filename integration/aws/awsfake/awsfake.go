@@ -34,6 +34,9 @@ type Options struct {
 	Services map[string]call.Service
 	// Profiles returns the role of an instance profile. Nil: see ec2.Options.
 	Profiles func(name string) (role string, ok bool)
+	// RoleID returns the unique id of a role (AROA…), which is in the ids of its sessions. Nil: it is made from the
+	// name.
+	RoleID func(role string) string
 }
 
 // Fake is AWS. It is a handler; Start also serves it. Its methods may be called concurrently.

@@ -108,3 +108,38 @@ func TestRegions(t *testing.T) {
 		t.Errorf("got account %q and error %v, want %s", account, err, f.Account())
 	}
 }
+
+// TestInstanceKey: what runs on an instance is a session of its role.
+func TestInstanceKey(t *testing.T) {
+	r := &rights{}
+	f := start(t, awsfake.Options{Authorizer: r})
+	admin := config(t, f, region, "admin")
+	c, err := ec2cloud.Open(t.Context(), admin, "demo", ec2cloud.Options{
+		Launch: ec2cloud.Launch{InstanceProfile: "worker"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.Launch(t.Context(), spec("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := string(out[0].ID)
+	key, err := f.InstanceKey(region, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ec2cloud.Open(t.Context(), config(t, f, region, key), "demo", ec2cloud.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.List(t.Context()); !errors.Is(err, cloud.ErrDenied) {
+		t.Errorf("got %v, want ErrDenied: the role has no rights", err)
+	}
+	if len(r.asked) == 0 || r.asked[0].UserID != "AROAWORKER:"+id || r.asked[0].Role != "worker" {
+		t.Errorf("got %+v, want a session of worker named %s", r.asked, id)
+	}
+	if _, err := f.InstanceKey(region, "i-0ffffffffffffffff"); err == nil {
+		t.Error("an instance that does not exist has a key")
+	}
+}
