@@ -27,35 +27,28 @@ type offer struct {
 // rooms are how many instances there may be. What is absent is not limited.
 type rooms struct {
 	most     map[offer]int
-	down     map[string]bool   // zones
-	withheld map[offer]bool    // that AWS does not have at all
-	spots    int               // the account's spot instances; below zero: no limit
-	cores    int               // the account's virtual processors; below zero: no limit
-	leaving  map[offer][]leave // spot capacity that AWS has taken back for a while
-}
-
-// leave is capacity that was taken back.
-type leave struct {
-	until time.Time
+	down     map[string]bool     // zones
+	withheld map[offer]bool      // that AWS does not have at all
+	spots    int                 // the account's spot instances; below zero: no limit
+	cores    int                 // the account's virtual processors; below zero: no limit
+	leaving  map[offer]time.Time // until when AWS has taken spot capacity back
 }
 
 func newRooms() rooms {
 	return rooms{
 		most: make(map[offer]int), down: make(map[string]bool), withheld: make(map[offer]bool), spots: -1, cores: -1,
-		leaving: make(map[offer][]leave),
+		leaving: make(map[offer]time.Time),
 	}
 }
 
 // expire gives back capacity that was taken for a while.
 func (m *rooms) expire(now time.Time) {
-	maps.DeleteFunc(m.leaving, func(_ offer, all []leave) bool {
-		return !now.Before(all[len(all)-1].until)
-	})
+	maps.DeleteFunc(m.leaving, func(_ offer, until time.Time) bool { return !now.Before(until) })
 }
 
 // free returns how many more instances of an offer there may be; at most the given number.
 func (r *Region) free(o offer, most int) int {
-	if r.room.down[o.zone] || len(r.room.leaving[o]) > 0 {
+	if _, left := r.room.leaving[o]; left || r.room.down[o.zone] {
 		return 0
 	}
 	limit, limited := r.room.most[o]

@@ -113,8 +113,8 @@ func (r *Region) Reclaim(id string, noCapacityFor time.Duration) error {
 		r.end(i, SpotInstanceTermination, now)
 		r.happened(i)
 		o := offer{kind: i.Type, zone: i.Zone, market: spot}
-		if noCapacityFor > 0 {
-			r.room.leaving[o] = append(r.room.leaving[o], leave{until: now.Add(noCapacityFor)})
+		if until := now.Add(noCapacityFor); noCapacityFor > 0 && until.After(r.room.leaving[o]) {
+			r.room.leaving[o] = until
 		}
 		return nil
 	})
