@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"cloudmaster/integration/aws/awsfake"
+	fake "cloudmaster/integration/aws/ec2"
 	"cloudmaster/integration/wire"
 )
 
@@ -24,6 +26,32 @@ func TestOnLocalStack(t *testing.T) {
 	if endpoint == "" {
 		t.Skip("set LOCALSTACK_ENDPOINT to a running LocalStack; make integration does")
 	}
+	account := fmt.Sprintf("%012d", rand.Int64N(1e12)) // an account that no other user of a shared LocalStack uses
+	lifeOfOne(t, endpoint, account)
+}
+
+// TestOnFake checks the same on the fake of AWS.
+func TestOnFake(t *testing.T) {
+	t.Parallel()
+	f, err := awsfake.Start(t.Context(), awsfake.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Errorf("close the fake: %v", err)
+		}
+	}()
+	f.EC2("eu-west-1").AddImage(fake.Image{ID: theImage})
+	lifeOfOne(t, f.URL(), f.Account())
+}
+
+// theImage is the image of the instance that these tests launch.
+const theImage = "ami-0123456789abcdef0"
+
+// lifeOfOne launches and ends one instance at an endpoint.
+func lifeOfOne(t *testing.T, endpoint, account string) {
+	t.Helper()
 	w, err := wire.Start(t.Context(), endpoint, wire.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -37,10 +65,8 @@ func TestOnLocalStack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	account := fmt.Sprintf("%012d", rand.Int64N(1e12)) // an account that no other user of a shared LocalStack uses
-	const image = "ami-0123456789abcdef0"
 	dir := t.TempDir()
-	m, err := Start(t.Context(), endpoint, dir, map[string]string{image: self},
+	m, err := Start(t.Context(), endpoint, dir, map[string]string{theImage: self},
 		Options{Wire: w.URL(), Account: account, Interval: 50 * time.Millisecond, Env: []string{modeVar + "=good"}})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +86,8 @@ func TestOnLocalStack(t *testing.T) {
 			IDs []string `xml:"instancesSet>item>instanceId"`
 		}
 		err := caller.call(t.Context(), "RunInstances", url.Values{
-			"ImageId": {image}, "MinCount": {"1"}, "MaxCount": {"1"}, "ClientToken": {dir}, "InstanceType": {"t3.nano"},
+			"ImageId": {theImage}, "MinCount": {"1"}, "MaxCount": {"1"}, "ClientToken": {account},
+			"InstanceType":                    {"t3.nano"},
 			"UserData":                        {base64.StdEncoding.EncodeToString([]byte("pool: p\n"))},
 			"TagSpecification.1.ResourceType": {"instance"},
 			"TagSpecification.1.Tag.1.Key":    {deploymentTag},

@@ -99,12 +99,15 @@ func (m *machine) run(ctx context.Context) (err error) {
 // told returns what the instance's metadata says. All instances run on this machine.
 func (m *machine) told() imds.Instance {
 	opts := &m.metal.opts
+	keys := imds.Credentials{AccessKeyID: opts.Account, SecretAccessKey: opts.Account, Token: opts.Account}
+	if opts.Credentials != nil {
+		keys = opts.Credentials(m.inst.id)
+	}
 	return imds.Instance{
 		ID: m.inst.id, Image: m.inst.image, Region: opts.Region, PublicHost: "127.0.0.1",
 		LocalHost: "localhost", LocalIPv4: "127.0.0.1",
 		UserData: m.inst.userData, Role: opts.Role,
-		// LocalStack takes the access key for the account.
-		Credentials: imds.Credentials{AccessKeyID: opts.Account, SecretAccessKey: opts.Account, Token: opts.Account},
+		Credentials: keys,
 	}
 }
 

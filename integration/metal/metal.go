@@ -17,18 +17,23 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"cloudmaster/integration/imds"
 )
 
 // Options are the settings of Start; zero values work.
 type Options struct {
-	Wire     string        // the address at which instances reach AWS; default: the endpoint
-	Region   string        // default eu-west-1
-	Account  string        // the account whose instances are run, a number of 12 digits; default: LocalStack's own
-	Role     string        // the role whose credentials the metadata service gives; default: cloudmaster
-	Interval time.Duration // between two looks at the instances; default 200 ms
-	Grace    time.Duration // between SIGTERM and SIGKILL; default 10 s
-	Env      []string      // more variables for every process
-	Log      *slog.Logger  // nil logs nothing
+	Wire    string // the address at which instances reach AWS; default: the endpoint
+	Region  string // default eu-west-1
+	Account string // the account whose instances are run, a number of 12 digits; default: LocalStack's own
+	Role    string // the role whose credentials the metadata service gives; default: cloudmaster
+	// Credentials returns what the metadata service of an instance gives; nil: the account's number, which LocalStack
+	// takes for the access key of that account.
+	Credentials func(instance string) imds.Credentials
+	Interval    time.Duration // between two looks at the instances; default 200 ms
+	Grace       time.Duration // between SIGTERM and SIGKILL; default 10 s
+	Env         []string      // more variables for every process
+	Log         *slog.Logger  // nil logs nothing
 }
 
 // Metal runs the processes. Its methods may be called concurrently.
