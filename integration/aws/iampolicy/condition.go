@@ -72,7 +72,8 @@ func operator(written string) (test, error) {
 	bare := strings.TrimSuffix(name, ifExists)
 	t, ok := operators()[bare]
 	if !ok || found && set != forAll && set != forAny || bare == null && bare != written {
-		return test{}, fmt.Errorf("condition operator %q is not known: correct it, or teach it to this evaluator", written)
+		return test{}, fmt.Errorf("condition operator %q is not known: correct it, or teach it to this evaluator",
+			written)
 	}
 	t.name, t.set, t.ifExists = bare, set, bare != name
 	return t, nil

@@ -38,7 +38,8 @@ type Decision struct {
 	Why     string // which statement decided, or how near the others came
 }
 
-// value returns a context key's values, whatever the case of its letters. In keys with a tag, the tag's own case counts.
+// value returns a context key's values, whatever the case of its letters. In keys with a tag, the tag's own case
+// counts.
 func (r *Request) value(key string) ([]string, bool) {
 	if have, ok := r.Context[key]; ok {
 		return have, true
@@ -132,15 +133,18 @@ func combine(r *Request, identity *verdict, limits *[2]verdict, resource *verdic
 	if resource.allow != "" && !resource.delegated && !foreign {
 		granted = resource
 	}
+	refused := func(kind string, v *verdict) Decision {
+		return Decision{Why: "because no " + kind + " allows the " + r.Action + " action" + nearness(v)}
+	}
 	switch {
 	case granted.allow == "":
-		return Decision{Why: "because no identity-based policy allows the " + r.Action + " action" + nearness(identity)}
+		return refused("identity-based policy", identity)
 	case limits[0].allow == "":
-		return Decision{Why: "because no permissions boundary allows the " + r.Action + " action" + nearness(&limits[0])}
+		return refused("permissions boundary", &limits[0])
 	case limits[1].allow == "":
-		return Decision{Why: "because no session policy allows the " + r.Action + " action" + nearness(&limits[1])}
+		return refused("session policy", &limits[1])
 	case foreign && resource.allow == "":
-		return Decision{Why: "because no resource-based policy allows the " + r.Action + " action" + nearness(resource)}
+		return refused("resource-based policy", resource)
 	}
 	return Decision{Allowed: true, Why: "allowed by " + granted.allow}
 }

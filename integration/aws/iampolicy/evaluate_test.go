@@ -51,12 +51,14 @@ func TestConditions(t *testing.T) {
 		"other case": {`{"StringEquals":{"aws:a":"X"}}`, map[string][]string{"aws:a": {"x"}}, false},
 		"case ignored": {
 			`{"StringEqualsIgnoreCase":{"aws:a":"X"}}`,
-			map[string][]string{"aws:a": {"x"}}, true,
+			map[string][]string{"aws:a": {"x"}},
+			true,
 		},
 		"key of another case": {`{"StringEquals":{"AWS:A":"x"}}`, map[string][]string{"aws:a": {"x"}}, true},
 		"tag of another case": {
 			`{"StringEquals":{"aws:RequestTag/A":"x"}}`,
-			map[string][]string{"aws:RequestTag/a": {"x"}}, false,
+			map[string][]string{"aws:RequestTag/a": {"x"}},
+			false,
 		},
 		"star is no wildcard": {`{"StringEquals":{"aws:a":"*"}}`, map[string][]string{"aws:a": {"x"}}, false},
 		"missing":             {`{"StringEquals":{"aws:a":"x"}}`, nil, false},
@@ -64,11 +66,13 @@ func TestConditions(t *testing.T) {
 		"missing, if exists":  {`{"StringEqualsIfExists":{"aws:a":"x"}}`, nil, true},
 		"there, if exists": {
 			`{"StringEqualsIfExists":{"aws:a":"x"}}`,
-			map[string][]string{"aws:a": {"y"}}, false,
+			map[string][]string{"aws:a": {"y"}},
+			false,
 		},
 		"negated list": {
 			`{"StringNotEquals":{"aws:a":["x","y"]}}`,
-			map[string][]string{"aws:a": {"y"}}, false,
+			map[string][]string{"aws:a": {"y"}},
+			false,
 		},
 		"like":                  {`{"StringLike":{"aws:a":"i-*"}}`, map[string][]string{"aws:a": {"i-1:2"}}, true},
 		"not like":              {`{"StringNotLike":{"aws:a":"i-?"}}`, map[string][]string{"aws:a": {"i-1"}}, false},
@@ -81,88 +85,108 @@ func TestConditions(t *testing.T) {
 		"as text it were less":  {`{"NumericLessThan":{"aws:a":"9"}}`, map[string][]string{"aws:a": {"10"}}, false},
 		"at most": {
 			`{"NumericLessThanEquals":{"aws:a":"10"}}`,
-			map[string][]string{"aws:a": {"10"}}, true,
+			map[string][]string{"aws:a": {"10"}},
+			true,
 		},
 		"more": {
 			`{"NumericGreaterThan":{"aws:a":"10"}}`,
-			map[string][]string{"aws:a": {"10"}}, false,
+			map[string][]string{"aws:a": {"10"}},
+			false,
 		},
 		"no number": {`{"NumericEquals":{"aws:a":"10"}}`, map[string][]string{"aws:a": {"ten"}}, false},
 		"before": {
 			`{"DateLessThan":{"aws:CurrentTime":"2020-01-01T00:00:00Z"}}`,
-			map[string][]string{"aws:CurrentTime": {"2019-01-01T00:00:00Z"}}, true,
+			map[string][]string{"aws:CurrentTime": {"2019-01-01T00:00:00Z"}},
+			true,
 		},
 		"network": {
 			`{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}`,
-			map[string][]string{"aws:SourceIp": {"10.1.2.3"}}, true,
+			map[string][]string{"aws:SourceIp": {"10.1.2.3"}},
+			true,
 		},
 		"not of network": {
 			`{"NotIpAddress":{"aws:SourceIp":"10.0.0.0/8"}}`,
-			map[string][]string{"aws:SourceIp": {"10.1.2.3"}}, false,
+			map[string][]string{"aws:SourceIp": {"10.1.2.3"}},
+			false,
 		},
 		"arn part by part": {
 			`{"ArnLike":{"aws:SourceArn":"arn:aws:events:*:123456789012:rule/*"}}`,
-			map[string][]string{"aws:SourceArn": {"arn:aws:events:eu-west-1:123456789012:rule/a:b"}}, true,
+			map[string][]string{"aws:SourceArn": {"arn:aws:events:eu-west-1:123456789012:rule/a:b"}},
+			true,
 		},
 		"arn equals has wildcards": {
 			`{"ArnEquals":{"aws:SourceArn":"arn:aws:events:*:123456789012:rule/*"}}`,
-			map[string][]string{"aws:SourceArn": {"arn:aws:events:eu-west-1:123456789012:rule/a"}}, true,
+			map[string][]string{"aws:SourceArn": {"arn:aws:events:eu-west-1:123456789012:rule/a"}},
+			true,
 		},
 		"a star is one part of an ARN": {
 			`{"ArnLike":{"aws:SourceArn":"arn:aws:*:rule/x"}}`,
-			map[string][]string{"aws:SourceArn": {"arn:aws:events:eu-west-1:123456789012:rule/x"}}, false,
+			map[string][]string{"aws:SourceArn": {"arn:aws:events:eu-west-1:123456789012:rule/x"}},
+			false,
 		},
 		"all of": {
 			`{"ForAllValues:StringEquals":{"aws:TagKeys":["a","b"]}}`,
-			map[string][]string{keys: {"a", "b"}}, true,
+			map[string][]string{keys: {"a", "b"}},
+			true,
 		},
 		"not all of": {
 			`{"ForAllValues:StringEquals":{"aws:TagKeys":["a","b"]}}`,
-			map[string][]string{keys: {"a", "c"}}, false,
+			map[string][]string{keys: {"a", "c"}},
+			false,
 		},
 		"all of none": {`{"ForAllValues:StringEquals":{"aws:TagKeys":["a","b"]}}`, nil, true},
 		"any of": {
 			`{"ForAnyValue:StringEquals":{"aws:TagKeys":["a","b"]}}`,
-			map[string][]string{keys: {"c", "b"}}, true,
+			map[string][]string{keys: {"c", "b"}},
+			true,
 		},
 		"any of none":            {`{"ForAnyValue:StringEquals":{"aws:TagKeys":["a","b"]}}`, nil, false},
 		"any other than of none": {`{"ForAnyValue:StringNotEquals":{"aws:TagKeys":"a"}}`, nil, false},
 		"any other than": {
 			`{"ForAnyValue:StringNotEquals":{"aws:TagKeys":"a"}}`,
-			map[string][]string{keys: {"a", "b"}}, true,
+			map[string][]string{keys: {"a", "b"}},
+			true,
 		},
 		"all other than": {
 			`{"ForAllValues:StringNotEquals":{"aws:TagKeys":"a"}}`,
-			map[string][]string{keys: {"a", "b"}}, false,
+			map[string][]string{keys: {"a", "b"}},
+			false,
 		},
 		"two operators": {
 			`{"StringEquals":{"aws:a":"x"},"Bool":{"aws:b":"true"}}`,
-			map[string][]string{"aws:a": {"x"}}, false,
+			map[string][]string{"aws:a": {"x"}},
+			false,
 		},
 		"variable": {
 			`{"StringEquals":{"aws:a":"${aws:PrincipalAccount}"}}`,
-			map[string][]string{"aws:a": {"1"}, "aws:PrincipalAccount": {"1"}}, true,
+			map[string][]string{"aws:a": {"1"}, "aws:PrincipalAccount": {"1"}},
+			true,
 		},
 		"variable missing": {
 			`{"StringEquals":{"aws:a":"${aws:b}"}}`,
-			map[string][]string{"aws:a": {"${aws:b}"}}, false,
+			map[string][]string{"aws:a": {"${aws:b}"}},
+			false,
 		},
 		"default of variable": {
 			`{"StringEquals":{"aws:a":"${aws:b, 'x'}"}}`,
-			map[string][]string{"aws:a": {"x"}}, true,
+			map[string][]string{"aws:a": {"x"}},
+			true,
 		},
 		"a value is no pattern": {
 			`{"StringLike":{"aws:a":"${aws:b}"}}`,
-			map[string][]string{"aws:a": {"x"}, "aws:b": {"*"}}, false,
+			map[string][]string{"aws:a": {"x"}, "aws:b": {"*"}},
+			false,
 		},
 		"a star as a character": {
 			`{"StringLike":{"aws:a":"${*}"}}`,
-			map[string][]string{"aws:a": {"x"}}, false,
+			map[string][]string{"aws:a": {"x"}},
+			false,
 		},
 		"the same star": {`{"StringLike":{"aws:a":"${*}"}}`, map[string][]string{"aws:a": {"*"}}, true},
 		"variable with a tag": {
 			`{"StringEquals":{"aws:a":"${aws:ResourceTag/t:u}"}}`,
-			map[string][]string{"aws:a": {"x"}, "aws:ResourceTag/t:u": {"x"}}, true,
+			map[string][]string{"aws:a": {"x"}, "aws:ResourceTag/t:u": {"x"}},
+			true,
 		},
 		"missing, negated, if exists": {`{"StringNotEqualsIfExists":{"aws:a":"x"}}`, nil, true},
 	} {
@@ -234,13 +258,14 @@ func TestActionsAndResources(t *testing.T) {
 }
 
 const (
-	allowSend = `{"Version":"2012-10-17","Statement":[{"Sid":"Send","Effect":"Allow","Action":"sqs:SendMessage","Resource":"*"}]}`
-	denySend  = `{"Version":"2012-10-17","Statement":[{"Sid":"No","Effect":"Deny","Action":"sqs:SendMessage","Resource":"*"}]}`
-	allowIAM  = `{"Version":"2012-10-17","Statement":[{"Sid":"Other","Effect":"Allow","Action":"iam:*","Resource":"*"}]}`
+	versioned = `{"Version":"2012-10-17","Statement":[`
+	allowSend = versioned + `{"Sid":"Send","Effect":"Allow","Action":"sqs:SendMessage","Resource":"*"}]}`
+	denySend  = versioned + `{"Sid":"No","Effect":"Deny","Action":"sqs:SendMessage","Resource":"*"}]}`
+	allowIAM  = versioned + `{"Sid":"Other","Effect":"Allow","Action":"iam:*","Resource":"*"}]}`
 )
 
 func queuePolicy(effect, principal string) string {
-	return `{"Version":"2012-10-17","Statement":[{"Sid":"Q","Effect":"` + effect + `","Action":"sqs:*","Resource":"` + queue +
+	return versioned + `{"Sid":"Q","Effect":"` + effect + `","Action":"sqs:*","Resource":"` + queue +
 		`","Principal":` + principal + `}]}`
 }
 
@@ -409,7 +434,9 @@ func naive(pattern, text string) bool {
 }
 
 func FuzzLike(f *testing.F) {
-	for _, seed := range [][2]string{{"", ""}, {"*", "abc"}, {"a*b?c", "axxbyc"}, {"**a", "a"}, {"a:*:c", "a:b:c"}, {"?", "ä"}} {
+	for _, seed := range [][2]string{
+		{"", ""}, {"*", "abc"}, {"a*b?c", "axxbyc"}, {"**a", "a"}, {"a:*:c", "a:b:c"}, {"?", "ä"},
+	} {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, pattern, text string) {
