@@ -54,8 +54,8 @@ var Actions = []Action{
 	{"ec2:RevokeSecurityGroupIngress", "security-group" + ec2Tag, "ec2.RevokeSecurityGroupIngress", "setup"},
 	{
 		"ec2:RunInstances", "instance" + tagging + " ec2:InstanceType ec2:MetadataHttpTokens | volume" + tagging +
-			" | network-interface | subnet" + ec2Tag + " | key-pair | placement-group | spot-instances-request" + tagging +
-			" | security-group" + ec2Tag + " | image ec2:Owner" + ec2Tag,
+			" | network-interface | subnet" + ec2Tag + " | key-pair | placement-group" +
+			" | spot-instances-request" + tagging + " | security-group" + ec2Tag + " | image ec2:Owner" + ec2Tag,
 		"ec2.RunInstances", "controller",
 	},
 	{"ec2:StartInstances", "instance" + ec2Tag, "ec2.StartInstances", "controller?"},
@@ -83,6 +83,7 @@ var Actions = []Action{
 	{"iam:DeleteRolePolicy", "role" + roleKeys, "iam.DeleteRolePolicy", "setup"},
 	{"iam:DetachRolePolicy", "role" + roleKeys + " iam:PolicyARN", "iam.DetachRolePolicy", "setup"},
 	{"iam:GetInstanceProfile", "instance-profile" + tagged, "iam.GetInstanceProfile", "setup"},
+	{"iam:GetPolicy", "policy", "iam.GetPolicy", "setup?"},
 	{"iam:GetRole", "role" + tagged, "iam.GetRole", "setup"},
 	{"iam:GetRolePolicy", "role" + tagged, "iam.GetRolePolicy", "setup"},
 	{"iam:ListAttachedRolePolicies", "role" + tagged, "iam.ListAttachedRolePolicies", "setup"},

@@ -200,8 +200,8 @@ func checkAction(s *iampolicy.Statement, pattern string) error {
 	}
 	for _, c := range s.Conditions {
 		if !slices.ContainsFunc(actions, func(a *Action) bool { return a.givesOn(s, c.Key) }) {
-			return fmt.Errorf("the fake gives no key %s for %s on %s: correct the condition, or let the fake give it and "+
-				"add it to the line of package authz", c.Key, pattern, strings.Join(s.Resources, ", "))
+			return fmt.Errorf("the fake gives no key %s for %s on %s: correct the condition, or let the fake give "+
+				"it and add it to the line of package authz", c.Key, pattern, strings.Join(s.Resources, ", "))
 		}
 	}
 	return nil

@@ -8,14 +8,15 @@ import (
 )
 
 type batchInput[T any] struct {
-	QueueUrl string //nolint:revive // as the protocol names it
+	QueueURL string
 	Entries  []T
 }
 
 // failure is an entry of a batch that failed.
 type failure struct {
-	Id, Code, Message string //nolint:revive // as the protocol names it
-	SenderFault       bool
+	ID            string `json:"Id"`
+	Code, Message string
+	SenderFault   bool
 }
 
 // batchOutput is what became of each entry.
@@ -50,7 +51,7 @@ func batch[T any](r *request, action string, name func(*T) string, work func(*qu
 		return nil, batchFault("TooManyEntriesInBatchRequest", "Maximum number of entries per request are 10. "+
 			"You have sent %d.", n)
 	}
-	return r.with(action, in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with(action, in.QueueURL, func(q *queue) (any, *fault) {
 		out := batchOutput{Successful: []any{}, Failed: []failure{}}
 		for i := range in.Entries {
 			entry := &in.Entries[i]
@@ -60,7 +61,7 @@ func batch[T any](r *request, action string, name func(*T) string, work func(*qu
 			}
 			if bad != nil {
 				out.Failed = append(out.Failed, failure{
-					Id: name(entry), Code: bad.Code, Message: bad.Message, SenderFault: bad.Status < 500,
+					ID: name(entry), Code: bad.Code, Message: bad.Message, SenderFault: bad.Status < 500,
 				})
 				continue
 			}
@@ -85,26 +86,26 @@ func sendBatch(r *request) (any, *fault) {
 	}
 	const most = 1 << 20
 	if total > most {
-		return nil, batchFault("BatchRequestTooLong", "Batch requests cannot be longer than %d bytes. You have sent %d "+
-			"bytes.", most, total)
+		return nil, batchFault("BatchRequestTooLong", "Batch requests cannot be longer than %d bytes. "+
+			"You have sent %d bytes.", most, total)
 	}
-	return batch(r, "SendMessage", func(in *sendInput) string { return in.Id },
+	return batch(r, "SendMessage", func(in *sendInput) string { return in.ID },
 		func(q *queue, in *sendInput) (any, *fault) { return q.send(r.Principal.UserID, in) })
 }
 
 func deleteBatch(r *request) (any, *fault) {
 	return batch(r, "DeleteMessage", (*handleInput).name, func(q *queue, in *handleInput) (any, *fault) {
-		return map[string]string{"Id": in.Id}, q.end(in)
+		return map[string]string{"Id": in.ID}, q.end(in)
 	})
 }
 
 func changeBatch(r *request) (any, *fault) {
 	return batch(r, "ChangeMessageVisibility", (*handleInput).name, func(q *queue, in *handleInput) (any, *fault) {
-		return map[string]string{"Id": in.Id}, q.change(in)
+		return map[string]string{"Id": in.ID}, q.change(in)
 	})
 }
 
-func (in *handleInput) name() string { return in.Id }
+func (in *handleInput) name() string { return in.ID }
 
 // Deliver puts a message into a queue for a service of AWS, such as events.amazonaws.com, if the queue's policy lets
 // it. source is the ARN of what makes the service send, which the policy sees as aws:SourceArn.

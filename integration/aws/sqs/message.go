@@ -1,7 +1,7 @@
 package sqs
 
 import (
-	"crypto/md5" //nolint:gosec // the protocol's checksum
+	"crypto/md5" // the protocol asks for it
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -69,16 +69,16 @@ func (q *queue) settleLocked() {
 }
 
 type sendInput struct {
-	Id                string //nolint:revive // as the protocol names it
-	QueueUrl          string //nolint:revive // as the protocol names it
+	ID                string
+	QueueURL          string
 	MessageBody       string
 	DelaySeconds      *int
 	MessageAttributes map[string]attribute
 }
 
 type sent struct {
-	Id                     string `json:",omitempty"` //nolint:revive // as the protocol names it
-	MessageId              string //nolint:revive // as the protocol names it
+	ID                     string `json:"Id,omitempty"`
+	MessageID              string `json:"MessageId"`
 	MD5OfMessageBody       string
 	MD5OfMessageAttributes string `json:",omitempty"`
 }
@@ -88,7 +88,7 @@ func sendMessage(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("SendMessage", in.QueueUrl, func(q *queue) (any, *fault) { return q.send(r.Principal.UserID, &in) })
+	return r.with("SendMessage", in.QueueURL, func(q *queue) (any, *fault) { return q.send(r.Principal.UserID, &in) })
 }
 
 // send stores a message, or says why not.
@@ -113,7 +113,7 @@ func (q *queue) send(sender string, in *sendInput) (*sent, *fault) {
 	}
 	q.s.wakeLocked()
 	return &sent{
-		Id: in.Id, MessageId: m.id, MD5OfMessageBody: sum([]byte(m.body)), MD5OfMessageAttributes: sumOf(m.attrs),
+		ID: in.ID, MessageID: m.id, MD5OfMessageBody: sum([]byte(m.body)), MD5OfMessageAttributes: sumOf(m.attrs),
 	}, nil
 }
 
@@ -136,7 +136,8 @@ func (q *queue) refuses(in *sendInput) *fault {
 		}
 	}
 	if d := in.DelaySeconds; d != nil && (*d < 0 || *d > 900) {
-		return invalid("Value %d for parameter DelaySeconds is invalid. Reason: DelaySeconds must be >= 0 and <= 900.", *d)
+		return invalid("Value %d for parameter DelaySeconds is invalid. "+
+			"Reason: DelaySeconds must be >= 0 and <= 900.", *d)
 	}
 	return nil
 }
@@ -177,7 +178,7 @@ func ofReceipt(handle string) (string, bool) {
 }
 
 func sum(b []byte) string {
-	h := md5.Sum(b) //nolint:gosec // the protocol's checksum
+	h := md5.Sum(b)
 	return hex.EncodeToString(h[:])
 }
 

@@ -90,7 +90,7 @@ func (s *Service) create(where id, attrs, tags map[string]string) *fault {
 	return nil
 }
 
-type urlInput struct{ QueueUrl, QueueName, QueueOwnerAWSAccountId string } //nolint:revive // as the protocol names them
+type urlInput struct{ QueueURL, QueueName, QueueOwnerAWSAccountID string }
 
 func getQueueURL(r *request) (any, *fault) {
 	in, bad := read[urlInput](r)
@@ -98,8 +98,8 @@ func getQueueURL(r *request) (any, *fault) {
 		return nil, bad
 	}
 	where := id{r.Region, r.Principal.Account, in.QueueName}
-	if in.QueueOwnerAWSAccountId != "" {
-		where.account = in.QueueOwnerAWSAccountId
+	if in.QueueOwnerAWSAccountID != "" {
+		where.account = in.QueueOwnerAWSAccountID
 	}
 	if bad := r.ask("GetQueueUrl", where, nil); bad != nil {
 		return nil, bad
@@ -117,7 +117,7 @@ func deleteQueue(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("DeleteQueue", in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with("DeleteQueue", in.QueueURL, func(q *queue) (any, *fault) {
 		delete(r.s.queues, q.where)
 		r.s.deleted[q.where] = r.s.nowLocked()
 		r.s.wakeLocked()
@@ -130,7 +130,7 @@ func purgeQueue(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("PurgeQueue", in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with("PurgeQueue", in.QueueURL, func(q *queue) (any, *fault) {
 		now := r.s.nowLocked()
 		if !q.purged.IsZero() && now.Sub(q.purged) < recently {
 			return nil, faultf("PurgeQueueInProgress", "AWS.SimpleQueueService.PurgeQueueInProgress",
@@ -142,7 +142,7 @@ func purgeQueue(r *request) (any, *fault) {
 }
 
 type tagInput struct {
-	QueueUrl string //nolint:revive // as the protocol names it
+	QueueURL string
 	Tags     map[string]string
 }
 
@@ -151,7 +151,7 @@ func tagQueue(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	where, bad := r.named(in.QueueUrl)
+	where, bad := r.named(in.QueueURL)
 	if bad != nil {
 		return nil, bad
 	}
@@ -178,7 +178,7 @@ func listTags(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("ListQueueTags", in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with("ListQueueTags", in.QueueURL, func(q *queue) (any, *fault) {
 		return map[string]any{"Tags": maps.Clone(q.tags)}, nil
 	})
 }
@@ -261,17 +261,18 @@ func (q *queue) checkRedrive(text string) *fault {
 	err := json.Unmarshal([]byte(text), &p)
 	n, bad := p.MaxReceiveCount.Int64()
 	if err != nil || bad != nil || n < 1 || n > 1000 {
-		return faultf("InvalidAttributeValue", "InvalidAttributeValue", "Value %s for parameter RedrivePolicy is invalid. "+
-			"Reason: Invalid value for maxReceiveCount: %s, valid values are from 1 to 1000 both inclusive.",
+		return faultf("InvalidAttributeValue", "InvalidAttributeValue", "Value %s for parameter "+
+			"RedrivePolicy is invalid. Reason: Invalid value for maxReceiveCount: %s, valid values are from 1 to 1000 both inclusive.",
 			text, p.MaxReceiveCount)
 	}
 	if q.s.atLocked(p.DeadLetterTargetArn) == nil {
-		return invalid("Value %s for parameter RedrivePolicy is invalid. Reason: Dead letter target does not exist.", text)
+		return invalid("Value %s for parameter RedrivePolicy is invalid. "+
+			"Reason: Dead letter target does not exist.", text)
 	}
 	return nil
 }
 
-// attribute returns one that can be set. Redrive policies that say the same are the same.
+// attribute returns one that can be set.
 func (q *queue) attribute(name string) string { return q.attrs[name] }
 
 func (q *queue) seconds(name string) time.Duration {
@@ -280,7 +281,7 @@ func (q *queue) seconds(name string) time.Duration {
 }
 
 type attributesInput struct {
-	QueueUrl       string //nolint:revive // as the protocol names it
+	QueueURL       string
 	AttributeNames []string
 	Attributes     map[string]string
 }
@@ -290,7 +291,7 @@ func setAttributes(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("SetQueueAttributes", in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with("SetQueueAttributes", in.QueueURL, func(q *queue) (any, *fault) {
 		return struct{}{}, q.set(in.Attributes)
 	})
 }
@@ -300,7 +301,7 @@ func getAttributes(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("GetQueueAttributes", in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with("GetQueueAttributes", in.QueueURL, func(q *queue) (any, *fault) {
 		all := q.allAttributes()
 		if slices.Contains(in.AttributeNames, "All") {
 			return map[string]any{"Attributes": all}, nil

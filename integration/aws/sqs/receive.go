@@ -6,7 +6,7 @@ import (
 )
 
 type receiveInput struct {
-	QueueUrl                    string //nolint:revive // as the protocol names it
+	QueueURL                    string
 	MaxNumberOfMessages         *int
 	VisibilityTimeout           *int
 	WaitTimeSeconds             *int
@@ -17,10 +17,11 @@ type receiveInput struct {
 
 // delivery is a message as a receiver gets it.
 type delivery struct {
-	MessageId, ReceiptHandle, MD5OfBody, Body string               //nolint:revive // as the protocol names them
-	Attributes                                map[string]string    `json:",omitempty"`
-	MessageAttributes                         map[string]attribute `json:",omitempty"`
-	MD5OfMessageAttributes                    string               `json:",omitempty"`
+	MessageID                      string `json:"MessageId"`
+	ReceiptHandle, MD5OfBody, Body string
+	Attributes                     map[string]string    `json:",omitempty"`
+	MessageAttributes              map[string]attribute `json:",omitempty"`
+	MD5OfMessageAttributes         string               `json:",omitempty"`
 }
 
 const (
@@ -36,7 +37,7 @@ func receiveMessage(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	where, bad := r.named(in.QueueUrl)
+	where, bad := r.named(in.QueueURL)
 	if bad == nil {
 		bad = r.ask("ReceiveMessage", where, nil)
 	}
@@ -67,8 +68,8 @@ func (in *receiveInput) check() *fault {
 		return invalid("Value %d for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if "+
 			"provided.", *in.MaxNumberOfMessages)
 	case in.WaitTimeSeconds != nil && (*in.WaitTimeSeconds < 0 || *in.WaitTimeSeconds > int(mostWait.Seconds())):
-		return invalid("Value %d for parameter WaitTimeSeconds is invalid. Reason: Must be >= 0 and <= 20, if provided.",
-			*in.WaitTimeSeconds)
+		return invalid("Value %d for parameter WaitTimeSeconds is invalid. "+
+			"Reason: Must be >= 0 and <= 20, if provided.", *in.WaitTimeSeconds)
 	}
 	return nil
 }
@@ -165,7 +166,7 @@ func (q *queue) deliver(m *message, in *receiveInput, now time.Time) delivery {
 		q.s.faults.redeliveries--
 		m.visible = now
 	}
-	d := delivery{MessageId: m.id, ReceiptHandle: m.receipt, MD5OfBody: sum([]byte(m.body)), Body: m.body}
+	d := delivery{MessageID: m.id, ReceiptHandle: m.receipt, MD5OfBody: sum([]byte(m.body)), Body: m.body}
 	d.Attributes = wanted(m.system(), slices.Concat(in.AttributeNames, in.MessageSystemAttributeNames))
 	d.MessageAttributes = wanted(m.attrs, in.MessageAttributeNames)
 	d.MD5OfMessageAttributes = sumOf(d.MessageAttributes)
@@ -191,8 +192,8 @@ func seconds(given *int, otherwise time.Duration) time.Duration {
 }
 
 type handleInput struct {
-	Id                string //nolint:revive // as the protocol names it
-	QueueUrl          string //nolint:revive // as the protocol names it
+	ID                string
+	QueueURL          string
 	ReceiptHandle     string
 	VisibilityTimeout *int
 }
@@ -202,7 +203,7 @@ func deleteMessage(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("DeleteMessage", in.QueueUrl, func(q *queue) (any, *fault) { return struct{}{}, q.end(&in) })
+	return r.with("DeleteMessage", in.QueueURL, func(q *queue) (any, *fault) { return struct{}{}, q.end(&in) })
 }
 
 func changeVisibility(r *request) (any, *fault) {
@@ -210,7 +211,7 @@ func changeVisibility(r *request) (any, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
-	return r.with("ChangeMessageVisibility", in.QueueUrl, func(q *queue) (any, *fault) {
+	return r.with("ChangeMessageVisibility", in.QueueURL, func(q *queue) (any, *fault) {
 		return struct{}{}, q.change(&in)
 	})
 }

@@ -354,9 +354,11 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 			return err
 		},
 		"AWS.SimpleQueueService.BatchRequestTooLong": func() error {
-			_, err := c.SendMessageBatch(t.Context(), &sdk.SendMessageBatchInput{QueueUrl: &url, Entries: []types.SendMessageBatchRequestEntry{
-				{Id: aws.String("a"), MessageBody: text(1 << 19)}, {Id: aws.String("b"), MessageBody: text(1<<19 + 1)},
-			}})
+			_, err := c.SendMessageBatch(t.Context(), &sdk.SendMessageBatchInput{
+				QueueUrl: &url, Entries: []types.SendMessageBatchRequestEntry{
+					{Id: aws.String("a"), MessageBody: text(1 << 19)}, {Id: aws.String("b"), MessageBody: text(1<<19 + 1)},
+				},
+			})
 			return err
 		},
 		"AWS.SimpleQueueService.BatchEntryIdsNotDistinct": func() error {
