@@ -193,7 +193,8 @@ func (s *Service) Serve(w http.ResponseWriter, h *http.Request, caller call.Call
 	}
 	out, err := xml.Marshal(response{
 		XMLName: xml.Name{Local: r.action + "Response"}, Space: "https://iam.amazonaws.com/doc/2010-05-08/",
-		Result: outcome{XMLName: xml.Name{Local: r.action + "Result"}, Parts: parts(result)}, RequestID: caller.RequestID,
+		Result:    outcome{XMLName: xml.Name{Local: r.action + "Result"}, Parts: parts(result)},
+		RequestID: caller.RequestID,
 	})
 	if err != nil {
 		caller.WriteQuery(w, &call.Error{Status: 500, Code: "ServiceFailure", Message: err.Error()})

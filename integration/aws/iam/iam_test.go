@@ -17,6 +17,9 @@ import (
 	"cloudmaster/integration/aws/iampolicy"
 )
 
+// lag is how long changes take in some tests.
+const lag = 10 * time.Second
+
 const (
 	account  = "123456789012"
 	ec2Trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:AssumeRole"],` +
@@ -45,7 +48,8 @@ func newWorld(t *testing.T, lag time.Duration) *world {
 
 func (w *world) clock() time.Time { return time.Unix(0, w.now.Load()) }
 
-func (w *world) advance(by time.Duration) { w.now.Add(int64(by)) }
+// settle lets what was done take effect.
+func (w *world) settle() { w.now.Add(int64(lag)) }
 
 // call makes a call and returns the answer, with a < before each element: parameters are name and value in turn.
 func (w *world) call(action string, params ...string) string {
@@ -106,7 +110,8 @@ func TestAttachedPoliciesAndBoundaries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
 	const own = "arn:aws:iam::" + account + ":policy/own"
-	w.want("NoSuchEntity", "CreateRole", "RoleName", "a", "AssumeRolePolicyDocument", ec2Trust, "PermissionsBoundary", own)
+	w.want("NoSuchEntity", "CreateRole", "RoleName", "a", "AssumeRolePolicyDocument", ec2Trust,
+		"PermissionsBoundary", own)
 	w.want(own, "CreatePolicy", "PolicyName", "own", "PolicyDocument", sendAny)
 	w.makeRole("a", "PermissionsBoundary", own)
 	w.want("<PermissionsBoundaryArn>"+own, "GetRole", "RoleName", "a")
@@ -128,7 +133,8 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
 	sized := func(n int) string {
-		const frame = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"a:B","Resource":"arn:a:b:c:d:"}]}`
+		const frame = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"a:B",` +
+			`"Resource":"arn:a:b:c:d:"}]}`
 		return strings.Replace(frame, "c:d:", "c:d:"+strings.Repeat("x", n-len(frame)), 1) + "\n \t"
 	}
 	w.makeRole("a")
@@ -155,7 +161,6 @@ func TestLimits(t *testing.T) {
 // TestChangesTakeTime: until then a new role is not there, and a changed one does what it did before.
 func TestChangesTakeTime(t *testing.T) {
 	t.Parallel()
-	const lag = 10 * time.Second
 	w := newWorld(t, lag)
 	w.makeRole("a")
 	w.want("NoSuchEntity", "PutRolePolicy", "RoleName", "a", "PolicyName", "p", "PolicyDocument", sendAny)
@@ -163,7 +168,7 @@ func TestChangesTakeTime(t *testing.T) {
 	if _, ok := w.s.Session(account, "a", "i-1"); ok {
 		t.Error("a new role: got a session at once")
 	}
-	w.advance(lag)
+	w.settle()
 	p, ok := w.s.Session(account, "a", "i-1")
 	if !ok || !strings.HasPrefix(p.UserID, "AROA") || !strings.HasSuffix(p.UserID, ":i-1") {
 		t.Fatalf("got %+v, %t, want a session", p, ok)
@@ -178,19 +183,19 @@ func TestChangesTakeTime(t *testing.T) {
 	}
 	w.want("200", "PutRolePolicy", "RoleName", "a", "PolicyName", "p", "PolicyDocument", sendAny)
 	allowed(false, "just after the policy was put")
-	w.advance(lag)
+	w.settle()
 	allowed(true, "later")
 	w.want("200", "DeleteRolePolicy", "RoleName", "a", "PolicyName", "p")
 	allowed(true, "just after the policy was deleted")
-	w.advance(lag)
+	w.settle()
 	allowed(false, "later")
 	w.want("200", "CreateInstanceProfile", "InstanceProfileName", "a")
-	w.advance(lag)
+	w.settle()
 	w.want("200", "AddRoleToInstanceProfile", "InstanceProfileName", "a", "RoleName", "a")
 	if role, ok := w.s.Profiles(account)("a"); ok {
 		t.Errorf("got role %s in the profile at once", role)
 	}
-	w.advance(lag)
+	w.settle()
 	if role, ok := w.s.Profiles(account)("a"); !ok || role != "a" {
 		t.Errorf("got role %q, %t in the profile, want a", role, ok)
 	}
@@ -199,7 +204,8 @@ func TestChangesTakeTime(t *testing.T) {
 func TestOnlyTrustedServicesGetSessions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
-	w.want("200", "CreateRole", "RoleName", "f", "AssumeRolePolicyDocument", strings.Replace(ec2Trust, "ec2.", "lambda.", 1))
+	w.want("200", "CreateRole", "RoleName", "f", "AssumeRolePolicyDocument",
+		strings.Replace(ec2Trust, "ec2.", "lambda.", 1))
 	if _, ok := w.s.Session(account, "f", "i-1"); ok {
 		t.Error("got a session on an instance for a role that trusts Lambda only")
 	}
@@ -246,7 +252,8 @@ func TestPermissions(t *testing.T) {
 	text := `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":["iam:CreateRole","iam:TagRole","iam:CreateInstanceProfile"],
 		 "Resource":["arn:aws:iam::*:role/ours-*","arn:aws:iam::*:instance-profile/ours-*"],
-		 "Condition":{"StringEquals":{"aws:RequestTag/team":"us"},"ForAllValues:StringEquals":{"aws:TagKeys":["team"]}}},
+		 "Condition":{"StringEquals":{"aws:RequestTag/team":"us"},
+		  "ForAllValues:StringEquals":{"aws:TagKeys":["team"]}}},
 		{"Effect":"Allow","Action":["iam:PutRolePolicy"],"Resource":"arn:aws:iam::*:role/ours-*",
 		 "Condition":{"StringEquals":{"aws:ResourceTag/team":"us"}}},
 		{"Effect":"Allow","Action":"iam:AddRoleToInstanceProfile","Resource":"*"}]}`

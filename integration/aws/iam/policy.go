@@ -30,7 +30,8 @@ func putRolePolicy(r *request) (any, *call.Error) {
 		}
 	}
 	if total > mostInline {
-		return nil, conflict("LimitExceeded", "Maximum policy size of %d bytes exceeded for role %s", mostInline, have.name)
+		return nil, conflict("LimitExceeded", "Maximum policy size of %d bytes exceeded for role %s", mostInline,
+			have.name)
 	}
 	p := &inline{text: text, now: doc, changed: r.s.opts.Now()}
 	if old := have.inline[name]; old != nil {
@@ -116,8 +117,8 @@ func createPolicy(r *request) (any, *call.Error) {
 	case length(text) > mostManaged:
 		return nil, conflict("LimitExceeded", "Cannot exceed quota for PolicySize: %d", mostManaged)
 	case r.s.policies[where] != nil:
-		return nil, conflict("EntityAlreadyExists", "A policy called %s already exists. Duplicate names are not allowed.",
-			name)
+		return nil, conflict("EntityAlreadyExists", "A policy called %s already exists. "+
+			"Duplicate names are not allowed.", name)
 	}
 	p := &managed{arn: where, name: name, id: newID("ANPA"), text: text, doc: doc}
 	r.s.policies[where] = p

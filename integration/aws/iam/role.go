@@ -178,12 +178,13 @@ func checkTags(tags map[string]string) *call.Error {
 	for name, value := range tags {
 		switch {
 		case len([]rune(name)) > mostTagKey || len([]rune(value)) > mostTagText:
-			return call.Errorf("ValidationError", "tag %q: at most %d characters, and %d of its value", name, mostTagKey,
-				mostTagText)
+			return call.Errorf("ValidationError", "tag %q: at most %d characters, and %d of its value", name,
+				mostTagKey, mostTagText)
 		case strings.HasPrefix(strings.ToLower(name), "aws:"):
 			return call.Errorf("InvalidInput", "tag %q: aws: is reserved", name)
 		case seen[strings.ToLower(name)]:
-			return call.Errorf("InvalidInput", "Duplicate tag keys found. Please note that Tag keys are case insensitive.")
+			return call.Errorf("InvalidInput", "Duplicate tag keys found. Please note that "+
+				"Tag keys are case insensitive.")
 		}
 		seen[strings.ToLower(name)] = true
 	}
@@ -213,7 +214,8 @@ func deleteRole(r *request) (any, *call.Error) {
 	}
 	for _, p := range r.s.profiles {
 		if p.account == have.account && p.role == have.name {
-			return nil, conflict("DeleteConflict", "Cannot delete entity, must remove roles from instance profile first.")
+			return nil, conflict("DeleteConflict", "Cannot delete entity, must remove roles from "+
+				"instance profile first.")
 		}
 	}
 	delete(r.s.roles, key{have.account, have.name})

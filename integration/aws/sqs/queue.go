@@ -262,7 +262,8 @@ func (q *queue) checkRedrive(text string) *fault {
 	n, bad := p.MaxReceiveCount.Int64()
 	if err != nil || bad != nil || n < 1 || n > 1000 {
 		return faultf("InvalidAttributeValue", "InvalidAttributeValue", "Value %s for parameter "+
-			"RedrivePolicy is invalid. Reason: Invalid value for maxReceiveCount: %s, valid values are from 1 to 1000 both inclusive.",
+			"RedrivePolicy is invalid. Reason: Invalid value for maxReceiveCount: %s, valid values are "+
+			"from 1 to 1000 both inclusive.",
 			text, p.MaxReceiveCount)
 	}
 	if q.s.atLocked(p.DeadLetterTargetArn) == nil {

@@ -356,7 +356,8 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 		"AWS.SimpleQueueService.BatchRequestTooLong": func() error {
 			_, err := c.SendMessageBatch(t.Context(), &sdk.SendMessageBatchInput{
 				QueueUrl: &url, Entries: []types.SendMessageBatchRequestEntry{
-					{Id: aws.String("a"), MessageBody: text(1 << 19)}, {Id: aws.String("b"), MessageBody: text(1<<19 + 1)},
+					{Id: aws.String("a"), MessageBody: text(1 << 19)},
+					{Id: aws.String("b"), MessageBody: text(1<<19 + 1)},
 				},
 			})
 			return err
