@@ -73,7 +73,7 @@ var Actions = []Action{
 	{"events:PutTargets", "rule" + tagged + " events:TargetArn", "eventbridge.PutTargets", "setup?"},
 	{"events:RemoveTargets", "rule" + tagged, "eventbridge.RemoveTargets", "setup?"},
 	{"events:TagResource", "rule" + tagged + tagging, "eventbridge.TagResource eventbridge.PutRule", "setup?"},
-	{"cloudwatch:GetMetricData", "*", "cloudwatch.GetMetricData", "controller?"},
+	{"cloudwatch:GetMetricData", "*", "cloudwatch.GetMetricData", "controller"},
 	{"iam:AddRoleToInstanceProfile", "instance-profile" + tagged, "iam.AddRoleToInstanceProfile", "setup"},
 	{"iam:CreateInstanceProfile", "instance-profile" + tagging, "iam.CreateInstanceProfile", "setup"},
 	{"iam:CreateRole", "role" + tagging + " iam:PermissionsBoundary", "iam.CreateRole", "setup"},

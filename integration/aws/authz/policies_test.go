@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,11 +19,8 @@ import (
 // root is the repository's root directory.
 const root = "../../.."
 
-// callers are the packages that call AWS.
-var callers = []string{
-	"internal/cloud/ec2cloud", "internal/queue/sqsqueue", "internal/blob/s3blob", "internal/awsconf",
-	"services/controller/internal/awssetup",
-}
+// callers are the directories with the programs' code; what is in integration has no IAM policy.
+var callers = []string{"internal", "services", "clients"}
 
 // ours are the IAM policies of the sample, by program.
 func ours(t *testing.T) map[string]*iampolicy.Document {
@@ -116,35 +114,40 @@ func operations(t *testing.T) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
 	for _, dir := range callers {
-		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%s has no Go files: %v", dir, err)
-		}
-		for _, file := range files {
-			if strings.HasSuffix(file, "_test.go") {
-				continue
+		err := filepath.WalkDir(filepath.Join(root, dir), func(file string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+				return err
 			}
-			set := token.NewFileSet()
-			f, err := parser.ParseFile(set, file, nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
-			services := imported(f)
-			ast.Inspect(f, func(n ast.Node) bool {
-				sel, ok := n.(*ast.SelectorExpr)
-				if !ok {
-					return true
-				}
-				pkg, ok := sel.X.(*ast.Ident)
-				op, isInput := strings.CutSuffix(sel.Sel.Name, "Input")
-				if ok && isInput && services[pkg.Name] != "" {
-					out[services[pkg.Name]+"."+op] = set.Position(n.Pos()).String()
-				}
-				return true
-			})
+			return operationsOf(file, out)
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	return out
+}
+
+// operationsOf adds those of one file.
+func operationsOf(file string, to map[string]string) error {
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	services := imported(f)
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		pkg, ok := sel.X.(*ast.Ident)
+		op, isInput := strings.CutSuffix(sel.Sel.Name, "Input")
+		if ok && isInput && services[pkg.Name] != "" {
+			to[services[pkg.Name]+"."+op] = set.Position(n.Pos()).String()
+		}
+		return true
+	})
+	return nil
 }
 
 // imported are the SDK's services that a file imports, by the name that they have in it.
