@@ -18,6 +18,7 @@ import (
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/daemon/command"
 	"cloudmaster/services/controller/internal/app"
+	"cloudmaster/services/controller/internal/awssetup"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -28,7 +29,7 @@ var errInvalid = errors.New("the configuration cannot be used")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := command.NewRoot("controller", "Keep each pool of servers at the right size", args, stdout, stderr)
-	root.AddCommand(runCommand(ctx, stderr), checkCommand(), poolCommand(ctx),
+	root.AddCommand(runCommand(ctx, stderr), checkCommand(ctx), poolCommand(ctx),
 		setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx), keysTopic())
 	return root.ExecuteContext(ctx)
 }
@@ -68,7 +69,7 @@ func saveMemory() {
 	}
 }
 
-func checkCommand() *cobra.Command {
+func checkCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check-config -c FILE",
 		Short: "Say all that is wrong with a configuration, and start nothing",
@@ -79,6 +80,9 @@ func checkCommand() *cobra.Command {
 		cfg, err := load()
 		if err != nil {
 			return err
+		}
+		if err := awssetup.Check(ctx, cfg); err != nil {
+			return fmt.Errorf("%w:\n%w", errInvalid, err)
 		}
 		var pools []string
 		for _, name := range slices.Sorted(maps.Keys(cfg.Pools)) {

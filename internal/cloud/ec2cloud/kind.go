@@ -26,6 +26,10 @@ type Settings struct {
 	Region      string   `key:"region" default:"the backend's, else the SDK's" help:"where the instances are"`
 	Endpoint    string   `key:"endpoint" default:"the backend's, else the SDK's" help:"URL of what speaks EC2's API"`
 	ImageOwners []string `key:"image_owners" help:"whose images are found by name"`
+	VPC         string   `key:"vpc" default:"any" help:"id of the one in which IAM policies let instances be launched"`
+
+	PermissionsBoundary string `key:"permissions_boundary" default:"none" help:"ARN; limits the roles that setup makes"`
+	ControllerRole      bool   `key:"controller_role" help:"setup also makes a role for a controller on an instance"`
 	Machine
 }
 
@@ -58,7 +62,7 @@ type Machine struct {
 
 // Validate implements kind.Settings.
 func (s *Settings) Validate() error {
-	errs := []error{s.Machine.Validate()}
+	errs := []error{s.Machine.Validate(), s.validateAccount()}
 	if _, err := parse("aws://" + s.Region); err != nil {
 		errs = append(errs, fmt.Errorf("region: %w", err))
 	}

@@ -107,6 +107,9 @@ func policiesOf(ctx context.Context, cfg *config.Config, account string) (*Polic
 // planSetup looks at everything that is needed, in the order in which it is made.
 func (s *site) planSetup(ctx context.Context) (*plan, error) {
 	var p plan
+	if err := s.planBoundary(ctx, &p); err != nil {
+		return nil, err
+	}
 	if s.queues != nil {
 		if err := s.planQueues(ctx, &p); err != nil {
 			return nil, err
@@ -126,6 +129,9 @@ func (s *site) planSetup(ctx context.Context) (*plan, error) {
 		if err := s.planProfile(ctx, &p, at, pl); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.planController(ctx, &p); err != nil {
+		return nil, err
 	}
 	return &p, s.planSpot(ctx, &p)
 }

@@ -59,6 +59,13 @@ func allow(sid string, actions []string, resources ...string) Statement {
 	return Statement{Sid: sid, Effect: "Allow", Action: actions, Resource: resources}
 }
 
+// deny takes actions away, also from those whom another IAM policy grants them.
+func deny(sid string, actions []string, resources ...string) Statement {
+	s := allow(sid, actions, resources...)
+	s.Effect = "Deny"
+	return s
+}
+
 // when restricts a statement.
 func (s Statement) when(c Condition) Statement {
 	s.Condition = c

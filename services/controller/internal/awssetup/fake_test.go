@@ -30,6 +30,8 @@ type fakeAWS struct {
 	groups   []*fakeGroup
 	faults   map[string][]string // the error codes with which the next calls of an action are answered, in order
 	calls    []string            // all actions, in order
+	managed  map[string]bool     // the ARNs of managed policies
+	lost     map[string]int      // so many next calls of an action take effect, and are answered with an error of IAM
 }
 
 type fakeRole struct {
@@ -49,7 +51,7 @@ func newFake(t *testing.T) *fakeAWS {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	f := &fakeAWS{
 		t: t, roles: make(map[string]*fakeRole), profiles: make(map[string]*fakeProfile),
-		faults: make(map[string][]string),
+		faults: make(map[string][]string), managed: make(map[string]bool), lost: make(map[string]int),
 	}
 	srv := httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(srv.Close)
@@ -139,6 +141,10 @@ func (f *fakeAWS) serve(w http.ResponseWriter, r *http.Request) {
 		code = "InvalidAction"
 		f.t.Errorf("got a call of %q, which the fake does not know", action)
 	}
+	if code == "" && f.lost[action] > 0 {
+		f.lost[action]--
+		code = "NoAnswer"
+	}
 	if code != "" {
 		w.WriteHeader(http.StatusBadRequest)
 		one := "<Error><Code>" + string(code) + "</Code><Message>no</Message></Error>"
@@ -213,6 +219,12 @@ var iamActions = map[string]func(*fakeAWS, url.Values) (string, fakeError){
 		r.Boundary = in.Get("PermissionsBoundary")
 		return "", ""
 	}),
+	"GetPolicy": func(f *fakeAWS, in url.Values) (string, fakeError) {
+		if !f.managed[in.Get("PolicyArn")] {
+			return "", noEntity
+		}
+		return "<Policy>" + element("Arn", in.Get("PolicyArn")) + "</Policy>", ""
+	},
 	"ListRolePolicies": onRole(func(r *fakeRole, _ url.Values) (string, fakeError) {
 		if r.Policy == "" {
 			return "<PolicyNames/>", ""

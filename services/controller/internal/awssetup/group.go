@@ -25,6 +25,11 @@ func (s *site) planGroup(ctx context.Context, p *plan, at *place, pl *config.Poo
 	if err != nil || vpc == nil {
 		return err
 	}
+	if named := ec2Settings(s.cfg, pl.Cloud).VPC; named != "" && named != aws.ToString(vpc.VpcId) {
+		p.refuse("clouds.%s.vpc: it is %s, and instances of pool %s run in %s: name that one, or subnets of %s",
+			pl.Cloud, named, pl.Name, aws.ToString(vpc.VpcId), named)
+		return nil
+	}
 	found, err := groups(ctx, client, filter("group-name", name))
 	if err != nil {
 		return fmt.Errorf("look for security group %s: %w", name, err)

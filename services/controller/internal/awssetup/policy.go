@@ -3,6 +3,7 @@ package awssetup
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type Policies struct {
 	partition, region, account, owner string // owner is what instances carry as their deployment
 	suffix                            string // how the names of AWS's hosts end
 	bucket                            string // its ARN
+	boundary                          string // the ARN of the permissions boundary of roles; empty: none
 }
 
 // NewPolicies returns the IAM policies for a configuration in an account. region is the backend's.
@@ -32,6 +34,12 @@ func NewPolicies(ctx context.Context, cfg *config.Config, account, region, bucke
 		return nil, err
 	}
 	if p.suffix, err = dnsSuffix(ctx, region); err != nil {
+		return nil, err
+	}
+	if p.boundary, err = boundaryOf(cfg); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(fitsBoundary(p.boundary, p.partition, account), checkControllerRole(cfg)); err != nil {
 		return nil, err
 	}
 	p.bucket = "arn:" + p.partition + ":s3:::" + bucket

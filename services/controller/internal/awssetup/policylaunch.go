@@ -12,7 +12,7 @@ import (
 
 // controlInstances are the controller's rights on EC2. Instances must have the deployment's tag and refuse the first
 // version of the metadata service, images must be of the owners that the configuration knows, and security groups must
-// be the deployment's; subnets are bound if all pools name theirs.
+// be the deployment's; subnets are bound if all pools name theirs, or all clouds their VPC.
 func (p *Policies) controlInstances() []Statement {
 	ours := equals("ec2:ResourceTag/"+cloud.TagDeployment, p.owner)
 	tagged := equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)
@@ -26,11 +26,12 @@ func (p *Policies) controlInstances() []Statement {
 		allow("SeeInstances", see, everything...),
 		allow("LaunchTagged", run, instances...).when(tagged.and("ec2:MetadataHttpTokens", "required")),
 		allow("LaunchVolumes", run, p.ec2("volume")...).when(tagged),
-		allow("LaunchWith", run, slices.Concat(p.named("subnet", p.subnets),
-			p.ec2("key-pair", "network-interface", "placement-group", "spot-instances-request"))...),
+	}
+	s = append(s, p.launchIn(run)...)
+	s = append(s,
 		allow("LaunchInGroups", run, p.ec2("security-group")...).
 			when(equals("aws:ResourceTag/"+awsconf.TagDeployment, p.cfg.Deployment)),
-	}
+	)
 	if others := p.named("security-group", p.foreignGroups); len(others) > 0 {
 		s = append(s, allow("LaunchInNamedGroups", run, others...))
 	}
@@ -47,6 +48,46 @@ func (p *Policies) controlInstances() []Statement {
 		allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...),
 		allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()),
 	)
+}
+
+// launchIn are the rights on where instances are launched. Where all clouds name their VPC, subnets and network
+// interfaces must be in it. Without that the default VPC cannot be named, because IAM policies are made without AWS.
+// Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2", RunInstances.
+func (p *Policies) launchIn(run []string) []Statement {
+	subnets := p.named("subnet", p.subnets)
+	if !p.vpcKnown() {
+		return []Statement{allow("LaunchWith", run, slices.Concat(subnets,
+			p.ec2("key-pair", "network-interface", "placement-group", "spot-instances-request"))...)}
+	}
+	return []Statement{
+		allow("LaunchWith", run, p.ec2("key-pair", "placement-group", "spot-instances-request")...),
+		allow("LaunchInVPC", run, slices.Concat(subnets, p.ec2("network-interface"))...).
+			when(equals("ec2:Vpc", p.vpcs()...)),
+	}
+}
+
+// vpcKnown reports whether each cloud on EC2 names its VPC.
+func (p *Policies) vpcKnown() bool {
+	for _, name := range onEC2(p.cfg) {
+		if ec2Settings(p.cfg, name).VPC == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// vpcs are the ARNs of the VPCs that clouds name; of all, if a cloud names none.
+func (p *Policies) vpcs() []string {
+	if !p.vpcKnown() {
+		return p.ec2("vpc")
+	}
+	var out []string
+	for _, name := range onEC2(p.cfg) {
+		out = append(out,
+			"arn:"+p.partition+":ec2:"+p.regionOf(name)+":"+p.account+":vpc/"+ec2Settings(p.cfg, name).VPC)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // byArchitecture reports whether a pool's image depends on the instance type.

@@ -50,7 +50,7 @@ func (p *Policies) setupGroups() []Statement {
 		}, everything...),
 		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
 			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
-		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.ec2("vpc")...),
+		allow("MakeGroupsInVPC", []string{"ec2:CreateSecurityGroup"}, p.vpcs()...),
 		allow("TagNewGroups", []string{"ec2:CreateTags"}, p.ec2("security-group")...).
 			when(equals("ec2:CreateAction", "CreateSecurityGroup")),
 		allow("ChangeOurGroups", []string{
@@ -75,22 +75,47 @@ func (p *Policies) setupRoles() []Statement {
 		and("aws:RequestTag/"+awsconf.TagRegion, p.regions()...)
 	ours := equals("aws:ResourceTag/"+awsconf.TagDeployment, p.cfg.Deployment).
 		and("aws:ResourceTag/"+awsconf.TagRegion, p.regions()...)
-	return []Statement{
+	// unbound adds an action to others, unless a permissions boundary restricts it: then boundRoles grants it.
+	unbound := func(actions []string, action string) []string {
+		if p.boundary != "" {
+			return actions
+		}
+		return append(actions, action)
+	}
+	s := []Statement{
 		allow("ListRoles", []string{"iam:ListInstanceProfiles", "iam:ListRoles"},
 			p.iam("role/*"), p.iam("instance-profile/*")),
 		allow("SeeRoles", []string{
 			"iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
 			"iam:ListRolePolicies",
 		}, seen...),
-		allow("MakeRoles", []string{
-			"iam:CreateInstanceProfile", "iam:CreateRole", "iam:TagInstanceProfile", "iam:TagRole",
-		}, made...).when(requested),
-		allow("ChangeOurRoles", []string{
+		allow("MakeRoles", unbound([]string{
+			"iam:CreateInstanceProfile", "iam:TagInstanceProfile", "iam:TagRole",
+		}, "iam:CreateRole"), made...).when(requested),
+		allow("ChangeOurRoles", unbound([]string{
 			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy",
-			"iam:DetachRolePolicy",
-			"iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
-		}, made...).when(ours),
+			"iam:DetachRolePolicy", "iam:RemoveRoleFromInstanceProfile", "iam:UpdateAssumeRolePolicy",
+		}, "iam:PutRolePolicy"), made...).when(ours),
 		allow("GiveRoles", []string{"iam:PassRole"}, roles...).when(p.toEC2()),
+	}
+	if p.boundary != "" {
+		s = append(s, p.boundRoles(roles, requested, ours)...)
+	}
+	return s
+}
+
+// boundRoles are the rights to give roles what they may do. They hold for roles with the permissions boundary alone,
+// and it can be put on roles and not taken off: DeleteRolePermissionsBoundary is denied, so that no other IAM policy of
+// the same holder grants it. Source: Service Authorization Reference, "Actions, resources, and condition keys for AWS
+// Identity and Access Management": each of these actions knows iam:PermissionsBoundary.
+func (p *Policies) boundRoles(roles []string, requested, ours Condition) []Statement {
+	const key = "iam:PermissionsBoundary"
+	return []Statement{
+		allow("SeeBoundary", []string{"iam:GetPolicy"}, p.boundary),
+		allow("MakeBoundRoles", []string{"iam:CreateRole"}, roles...).when(requested.and(key, p.boundary)),
+		allow("ChangeBoundRoles", []string{"iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"}, roles...).
+			when(ours.and(key, p.boundary)),
+		deny("KeepBoundary", []string{"iam:DeleteRolePermissionsBoundary"}, p.iam("role/"+ownedRoles(p.cfg, "")+"*")),
 	}
 }
 

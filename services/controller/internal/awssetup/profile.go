@@ -22,13 +22,31 @@ const policyName = "cloudmaster"
 // codeNoEntity is IAM's error code for things that do not exist.
 const codeNoEntity = "NoSuchEntity"
 
+// holder is who gets a role and an instance profile of the same name: instances of a pool, or a controller.
+type holder struct {
+	name   string
+	what   string   // for the role's description
+	policy Document // what it may do
+}
+
 // planProfile looks at role and instance profile of a pool, if they are those that setup makes.
 func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.Pool) error {
 	if !s.ownsProfile(at, pl) {
 		return nil
 	}
-	client, region := iam.NewFromConfig(at.aws), at.aws.Region
-	name := ownedRole(s.cfg, region, pl.Name)
+	err := s.planHolder(ctx, p, at, holder{
+		name: ownedRole(s.cfg, at.aws.Region, pl.Name), what: "instances of pool " + string(pl.Name),
+		policy: s.policies.Instance(pl),
+	})
+	if err != nil {
+		return err
+	}
+	return s.planOldProfile(ctx, p, iam.NewFromConfig(at.aws), pl)
+}
+
+// planHolder looks at a role and its instance profile.
+func (s *site) planHolder(ctx context.Context, p *plan, at *place, h holder) error {
+	client, region, name := iam.NewFromConfig(at.aws), at.aws.Region, h.name
 	profile, err := getProfile(ctx, client, name)
 	if err != nil {
 		return err
@@ -42,7 +60,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 			"put one into it, or name another one in instance_profile", name)
 		return nil
 	}
-	role, err := s.planRole(ctx, p, at, pl, foreign)
+	role, err := s.planRole(ctx, p, at, h, foreign)
 	if err != nil {
 		return err
 	}
@@ -60,7 +78,7 @@ func (s *site) planProfile(ctx context.Context, p *plan, at *place, pl *config.P
 		t.do = func(ctx context.Context) error { return replaceRole(ctx, client, profile, name) }
 	}
 	p.add(t)
-	return s.planOldProfile(ctx, p, client, pl)
+	return nil
 }
 
 // planOldProfile says what an earlier version has left over of a pool.
@@ -88,33 +106,30 @@ func (s *site) isOld(tags map[string]string) bool {
 	return awsconf.Ours(tags, s.cfg.Deployment) && tags[awsconf.TagRegion] == ""
 }
 
-// planRole looks at a pool's role. If the instance profile was not made by setup, a missing role is not made
+// planRole looks at a role. If the instance profile was not made by setup, a missing role is not made
 // either, because nothing would use it.
 func (s *site) planRole(
-	ctx context.Context, p *plan, at *place, pl *config.Pool, foreignProfile bool,
+	ctx context.Context, p *plan, at *place, h holder, foreignProfile bool,
 ) (thing, error) {
 	client, region := iam.NewFromConfig(at.aws), at.aws.Region
-	t := thing{kind: kindRole, name: ownedRole(s.cfg, region, pl.Name)}
+	t := thing{kind: kindRole, name: h.name}
 	role, err := getRole(ctx, client, t.name)
 	if err != nil {
 		return t, err
 	}
-	want := s.policies.Instance(pl)
 	switch {
 	case role == nil && foreignProfile:
 		return thing{}, nil
 	case role != nil && p.refuseOthersIn(kindRole, t.name, s.cfg.Deployment, region, iamTags(role.Tags)):
 		return thing{}, nil
 	case role == nil:
-		t.verb, t.do = create, func(ctx context.Context) error {
-			return s.createRole(ctx, client, region, pl, want)
-		}
+		t.verb, t.do = create, func(ctx context.Context) error { return s.createRole(ctx, client, region, h) }
 		return t, nil
 	case !awsconf.Ours(iamTags(role.Tags), s.cfg.Deployment):
 		t.verb, t.note = use, notOurs
 		return t, nil
 	}
-	return s.compareRole(ctx, client, t, role, want)
+	return s.compareRole(ctx, client, t, role, h.policy)
 }
 
 // compareRole says what has to be done to a role of ours.
@@ -125,44 +140,67 @@ func (s *site) compareRole(
 	if err != nil {
 		return t, err
 	}
-	trust := s.policies.trust()
-	badTrust, badPolicy := !trust.equal(decoded(role.AssumeRolePolicyDocument)), !want.equal(have)
+	trust, boundary := s.policies.trust(), s.policies.boundary
 	var notes []string
-	if badTrust {
-		notes = append(notes, "who may take it is not EC2 alone")
+	var do []func(context.Context) error
+	differs := func(note string, repair func(context.Context) error) {
+		notes, do = append(notes, note), append(do, repair)
 	}
-	if badPolicy {
-		notes = append(notes, "its policy is not as it should be")
+	// The boundary comes first: before the role has it, IAM refuses to change its policy.
+	if has := boundaryIn(role); boundary != "" && has != boundary {
+		differs(boundaryNote(has, boundary), func(ctx context.Context) error {
+			return putBoundary(ctx, client, t.name, boundary)
+		})
+	}
+	if !trust.equal(decoded(role.AssumeRolePolicyDocument)) {
+		differs("who may take it is not EC2 alone", func(ctx context.Context) error {
+			return putTrust(ctx, client, t.name, trust)
+		})
+	}
+	if !want.equal(have) {
+		differs("its policy is not as it should be", func(ctx context.Context) error {
+			return putPolicy(ctx, client, t.name, want)
+		})
 	}
 	t.verb = keep
-	if len(notes) > 0 {
-		t.verb, t.note = change, strings.Join(notes, ", ")
-		t.do = func(ctx context.Context) error {
-			if badTrust {
-				in := &iam.UpdateAssumeRolePolicyInput{RoleName: &t.name, PolicyDocument: aws.String(trust.compact())}
-				if err := settled(ctx, func(ctx context.Context) error {
-					_, err := client.UpdateAssumeRolePolicy(ctx, in)
-					return err
-				}); err != nil {
-					return err
-				}
-			}
-			if badPolicy {
-				return putPolicy(ctx, client, t.name, want)
-			}
-			return nil
-		}
+	if len(do) > 0 {
+		t.verb, t.do = change, inOrder(do)
 	}
+	if has := boundaryIn(role); boundary == "" && has != "" {
+		notes = append(notes, keptBoundary(t.name, has))
+	}
+	t.note = strings.Join(notes, ", ")
 	return t, nil
 }
 
-func (s *site) createRole(
-	ctx context.Context, client *iam.Client, region string, pl *config.Pool, policy Document,
-) error {
-	name := ownedRole(s.cfg, region, pl.Name)
+// inOrder does one after the other, until one fails.
+func inOrder(steps []func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, do := range steps {
+			if err := do(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func putTrust(ctx context.Context, client *iam.Client, role string, trust Document) error {
+	in := &iam.UpdateAssumeRolePolicyInput{RoleName: &role, PolicyDocument: aws.String(trust.compact())}
+	return settled(ctx, func(ctx context.Context) error {
+		_, err := client.UpdateAssumeRolePolicy(ctx, in)
+		return err
+	})
+}
+
+func (s *site) createRole(ctx context.Context, client *iam.Client, region string, h holder) error {
+	name := h.name
 	in := &iam.CreateRoleInput{
 		RoleName: &name, AssumeRolePolicyDocument: aws.String(s.policies.trust().compact()),
-		Description: aws.String("CloudMaster: instances of pool " + string(pl.Name)), Tags: s.iamTagList(region),
+		Description: aws.String("CloudMaster: " + h.what), Tags: s.iamTagList(region),
+	}
+	if b := s.policies.boundary; b != "" {
+		in.PermissionsBoundary = &b
 	}
 	if err := settled(ctx, func(ctx context.Context) error {
 		_, err := client.CreateRole(ctx, in)
@@ -170,7 +208,7 @@ func (s *site) createRole(
 	}); err != nil {
 		return err
 	}
-	return putPolicy(ctx, client, name, policy)
+	return putPolicy(ctx, client, name, h.policy)
 }
 
 // putPolicy writes the role's IAM policy. One that grants nothing is deleted, because IAM refuses it.

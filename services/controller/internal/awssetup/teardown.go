@@ -139,6 +139,11 @@ func (s *site) roleNames() []string {
 			out = append(out, ownedRole(s.cfg, at.aws.Region, pl.Name))
 		}
 	}
+	for i := range s.places {
+		if at := &s.places[i]; s.controllerRoleAt(at) {
+			out = append(out, controllerRole(s.cfg, at.aws.Region))
+		}
+	}
 	return out
 }
 
