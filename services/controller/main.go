@@ -30,7 +30,7 @@ var errInvalid = errors.New("the configuration cannot be used")
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := command.NewRoot("controller", "Keep each pool of servers at the right size", args, stdout, stderr)
 	root.AddCommand(runCommand(ctx, stderr), checkCommand(ctx), poolCommand(ctx),
-		setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx), keysTopic())
+		setupCommand(ctx), teardownCommand(ctx), policyCommand(ctx), userDataCommand(ctx), keysTopic())
 	return root.ExecuteContext(ctx)
 }
 

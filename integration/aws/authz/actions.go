@@ -54,7 +54,7 @@ var Actions = []Action{
 	{"ec2:RevokeSecurityGroupIngress", "security-group" + ec2Tag, "ec2.RevokeSecurityGroupIngress", "setup"},
 	{
 		"ec2:RunInstances", "instance" + tagging + " ec2:InstanceType ec2:MetadataHttpTokens | volume" + tagging +
-			" | network-interface | subnet" + ec2Tag + " | key-pair | placement-group" +
+			" | network-interface ec2:Vpc | subnet ec2:Vpc" + ec2Tag + " | key-pair | placement-group" +
 			" | spot-instances-request" + tagging + " | security-group" + ec2Tag + " | image ec2:Owner" + ec2Tag,
 		"ec2.RunInstances", "controller",
 	},

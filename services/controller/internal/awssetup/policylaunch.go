@@ -52,7 +52,7 @@ func (p *Policies) controlInstances() []Statement {
 
 // launchIn are the rights on where instances are launched. Where all clouds name their VPC, subnets and network
 // interfaces must be in it. Without that the default VPC cannot be named, because IAM policies are made without AWS.
-// Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2", RunInstances.
+// What EC2 is taken to do here is number 55 of docs/assumptions.md.
 func (p *Policies) launchIn(run []string) []Statement {
 	subnets := p.named("subnet", p.subnets)
 	if !p.vpcKnown() {

@@ -106,8 +106,7 @@ func (p *Policies) setupRoles() []Statement {
 
 // boundRoles are the rights to give roles what they may do. They hold for roles with the permissions boundary alone,
 // and it can be put on roles and not taken off: DeleteRolePermissionsBoundary is denied, so that no other IAM policy of
-// the same holder grants it. Source: Service Authorization Reference, "Actions, resources, and condition keys for AWS
-// Identity and Access Management": each of these actions knows iam:PermissionsBoundary.
+// the same holder grants it. What IAM is taken to do here is number 54 of docs/assumptions.md.
 func (p *Policies) boundRoles(roles []string, requested, ours Condition) []Statement {
 	const key = "iam:PermissionsBoundary"
 	return []Statement{
