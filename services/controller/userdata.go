@@ -16,16 +16,16 @@ import (
 )
 
 // errNoUserData says what to do about an instance that was launched without a configuration.
-var errNoUserData = errors.New("this instance was launched without user data: stop it, put the configuration into its " +
-	"user data (aws ec2 modify-instance-attribute), and start it again")
+var errNoUserData = errors.New("this instance was launched without user data: stop it, put the configuration into " +
+	"its user data (aws ec2 modify-instance-attribute), and start it again")
 
 // userDataCommand returns the command with which the unit of a machine image gets its configuration.
 func userDataCommand(ctx context.Context) *cobra.Command {
 	return &cobra.Command{
 		Use:   "user-data FILE",
 		Short: "Write the configuration in this EC2 instance's user data to a file",
-		Long: `Write the configuration in this EC2 instance's user data to a file that only its owner can read. User data
-that are no valid configuration are refused, and the file stays as it is. Nothing in them is run.`,
+		Long: `Write the configuration in this EC2 instance's user data to a file that only its owner can read. User
+data that are no valid configuration are refused, and the file stays as it is. Nothing in them is run.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return daemon.Usagef("name one file: controller user-data FILE")

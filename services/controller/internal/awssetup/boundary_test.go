@@ -81,7 +81,8 @@ func TestBoundaryOfRolesThatAreThere(t *testing.T) {
 		{", permissions_boundary: " + other, "change role " + role +
 			": its permissions boundary is " + boundaryARN + ", not " + other, other},
 		{"", "keep role " + role + " (its permissions boundary " + other + " stays, although permissions_boundary " +
-			"does not name it; to take it off: aws iam delete-role-permissions-boundary --role-name " + role + ")", other},
+			"does not name it; to take it off: aws iam delete-role-permissions-boundary --role-name " + role +
+			")", other},
 	} {
 		out := f.mustSetUp(f.cloudKeys(step.keys))
 		wants(t, out, step.note)
