@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/lease"
 )
 
@@ -27,6 +28,9 @@ func (p *Policies) setupBackend() []Statement {
 	var all []string
 	for _, pl := range pools(p.cfg) {
 		all = append(all, p.withDead(pl)...)
+	}
+	for _, arn := range p.shared() {
+		all = append(all, arn, queue.DeadLetters(arn))
 	}
 	return []Statement{
 		allow("MakeQueues", slices.Concat(openQueue, []string{
