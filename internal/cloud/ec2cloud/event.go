@@ -32,6 +32,23 @@ const (
 	mostEntities = 1000
 )
 
+// EventPattern says which events of EventBridge are wanted.
+type EventPattern struct {
+	Name    string // tells it from the others
+	Pattern string // JSON, as EventBridge takes it
+}
+
+// EventPatterns are the events that ParseEvent reads.
+func EventPatterns() []EventPattern {
+	return []EventPattern{
+		{"interruptions", `{"source":["aws.ec2"],"detail-type":["` + eventSpot + `","` + eventRebalance + `"]}`},
+		{"changes", `{"source":["aws.ec2"],"detail-type":["` + eventState +
+			`"],"detail":{"state":["shutting-down","stopping","terminated"]}}`},
+		{"health", `{"source":["aws.health"],"detail-type":["` + eventHealth +
+			`"],"detail":{"service":["EC2"],"eventTypeCategory":["scheduledChange"]}}`},
+	}
+}
+
 // event is an event of EventBridge, as far as it is read.
 type event struct {
 	DetailType string `json:"detail-type"`

@@ -67,7 +67,7 @@ func (s *site) planTeardown(ctx context.Context) (*plan, error) {
 		}
 	}
 	if s.queues != nil {
-		if err := errors.Join(s.findQueues(ctx, &p), s.findBucket(ctx, &p)); err != nil {
+		if err := errors.Join(s.findRules(ctx, &p), s.findQueues(ctx, &p), s.findBucket(ctx, &p)); err != nil {
 			return nil, err
 		}
 	}

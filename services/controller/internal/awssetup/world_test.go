@@ -136,6 +136,10 @@ func (w *world) all(deployment string) []string {
 		name := "queue cloudmaster-" + deployment + "-" + use
 		out = append(out, name+"-dead", name)
 	}
+	out = append(out, "queue policy cloudmaster-"+deployment+"-events")
+	for _, rule := range []string{"interruptions", "changes", "health"} {
+		out = append(out, "event rule cloudmaster-"+deployment+"-events-"+rule)
+	}
 	out = append(out, "bucket cloudmaster-"+deployment+"-"+w.account+"-eu-west-1")
 	for _, p := range []string{"fib", "primes"} {
 		out = append(out, "security group cloudmaster-"+deployment+"-"+p)
