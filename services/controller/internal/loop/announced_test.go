@@ -1,14 +1,17 @@
 package loop_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
+	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/memqueue"
@@ -19,7 +22,7 @@ import (
 func parseEvent(body []byte) (cloud.Event, error) {
 	says, rest, _ := strings.Cut(string(body), " ")
 	id, why, ok := strings.Cut(rest, " ")
-	say := map[string]cloud.Saying{"ends": cloud.Ends, "changed": cloud.Changed, "noted": cloud.Noted}[says]
+	say := map[string]cloud.Saying{"ends": cloud.Ends, "changed": cloud.Changed, "noted": cloud.Noted, "look": cloud.Look}[says]
 	if !ok || say == 0 {
 		return cloud.Event{}, fmt.Errorf("%q is no event", body)
 	}
@@ -182,6 +185,99 @@ func TestAnInstanceThatChangesIsListedAtOnce(t *testing.T) {
 		b.pass(time.Second)
 		if n := b.tap.times("cloud.list"); n != lists+1 {
 			t.Errorf("got %d lists, want one at once", n-lists)
+		}
+	})
+}
+
+// checker is what a cloud finds when it is asked.
+type checker struct {
+	looks  atomic.Int32
+	events atomic.Pointer[[]cloud.Event]
+	err    atomic.Pointer[error]
+}
+
+func (c *checker) finds(events ...cloud.Event) { c.events.Store(&events) }
+
+// Check implements cloud.Checker.
+func (c *checker) Check(context.Context) (out []cloud.Event, err error) {
+	c.looks.Add(1)
+	if e := c.events.Load(); e != nil {
+		out = *e
+	}
+	if e := c.err.Load(); e != nil {
+		err = *e
+	}
+	return out, err
+}
+
+// TestACloudIsAskedEveryFiveMinutes for instances that are about to end. Those are replaced; others that go on are
+// warned of once. An error is said once, and what was found beside it counts.
+func TestACloudIsAskedEveryFiveMinutes(t *testing.T) {
+	t.Parallel()
+	unstarted(t, lasting(2), func(b *bench) {
+		c := &checker{}
+		b.checker = c
+		b.startController()
+		served(b, 1)
+		before := c.looks.Load()
+		b.pass(time.Hour)
+		if n := c.looks.Load() - before; n != 12 {
+			t.Errorf("got %d looks in an hour, want 12", n)
+		}
+		reboot := cloud.Event{Says: cloud.Noted, Instances: []pool.InstanceID{first}, Reason: "system-reboot"}
+		c.finds(reboot)
+		b.pass(time.Hour)
+		if n := strings.Count(b.log.String(), "reason=system-reboot"); n != 1 {
+			t.Errorf("got the reboot said %d times, want once", n)
+		}
+		b.wantStates("i-000001:active")
+		err := errors.New("not allowed")
+		c.err.Store(&err)
+		c.finds(reboot, cloud.Event{
+			Says: cloud.Ends, Instances: []pool.InstanceID{first, "i-999999"}, Reason: "status check failed: system",
+		})
+		b.pass(time.Hour)
+		if n := strings.Count(b.log.String(), "not allowed"); n != 1 {
+			t.Errorf("got the error said %d times, want once", n)
+		}
+		b.wantStates("i-000001:shut_down i-000002:active")
+	})
+}
+
+// TestAnEventMayHaveTheCloudAsked at once, so that it says more precisely what will happen.
+func TestAnEventMayHaveTheCloudAsked(t *testing.T) {
+	t.Parallel()
+	c := &checker{}
+	unstarted(t, lasting(2), func(b *bench) {
+		b.checker, b.said = c, memqueue.New("events", queue.Limits{Visibility: 30 * time.Second, Deliveries: 1000})
+		b.startController()
+		served(b, 1)
+		looks := c.looks.Load()
+		c.finds(cloud.Event{Says: cloud.Ends, Instances: []pool.InstanceID{first}, Reason: "instance-retirement"})
+		b.announce("look i-000001 at it")
+		b.pass(time.Second)
+		if n := c.looks.Load() - looks; n != 1 {
+			t.Errorf("got %d looks, want one", n)
+		}
+		b.wantStates("i-000001:shut_down i-000002:active")
+	})
+}
+
+// TestAHintIsForThePoolThatItNames, and one for no pool is removed.
+func TestAHintIsForThePoolThatItNames(t *testing.T) {
+	t.Parallel()
+	polled(t, jobPool(), func(b *bench) {
+		b.pass(time.Minute)
+		reads := b.tap.times("work.backlog")
+		body, err := message.EncodeHint(message.Hint{Queue: "other", Timestamp: time.Now()})
+		b.noError(err)
+		b.noError(b.hints.Send(b.t.Context(), body, []byte("what")))
+		b.pass(100 * time.Millisecond)
+		if n := b.tap.times("work.backlog"); n != reads {
+			t.Errorf("got %d readings for another pool's hint", n-reads)
+		}
+		if left := b.hints.Bodies(); len(left) != 0 || !strings.Contains(b.log.String(), "parse hint") {
+			t.Errorf("got %q left, want both removed and the one that cannot be read logged", left)
 		}
 	})
 }

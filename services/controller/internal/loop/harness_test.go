@@ -43,6 +43,7 @@ type bench struct {
 	audit      time.Duration                      // of the inventory
 	late       time.Duration                      // how far lists are behind
 	listLag    time.Duration                      // that controllers reckon with; 0 means roster.DefaultListLag
+	checker    cloud.Checker                      // nil: the cloud is no cloud.Checker
 	mute       bool                               // the work queue cannot tell of messages, as SQS
 	lead       func(time.Time) (time.Time, error) // nil: controllers always lead
 	detour     *detour                            // nil: nothing is between controllers and the tapped cloud
@@ -153,6 +154,12 @@ func (b *bench) parts(start func(driver.Task) (stop func())) desired.Parts {
 // cloud is the cloud as controllers see it that start now.
 func (b *bench) cloud() cloud.Cloud {
 	tapped := tapCloud{b.tap, b.account.Cloud("test")}
+	if b.checker != nil {
+		return struct {
+			cloud.Cloud
+			cloud.Checker
+		}{tapped, b.checker}
+	}
 	if b.detour == nil {
 		return tapped
 	}

@@ -1,0 +1,188 @@
+package post_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"cloudmaster/internal/queue"
+	"cloudmaster/internal/queue/memqueue"
+	"cloudmaster/services/controller/internal/driver"
+	"cloudmaster/services/controller/internal/post"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bench is a box that runs in a synctest bubble.
+type bench struct {
+	t      *testing.T
+	queue  *memqueue.Queue
+	opts   post.Options
+	opens  int
+	absent bool // there is no queue
+	lead   error
+	ready  bool
+	taken  []string // bodies
+	counts map[string]int
+	log    strings.Builder
+}
+
+func run(t *testing.T, f func(b *bench)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{
+			t: t, queue: memqueue.New("q", queue.Limits{Visibility: 30 * time.Second, Deliveries: 1000}), ready: true,
+			counts: make(map[string]int),
+		}
+		b.opts = post.Options{
+			Use: "events", Name: "q", Until: "it is learned late", Take: b.take, Now: time.Now,
+			Lead:  func(time.Time) (time.Time, error) { return time.Time{}, b.lead },
+			Ready: func() bool { return b.ready },
+			Count: func(use, outcome string, n int) { b.counts[use+" "+outcome] += n },
+			Log:   slog.New(slog.NewTextHandler(&b.log, nil)),
+			Open: func(context.Context, string) (post.Queue, error) {
+				if b.opens++; b.absent {
+					return nil, fmt.Errorf("open queue q: %w", queue.ErrNotFound)
+				}
+				return b.queue, nil
+			},
+		}
+		d := driver.New(t.Context())
+		d.Start(post.New(b.opts).Task())
+		f(b)
+		d.Stop()
+		if err := d.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// take wants messages that begin with "again" to come again, and cannot read those that begin with "bad".
+func (b *bench) take(_ context.Context, body []byte) post.Taken {
+	text := string(body)
+	b.taken = append(b.taken, text)
+	switch {
+	case strings.HasPrefix(text, "bad"):
+		return post.Taken{Outcome: "unparsable", Err: errors.New("it is bad")}
+	case strings.HasPrefix(text, "again") && len(b.taken) < 3:
+		return post.Taken{Outcome: "ends", Again: true}
+	}
+	return post.Taken{Outcome: "ends"}
+}
+
+func (b *bench) send(bodies ...string) {
+	b.t.Helper()
+	for _, body := range bodies {
+		if err := b.queue.Send(b.t.Context(), []byte(body)); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	synctest.Wait()
+}
+
+func (b *bench) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (b *bench) wantTaken(when string, want ...string) {
+	b.t.Helper()
+	if got := strings.Join(b.taken, ","); got != strings.Join(want, ",") {
+		b.t.Errorf("%s: got %s, want %s", when, got, strings.Join(want, ","))
+	}
+}
+
+// TestMessagesAreTakenAtOnce and removed, and those that do not count are logged, but not all of many.
+func TestMessagesAreTakenAtOnce(t *testing.T) {
+	run(t, func(b *bench) {
+		b.pass(time.Minute)
+		b.send("a")
+		b.wantTaken("at once", "a")
+		for range 50 {
+			b.send("bad")
+		}
+		if n := strings.Count(b.log.String(), "it is bad"); n != 10 {
+			t.Errorf("got %d of them logged, want 10 a minute", n)
+		}
+		if left := b.queue.Bodies(); len(left) != 0 || b.counts["events unparsable"] != 50 || b.counts["events ends"] != 1 {
+			t.Errorf("got %q left and counted %v, want all removed and counted", left, b.counts)
+		}
+	})
+}
+
+// TestWhatMustNotBeLostComesAgain when its visibility timeout is over, until it is done with.
+func TestWhatMustNotBeLostComesAgain(t *testing.T) {
+	run(t, func(b *bench) {
+		b.send("again")
+		b.pass(29 * time.Second)
+		b.wantTaken("within the timeout", "again")
+		b.pass(2 * time.Minute)
+		b.wantTaken("after it", "again", "again", "again")
+		if left := b.queue.Bodies(); len(left) != 0 {
+			t.Errorf("got %q left", left)
+		}
+	})
+}
+
+// TestMessagesAreForWhoLeads and knows the instances. Until then they stay on the queue.
+func TestMessagesAreForWhoLeads(t *testing.T) {
+	run(t, func(b *bench) {
+		b.lead, b.ready = errors.New("another one leads"), true
+		b.pass(30 * time.Second)
+		b.send("a")
+		b.pass(time.Minute)
+		b.lead, b.ready = nil, false
+		b.pass(time.Minute)
+		b.wantTaken("by one that does not lead, or knows nothing")
+		b.ready = true
+		b.pass(time.Minute)
+		b.wantTaken("then", "a")
+	})
+}
+
+// TestAQueueThatIsMissing is said once, with what to do, looked for once a minute, and used when it is there.
+func TestAQueueThatIsMissing(t *testing.T) {
+	run(t, func(b *bench) {
+		b.absent = true
+		b.queue.FailAfter(memqueue.OpReceive, 0, fmt.Errorf("receive: %w", queue.ErrNotFound))
+		b.pass(10 * time.Minute)
+		const want = "there is no queue for events: it is learned late; run controller setup"
+		if n := strings.Count(b.log.String(), want); n != 1 || strings.Contains(b.log.String(), "level=ERROR") {
+			t.Errorf("got %q %d times, want it once and nothing else:\n%s", want, n, b.log.String())
+		}
+		if b.opens > 12 {
+			t.Errorf("got it opened %d times in 10 minutes, want once a minute", b.opens)
+		}
+		b.absent = false
+		b.queue.Heal()
+		b.pass(2 * time.Minute)
+		b.send("a")
+		b.wantTaken("when it is there", "a")
+	})
+}
+
+// TestAQueueThatCannotBeRead is said once, and tried again with growing pauses.
+func TestAQueueThatCannotBeRead(t *testing.T) {
+	run(t, func(b *bench) {
+		b.queue.FailAfter(memqueue.OpReceive, 0, errors.New("away"))
+		b.pass(10 * time.Minute)
+		if n := strings.Count(b.log.String(), "cannot be read"); n != 1 {
+			t.Errorf("got it said %d times, want once:\n%s", n, b.log.String())
+		}
+		b.queue.Heal()
+		b.send("a")
+		b.pass(2 * time.Minute)
+		b.wantTaken("when it is back", "a")
+		if !strings.Contains(b.log.String(), "can be read again") {
+			t.Errorf("got %s, want it said that it is back", b.log.String())
+		}
+	})
+}
