@@ -32,15 +32,15 @@ var scheduled = map[types.EventCode]cloud.Saying{
 	types.EventCodeSystemMaintenance:  cloud.Noted,
 }
 
-// over begins the description of scheduled events that are described although they are not to come any more. Source: EC2
-// API Reference, InstanceStatusEvent.
+// over begins the description of scheduled events that are described although they are not to come any more. Source:
+// EC2 API Reference, InstanceStatusEvent.
 var over = []string{"[Completed]", "[Canceled]"}
 
 var _ cloud.Checker = (*Cloud)(nil)
 
 // Check implements cloud.Checker: it returns the instances of the deployment for which an end or a reboot is scheduled,
-// and those whose status checks failed at two looks, at least 4 minutes apart. It makes three calls, because the filters
-// of one are joined by and. Only instances are returned that a list or a launch has shown before.
+// and those whose status checks failed at two looks, at least 4 minutes apart. It makes three calls, because the
+// filters of one are joined by and. Only instances are returned that a list or a launch has shown before.
 func (c *Cloud) Check(ctx context.Context) ([]cloud.Event, error) {
 	codes := make([]string, 0, len(scheduled))
 	for _, code := range slices.Sorted(maps.Keys(scheduled)) {

@@ -70,7 +70,7 @@ func wantChecked(t *testing.T, when string, got []string, want ...string) {
 func TestScheduledEvents(t *testing.T) {
 	t.Parallel()
 	f, check, ids := checking(t)
-	f.statuses["event.code"] = statusOf(ids[0], scheduled("instance-retirement", "The instance is running on degraded hardware"),
+	f.statuses["event.code"] = statusOf(ids[0], scheduled("instance-retirement", "degraded hardware"),
 		scheduled("instance-stop", "[Completed] it was stopped"), scheduled("instance-stop", "[Canceled] it was not")) +
 		statusOf(ids[1], scheduled("system-reboot", "soon"), scheduled("instance-dance", "what")) +
 		statusOf(unknown, scheduled("instance-retirement", "of others"))

@@ -77,8 +77,8 @@ type Cloud struct {
 	plans    memory[[]part]                // of launches, by their tokens; guarded by mu
 	attempts memory[attempt]               // of parts of launches; guarded by mu
 	rests    rests                         // guarded by mu
-	failing  map[pool.InstanceID]time.Time // whose status checks fail, and since which look; guarded by mu
-	faults   map[choice]bool               // choices that EC2 refused as wrong, and whether that was told; guarded by mu
+	failing  map[pool.InstanceID]time.Time // when checks first failed; guarded by mu
+	faults   map[choice]bool               // that EC2 refused as wrong, and whether that was told; guarded by mu
 }
 
 var _ cloud.Opened = (*Cloud)(nil)

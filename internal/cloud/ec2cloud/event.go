@@ -26,7 +26,8 @@ const (
 )
 
 const (
-	// maxEvent bounds an event in bytes. EventBridge takes 256 KiB (EventBridge User Guide, "Amazon EventBridge quotas").
+	// maxEvent bounds an event in bytes. EventBridge takes 256 KiB. Source: EventBridge User Guide, "Amazon EventBridge
+	// quotas".
 	maxEvent = 256 << 10
 	// mostEntities bounds the instances that one event of AWS Health is about.
 	mostEntities = 1000
@@ -111,11 +112,12 @@ func ParseEvent(body []byte, rebalance string) (cloud.Event, error) {
 	return out, nil
 }
 
-// health reads an event of AWS Health. Whatever it says in detail, EC2 says it more precisely of each instance, with its
-// time, when it is asked; so the event only tells to ask.
+// health reads an event of AWS Health. Whatever it says in detail, EC2 says it more precisely of each instance, with
+// its time, when it is asked; so the event only tells to ask.
 func (e *event) health() (cloud.Event, error) {
 	if e.Detail.Service != "EC2" {
-		return cloud.Event{}, fmt.Errorf("event %q is about the service %.100q, not EC2", e.DetailType, e.Detail.Service)
+		return cloud.Event{}, fmt.Errorf("event %q is about the service %.100q, not EC2", e.DetailType,
+			e.Detail.Service)
 	}
 	out := cloud.Event{Says: cloud.Look, Reason: "event of AWS Health"}
 	for _, about := range e.Detail.Entities[:min(len(e.Detail.Entities), mostEntities)] {

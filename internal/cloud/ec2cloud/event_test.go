@@ -13,23 +13,25 @@ import (
 
 // written is an event as the EC2 User Guide shows it, with another detail.
 func written(kind, source, detail string) string {
-	return `{"version":"0","id":"1e5527d7-bb36-4607-3370-4164db56a40e","detail-type":"` + kind + `","source":"` + source +
-		`","account":"123456789012","time":"2026-11-22T11:43:05Z","region":"eu-west-1","resources":[],"detail":` + detail + `}`
+	return `{"version":"0","id":"1e5527d7-bb36-4607-3370-4164db56a40e","account":"123456789012","region":"eu-west-1",` +
+		`"time":"2026-11-22T11:43:05Z","resources":[],"detail-type":"` + kind + `","source":"` + source +
+		`","detail":` + detail + `}`
 }
 
 func TestEvents(t *testing.T) {
 	t.Parallel()
+	const spot = "EC2 Spot Instance Interruption Warning"
 	const one, about = pool.InstanceID("i-0b662ef9931388ba0"), `{"instance-id":"i-0b662ef9931388ba0"`
 	for name, c := range map[string]struct {
 		body, rebalance string
 		want            cloud.Event
 	}{
 		"spot": {
-			written("EC2 Spot Instance Interruption Warning", "aws.ec2", about+`,"instance-action":"terminate"}`), "replace",
+			written(spot, "aws.ec2", about+`,"instance-action":"terminate"}`), "replace",
 			cloud.Event{Says: cloud.Ends, Instances: []pool.InstanceID{one}, Reason: "spot notice"},
 		},
 		"spot, though rebalance is ignored": {
-			written("EC2 Spot Instance Interruption Warning", "aws.ec2", about+`,"instance-action":"stop"}`), "ignore",
+			written(spot, "aws.ec2", about+`,"instance-action":"stop"}`), "ignore",
 			cloud.Event{Says: cloud.Ends, Instances: []pool.InstanceID{one}, Reason: "spot notice"},
 		},
 		"rebalance": {
@@ -66,7 +68,7 @@ func TestEventsThatAreRefused(t *testing.T) {
 		`is of "aws.ec2", not of aws.health`:     written("AWS Health Event", "aws.ec2", `{"service":"EC2"}`),
 		`about "", which is no instance`:         written(spot, "aws.ec2", `{}`),
 		`about "i-1; rm", which is no instance`:  written(spot, "aws.ec2", `{"instance-id":"i-1; rm"}`),
-		"of no kind that the rules ask for":      written("EC2 Fleet", "aws.ec2", `{"instance-id":"i-0b662ef9931388ba0"}`),
+		"of no kind that the rules ask for":      written("Fleet", "aws.ec2", `{"instance-id":"i-0b662ef9931388ba0"}`),
 		`about the service "RDS", not EC2`:       written("AWS Health Event", "aws.health", `{"service":"RDS"}`),
 		"event has 262145 bytes, the most is 26": strings.Repeat(" ", 256<<10+1),
 	} {
@@ -86,7 +88,8 @@ func TestEventPatternsAreJSON(t *testing.T) {
 }
 
 func FuzzParseEvent(f *testing.F) {
-	f.Add([]byte(written("AWS Health Event", "aws.health", `{"service":"EC2","affectedEntities":[{"entityValue":"i-0"}]}`)))
+	f.Add([]byte(written("AWS Health Event", "aws.health",
+		`{"service":"EC2","affectedEntities":[{"entityValue":"i-0"}]}`)))
 	f.Add([]byte(written("EC2 Instance Rebalance Recommendation", "aws.ec2", `{"instance-id":"i-0b662ef9931388ba0"}`)))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		e, err := ec2cloud.ParseEvent(body, "replace")

@@ -39,17 +39,27 @@ func TestHints(t *testing.T) {
 			args: []string{"--rate", "10", "101"}, queues: []string{"primes-work", "cloudmaster-hints"}, want: 11,
 		},
 		"by the deployment": {
-			args: []string{"--queue", "primes-work-demo"}, queues: []string{"primes-work-demo", "cloudmaster-demo-hints"},
-			want: 1,
+			args:   []string{"--queue", "primes-work-demo"},
+			queues: []string{"primes-work-demo", "cloudmaster-demo-hints"},
+			want:   1,
 		},
 		"as it is told": {args: []string{"--hint-queue", "s"}, queues: []string{"primes-work", "s"}, want: 1},
 		"none wanted": {
 			args: []string{"--hint-queue", ""}, queues: []string{"primes-work", "cloudmaster-hints"},
 		},
-		"of a name without form":  {args: []string{"--queue", "jobs"}, queues: []string{"jobs", "cloudmaster-hints"}},
-		"there is no such queue":  {args: []string{"3"}, queues: []string{"primes-work", "other"}},
-		"cannot be sent":          {args: []string{"3"}, queues: []string{"primes-work", "cloudmaster-hints"}, fail: true},
-		"where none is necessary": {args: []string{"3"}, queues: []string{"primes-work", "cloudmaster-hints"}, tells: true},
+		"of a name without form": {
+			args:   []string{"--queue", "jobs"},
+			queues: []string{"jobs", "cloudmaster-hints"},
+		},
+		"there is no such queue": {args: []string{"3"}, queues: []string{"primes-work", "other"}},
+		"cannot be sent": {
+			args:   []string{"3"},
+			queues: []string{"primes-work", "cloudmaster-hints"}, fail: true,
+		},
+		"where none is necessary": {
+			args:   []string{"3"},
+			queues: []string{"primes-work", "cloudmaster-hints"}, tells: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -168,7 +168,8 @@ func (s *site) planRule(ctx context.Context, p *plan, client *eventbridge.Client
 	}
 	q, _ := events(s.cfg)
 	queue := s.policies.queue(q.Name)
-	t := thing{kind: kindRule, name: r.name, do: func(ctx context.Context) error { return s.makeRule(ctx, client, r, queue) }}
+	t := thing{kind: kindRule, name: r.name}
+	t.do = func(ctx context.Context) error { return s.makeRule(ctx, client, r, queue) }
 	differs := have.differs(r, queue)
 	switch {
 	case !have.exists:

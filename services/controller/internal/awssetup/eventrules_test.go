@@ -17,8 +17,8 @@ import (
 // bus is EventBridge in this world.
 func (w *world) bus() *eventbridge.Client { return eventbridge.NewFromConfig(w.aws) }
 
-// TestEventsReachTheQueue: what EventBridge would send comes to the deployment's queue, and can be read. AWS lets nobody
-// else put events of aws.ec2; LocalStack does.
+// TestEventsReachTheQueue: what EventBridge would send comes to the deployment's queue, and can be read. AWS lets
+// nobody else put events of aws.ec2; LocalStack does.
 func TestEventsReachTheQueue(t *testing.T) {
 	w := newWorld(t)
 	w.mustSetUp(w.config("d", ""))
@@ -34,9 +34,10 @@ func TestEventsReachTheQueue(t *testing.T) {
 		{"EC2 Instance State-change Notification", about + `,"state":"running"}`, 0},
 		{"EC2 Instance State-change Notification", about + `,"state":"stopping"}`, cloud.Changed},
 	} {
-		out, err := w.bus().PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{{
-			Source: aws.String("aws.ec2"), DetailType: &e.kind, Detail: &e.detail,
-		}}})
+		entry := ebtypes.PutEventsRequestEntry{Source: aws.String("aws.ec2"), DetailType: &e.kind, Detail: &e.detail}
+		out, err := w.bus().PutEvents(t.Context(), &eventbridge.PutEventsInput{
+			Entries: []ebtypes.PutEventsRequestEntry{entry},
+		})
 		try(t, err)
 		if out.FailedEntryCount > 0 {
 			t.Fatalf("%s: LocalStack refuses it: %+v", e.kind, out.Entries)
@@ -104,8 +105,8 @@ func TestRulesOfOthersAreLeft(t *testing.T) {
 		Name: aws.String("cloudmaster-d-events-health"), EventPattern: aws.String(`{"source":["mine"]}`),
 	})
 	try(t, err)
-	if _, err := w.setup(cfg, false); err == nil ||
-		!strings.Contains(err.Error(), "event rule cloudmaster-d-events-health was not made by setup for this deployment") {
+	const want = "event rule cloudmaster-d-events-health was not made by setup for this deployment"
+	if _, err := w.setup(cfg, false); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want it refused", err)
 	}
 	wants(t, w.mustTearDown(cfg)+"\n", "leave event rule cloudmaster-d-events-health (not made by setup)")

@@ -199,7 +199,8 @@ func TestWhatDiffersIsChanged(t *testing.T) {
 	w.mustTearDown(cfg)
 	// The calls of all this are those that setup's policy grants. What LocalStack does not ask for is here.
 	w.rec.compare(t, documents(t)["setup"],
-		"sqs:TagQueue", "iam:TagRole", "iam:TagInstanceProfile", "ec2:CreateTags", "events:TagResource", // tags at creation
+		"sqs:TagQueue", "iam:TagRole", "iam:TagInstanceProfile", "ec2:CreateTags", // tags at creation
+		"events:TagResource",                             // likewise
 		"s3:PutBucketOwnershipControls",                  // CreateBucket with an ownership
 		"s3:DeleteObjectVersion",                         // DeleteObjects with versions
 		"iam:PassRole",                                   // AddRoleToInstanceProfile

@@ -296,9 +296,12 @@ func (p *Pools) machines(ctx context.Context, name pool.CloudName) (*machines, e
 	if err != nil {
 		return nil, fmt.Errorf("open cloud %s: %w", name, err)
 	}
-	m := &machines{Machines: opened, checks: driver.NewWake(), noted: make(map[pool.InstanceID]string), inventory: inventory.New(name, inventory.Options{
-		Interval: opened.Audit, Wake: wake, Now: p.parts.Now, Log: p.parts.Log,
-	})}
+	m := &machines{
+		Machines: opened, checks: driver.NewWake(), noted: make(map[pool.InstanceID]string),
+		inventory: inventory.New(name, inventory.Options{
+			Interval: opened.Audit, Wake: wake, Now: p.parts.Now, Log: p.parts.Log,
+		}),
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clouds[name] = m

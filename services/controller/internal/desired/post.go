@@ -215,8 +215,8 @@ func (p *Pools) sayCheck(ctx context.Context, name pool.CloudName, err error) {
 		log.InfoContext(ctx, "scheduled events and status checks of instances can be looked at again")
 		return
 	}
-	log.WarnContext(ctx, "scheduled events and status checks of instances cannot be looked at; instances that are about "+
-		"to end may be replaced late", "error", strings.TrimSpace(err.Error()))
+	log.WarnContext(ctx, "scheduled events and status checks of instances cannot be looked at; instances that are "+
+		"about to end may be replaced late", "error", strings.TrimSpace(err.Error()))
 }
 
 var _ post.Queue = queue.Queue(nil)

@@ -22,7 +22,7 @@ import (
 func parseEvent(body []byte) (cloud.Event, error) {
 	says, rest, _ := strings.Cut(string(body), " ")
 	id, why, ok := strings.Cut(rest, " ")
-	say := map[string]cloud.Saying{"ends": cloud.Ends, "changed": cloud.Changed, "noted": cloud.Noted, "look": cloud.Look}[says]
+	say := map[string]cloud.Saying{"ends": cloud.Ends, "changed": cloud.Changed, "look": cloud.Look}[says]
 	if !ok || say == 0 {
 		return cloud.Event{}, fmt.Errorf("%q is no event", body)
 	}

@@ -78,7 +78,7 @@ func New(opts Options) *Box {
 	if opts.Count == nil {
 		opts.Count = func(string, string, int) {}
 	}
-	opts.Log = opts.Log.With("queue", opts.Name)
+	opts.Log = opts.Log.With("use", opts.Use, "queue", opts.Name)
 	return &Box{opts: opts}
 }
 
@@ -109,7 +109,7 @@ func (b *Box) Step(ctx context.Context, now time.Time) (pause time.Duration) {
 	case err != nil:
 		return b.opts.Now().Sub(now) + b.failed(ctx, err)
 	case b.failures > 0:
-		b.opts.Log.InfoContext(ctx, "the queue of "+b.opts.Use+" can be read again", "failures", b.failures)
+		b.opts.Log.InfoContext(ctx, "a queue of the deployment can be read again", "failures", b.failures)
 	}
 	b.failures, b.absent = 0, false
 	if len(messages) > 0 && b.may(b.opts.Now()) { // the look may have lasted longer than the lease
@@ -152,14 +152,14 @@ func (b *Box) failed(ctx context.Context, err error) time.Duration {
 		b.queue = nil
 		if !b.absent {
 			b.absent = true
-			b.opts.Log.WarnContext(ctx, "there is no queue for "+b.opts.Use+": "+b.opts.Until+
-				"; run controller setup, which makes it", "error", err)
+			b.opts.Log.WarnContext(ctx, "the deployment has no queue of this use; run controller setup, which makes it",
+				"until_then", b.opts.Until, "error", err)
 		}
 		return missing
 	}
 	if b.failures == 1 {
-		b.opts.Log.ErrorContext(ctx, "the queue of "+b.opts.Use+" cannot be read: "+b.opts.Until+"; trying again",
-			"error", err)
+		b.opts.Log.ErrorContext(ctx, "a queue of the deployment cannot be read; trying again",
+			"until_then", b.opts.Until, "error", err)
 	}
 	return backoff.Delay(b.failures, leastPause, mostPause)
 }
@@ -187,15 +187,15 @@ func (b *Box) takeIn(ctx context.Context, messages []queue.Message) {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := b.queue.Delete(bounded, done...); err != nil && ctx.Err() == nil {
-		b.opts.Log.WarnContext(ctx, "messages that were taken in could not be removed; they will come again, which does "+
-			"no harm", "messages", len(done), "error", err)
+		b.opts.Log.WarnContext(ctx, "messages that were taken in could not be removed; they will come again, which "+
+			"does no harm", "messages", len(done), "error", err)
 	}
 }
 
 // drop logs a message that does not count, unless there were many in this minute.
 func (b *Box) drop(ctx context.Context, m *queue.Message, why error) {
 	if ok, unsaid := b.garbage.may(b.opts.Now()); ok {
-		b.opts.Log.WarnContext(ctx, "a message on the queue of "+b.opts.Use+" does not count, and is removed",
+		b.opts.Log.WarnContext(ctx, "a message on a queue of the deployment does not count, and is removed",
 			"error", why, "body", message.Excerpt(m.Body), "unsaid", unsaid)
 	}
 }

@@ -112,7 +112,8 @@ func TestMessagesAreTakenAtOnce(t *testing.T) {
 		if n := strings.Count(b.log.String(), "it is bad"); n != 10 {
 			t.Errorf("got %d of them logged, want 10 a minute", n)
 		}
-		if left := b.queue.Bodies(); len(left) != 0 || b.counts["events unparsable"] != 50 || b.counts["events ends"] != 1 {
+		left := b.queue.Bodies()
+		if len(left) != 0 || b.counts["events unparsable"] != 50 || b.counts["events ends"] != 1 {
 			t.Errorf("got %q left and counted %v, want all removed and counted", left, b.counts)
 		}
 	})
@@ -145,6 +146,14 @@ func TestMessagesAreForWhoLeads(t *testing.T) {
 		b.ready = true
 		b.pass(time.Minute)
 		b.wantTaken("then", "a")
+		b.pass(100 * time.Millisecond) // a look goes on
+		b.lead = errors.New("another one leads")
+		b.send("b")
+		b.pass(time.Second)
+		b.wantTaken("after the lease ran out during a look", "a")
+		b.lead = nil
+		b.pass(time.Minute)
+		b.wantTaken("in the end", "a", "b")
 	})
 }
 
@@ -154,7 +163,7 @@ func TestAQueueThatIsMissing(t *testing.T) {
 		b.absent = true
 		b.queue.FailAfter(memqueue.OpReceive, 0, fmt.Errorf("receive: %w", queue.ErrNotFound))
 		b.pass(10 * time.Minute)
-		const want = "there is no queue for events: it is learned late; run controller setup"
+		const want = `run controller setup, which makes it" use=events queue=q until_then="it is learned late"`
 		if n := strings.Count(b.log.String(), want); n != 1 || strings.Contains(b.log.String(), "level=ERROR") {
 			t.Errorf("got %q %d times, want it once and nothing else:\n%s", want, n, b.log.String())
 		}
@@ -166,6 +175,12 @@ func TestAQueueThatIsMissing(t *testing.T) {
 		b.pass(2 * time.Minute)
 		b.send("a")
 		b.wantTaken("when it is there", "a")
+		b.queue.FailAfter(memqueue.OpReceive, 0, fmt.Errorf("receive: %w", queue.ErrNotFound)) // somebody deletes it
+		before := b.opens
+		b.pass(2 * time.Minute)
+		if b.opens == before {
+			t.Error("it was not opened anew after it was deleted")
+		}
 	})
 }
 

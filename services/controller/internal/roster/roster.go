@@ -172,7 +172,8 @@ func (rec *record) reason() pool.Ending {
 	case rec.ending.Cause != "":
 		return rec.ending
 	case rec.Interrupted:
-		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load, Reason: cmp.Or(rec.why, rec.Announced)}
+		why := cmp.Or(rec.why, rec.Announced)
+		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load, Reason: why}
 	}
 	return pool.Ending{
 		Instance: rec.ID, Cause: pool.Outside, Load: rec.Load, Reason: rec.why,

@@ -72,11 +72,14 @@ func (r *Roster) Mistagged() []Tagging {
 		}
 		note := rec.note()
 		i := slices.IndexFunc(out, func(t Tagging) bool {
-			return t.State == rec.State && t.Since.Equal(rec.StateSince) && t.Interrupted == note && t.Announced == rec.Announced
+			return t.State == rec.State && t.Since.Equal(rec.StateSince) && t.Interrupted == note &&
+				t.Announced == rec.Announced
 		})
 		if i < 0 {
 			i = len(out)
-			out = append(out, Tagging{State: rec.State, Since: rec.StateSince, Interrupted: note, Announced: rec.Announced})
+			out = append(out, Tagging{
+				State: rec.State, Since: rec.StateSince, Interrupted: note, Announced: rec.Announced,
+			})
 		}
 		out[i].IDs = append(out[i].IDs, id)
 	}
