@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +23,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bench is a box that runs in a synctest bubble.
 type bench struct {
-	t      *testing.T
-	queue  *memqueue.Queue
-	opts   post.Options
+	t     *testing.T
+	queue *memqueue.Queue
+
+	mu     sync.Mutex // held by the test but while time passes
 	opens  int
 	absent bool // there is no queue
 	lead   error
@@ -32,6 +34,20 @@ type bench struct {
 	taken  []string // bodies
 	counts map[string]int
 	log    strings.Builder
+}
+
+// locked calls f while the test waits.
+func locked[T any](b *bench, f func() T) T {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return f()
+}
+
+// Write implements io.Writer, for the log.
+func (b *bench) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.log.Write(p)
 }
 
 func run(t *testing.T, f func(b *bench)) {
@@ -42,22 +58,11 @@ func run(t *testing.T, f func(b *bench)) {
 			t: t, queue: memqueue.New("q", queue.Limits{Visibility: 30 * time.Second, Deliveries: 1000}), ready: true,
 			counts: make(map[string]int),
 		}
-		b.opts = post.Options{
-			Use: "events", Name: "q", Until: "it is learned late", Take: b.take, Now: time.Now,
-			Lead:  func(time.Time) (time.Time, error) { return time.Time{}, b.lead },
-			Ready: func() bool { return b.ready },
-			Count: func(use, outcome string, n int) { b.counts[use+" "+outcome] += n },
-			Log:   slog.New(slog.NewTextHandler(&b.log, nil)),
-			Open: func(context.Context, string) (post.Queue, error) {
-				if b.opens++; b.absent {
-					return nil, fmt.Errorf("open queue q: %w", queue.ErrNotFound)
-				}
-				return b.queue, nil
-			},
-		}
+		b.mu.Lock()
 		d := driver.New(t.Context())
-		d.Start(post.New(b.opts).Task())
+		d.Start(post.New(b.options()).Task())
 		f(b)
+		b.mu.Unlock()
 		d.Stop()
 		if err := d.Wait(); err != nil {
 			t.Error(err)
@@ -65,9 +70,31 @@ func run(t *testing.T, f func(b *bench)) {
 	})
 }
 
+func (b *bench) options() post.Options {
+	return post.Options{
+		Use: "events", Name: "q", Until: "it is learned late", Now: time.Now,
+		Take: func(_ context.Context, body []byte) post.Taken {
+			return locked(b, func() post.Taken { return b.take(string(body)) })
+		},
+		Lead: func(time.Time) (time.Time, error) {
+			return time.Time{}, locked(b, func() error { return b.lead })
+		},
+		Ready: func() bool { return locked(b, func() bool { return b.ready }) },
+		Count: func(use, outcome string, n int) {
+			locked(b, func() int { b.counts[use+" "+outcome] += n; return 0 })
+		},
+		Log: slog.New(slog.NewTextHandler(b, nil)),
+		Open: func(context.Context, string) (post.Queue, error) {
+			if locked(b, func() bool { b.opens++; return b.absent }) {
+				return nil, fmt.Errorf("open queue q: %w", queue.ErrNotFound)
+			}
+			return b.queue, nil
+		},
+	}
+}
+
 // take wants messages that begin with "again" to come again, and cannot read those that begin with "bad".
-func (b *bench) take(_ context.Context, body []byte) post.Taken {
-	text := string(body)
+func (b *bench) take(text string) post.Taken {
 	b.taken = append(b.taken, text)
 	switch {
 	case strings.HasPrefix(text, "bad"):
@@ -85,10 +112,13 @@ func (b *bench) send(bodies ...string) {
 			b.t.Fatal(err)
 		}
 	}
-	synctest.Wait()
+	b.pass(0)
 }
 
+// pass lets time go by.
 func (b *bench) pass(d time.Duration) {
+	b.mu.Unlock()
+	defer b.mu.Lock()
 	time.Sleep(d)
 	synctest.Wait()
 }
