@@ -86,7 +86,7 @@ rm -rf "$root"/{tmp,root/.cache,var/lib/apt/lists,var/cache/apt,var/log}/* "$roo
 # outside: no telemetry, no download of a certificate, no DNS server.
 env=(
   GATEWAY_LISTEN=0.0.0.0:4566
-  'SERVICES=ec2,s3,sqs,sns,ssm,sts,iam,cloudwatch'
+  'SERVICES=ec2,s3,sqs,sns,events,ssm,sts,iam,cloudwatch'
   EAGER_SERVICE_LOADING=1
   SQS_ENDPOINT_STRATEGY=dynamic
   DISABLE_EVENTS=1

@@ -37,7 +37,7 @@ const (
 // environment is the container's environment. Queue addresses must contain the port that the caller
 // used, because the container does not know that one. Telemetry is off.
 var environment = map[string]string{
-	"SERVICES":               "ec2,s3,sqs,sns,ssm,sts,iam,cloudwatch",
+	"SERVICES":               "ec2,s3,sqs,sns,events,ssm,sts,iam,cloudwatch",
 	"SQS_ENDPOINT_STRATEGY":  "dynamic",
 	"DISABLE_EVENTS":         "1",
 	"SKIP_SSL_CERT_DOWNLOAD": "1",

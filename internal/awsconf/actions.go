@@ -1,6 +1,7 @@
 package awsconf
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -20,9 +21,14 @@ var actions = map[string]string{
 	"s3:PutBucketEncryption":           "s3:PutEncryptionConfiguration",
 }
 
+// services are those that IAM knows by another name than the SDK. Source: Service Authorization Reference, "Actions
+// defined by Amazon EventBridge".
+var services = map[string]string{"eventbridge": "events"}
+
 // Action returns the IAM action that an operation needs, as IAM policies name it.
 func Action(service, operation string) string {
-	name := strings.ToLower(service) + ":" + operation
+	service = strings.ToLower(service)
+	name := cmp.Or(services[service], service) + ":" + operation
 	if action, ok := actions[name]; ok {
 		return action
 	}

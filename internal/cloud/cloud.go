@@ -51,7 +51,9 @@ const (
 	// TagInterrupted is "true" on an instance that has said that it is about to end, and "false" once it has said
 	// something else. Others do not have it.
 	TagInterrupted = "cloudmaster:interrupted"
-	TagLaunch      = "cloudmaster:launch" // the token of the launch that started the instance
+	// TagAnnounced is on an instance whose end the cloud has announced: why, in the cloud's words.
+	TagAnnounced = "cloudmaster:announced"
+	TagLaunch    = "cloudmaster:launch" // the token of the launch that started the instance
 )
 
 // Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not

@@ -36,6 +36,12 @@ type Kind struct {
 	// ids; empty if none does.
 	Identity string
 
+	// Events reports whether what a cloud with these settings says by itself can reach a queue of the backend at an
+	// address. Nil: it never can.
+	Events func(settings kind.Settings, backend string) bool
+	// ParseEvent reads a message of that queue as a cloud with these settings understands it. Nil if Events is.
+	ParseEvent func(settings kind.Settings, body []byte) (Event, error)
+
 	// CheckPool returns all, joined, that stands against running a pool on a cloud with these settings.
 	// Each error begins with its key and a colon, or says by itself what it is about.
 	CheckPool func(settings kind.Settings, deployment string, p PoolSpec) error

@@ -1,8 +1,8 @@
 // Package hint tells the controller of messages on a work queue that cannot tell of them by itself, as SQS's
 // cannot.
 //
-// A hint is a message on the pool's status queue (message.Hint). The controller then looks at the work queue at
-// once. Hints are optional: without one the controller finds the messages at its next look (poll_interval), so
+// A hint is a message on the deployment's queue for hints (message.Hint). The controller then looks at the work
+// queue at once. Hints are optional: without one the controller finds the messages at its next look (poll_interval), so
 // sending a hint never fails for the caller, and at most one is sent each second.
 package hint
 
@@ -30,16 +30,24 @@ func Needed(work any) bool {
 	return !tells
 }
 
-// StatusQueue returns the status queue that hints about a work queue go to, if the work queue's name has the form
-// that the controller gives it: primes-work-demo has primes-status-demo. Otherwise it returns "".
-func StatusQueue(work string) string {
+// QueueOf returns the name of a deployment's queue for hints.
+func QueueOf(deployment string) string {
+	if deployment == "" {
+		return "cloudmaster-hints"
+	}
+	return "cloudmaster-" + deployment + "-hints"
+}
+
+// Queue returns the queue that hints about a work queue go to, if the work queue's name has the form that the
+// controller gives it: primes-work-demo belongs to the deployment demo. Otherwise it returns "".
+func Queue(work string) string {
 	parts := strings.Split(work, "-")
 	at := 0
 	for i, part := range parts {
 		switch {
 		case part != "work" || i == 0:
 		case at > 0:
-			return "" // "work" is there twice, and nothing says which of them is to be replaced
+			return "" // "work" is there twice, and nothing says which of them the deployment follows
 		default:
 			at = i
 		}
@@ -47,15 +55,14 @@ func StatusQueue(work string) string {
 	if at == 0 {
 		return ""
 	}
-	parts[at] = "status"
-	return strings.Join(parts, "-")
+	return QueueOf(strings.Join(parts[at+1:], "-"))
 }
 
 // Options of a Sender.
 type Options struct {
-	Work   string       // name of the work queue that the hints are about
-	Status string       // name of the status queue that they are sent to; empty: none are sent
-	Log    *slog.Logger // nil discards
+	Work  string       // name of the work queue that the hints are about
+	Hints string       // name of the queue that they are sent to; empty: none are sent
+	Log   *slog.Logger // nil discards
 }
 
 // opener is what is needed of a backend.
@@ -68,15 +75,15 @@ type Sender struct {
 	backend opener
 	opts    Options
 
-	mu     sync.Mutex
-	status queue.Queue // guarded by mu; nil until opened, and again after an error
-	last   time.Time   // guarded by mu: when a hint was last sent or tried
-	owed   bool        // guarded by mu: messages were stored after the last hint
+	mu    sync.Mutex
+	queue queue.Queue // guarded by mu; nil until opened, and again after an error
+	last  time.Time   // guarded by mu: when a hint was last sent or tried
+	owed  bool        // guarded by mu: messages were stored after the last hint
 }
 
-// New returns a Sender that opens the status queue on b, or nil if Options.Status names none.
+// New returns a Sender that opens the queue of hints on b, or nil if Options.Hints names none.
 func New(b opener, opts Options) *Sender {
-	if opts.Status == "" {
+	if opts.Hints == "" {
 		return nil
 	}
 	if opts.Log == nil {
@@ -85,7 +92,7 @@ func New(b opener, opts Options) *Sender {
 	return &Sender{backend: b, opts: opts}
 }
 
-// Open opens the status queue, so that the first hint need not wait for it. An error is not reported here: the
+// Open opens the queue of hints, so that the first hint need not wait for it. An error is not reported here: the
 // first hint tries again and logs what goes wrong.
 func (s *Sender) Open(ctx context.Context) {
 	if s == nil {
@@ -141,7 +148,7 @@ func (s *Sender) send(ctx context.Context) {
 	if err := s.try(ctx); err != nil {
 		s.keep(nil)
 		s.opts.Log.DebugContext(ctx, "no hint could be sent; the controller finds the messages at its next look",
-			"queue", s.opts.Work, "status_queue", s.opts.Status, "error", err)
+			"queue", s.opts.Work, "hint_queue", s.opts.Hints, "error", err)
 	}
 }
 
@@ -150,31 +157,31 @@ func (s *Sender) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	status, err := s.open(ctx)
+	hints, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
-	return status.Send(ctx, body)
+	return hints.Send(ctx, body)
 }
 
-// open returns the status queue. Two callers may open it side by side; it does not matter which handle is kept.
+// open returns the queue of hints. Two callers may open it side by side; it does not matter which handle is kept.
 func (s *Sender) open(ctx context.Context) (queue.Queue, error) {
 	s.mu.Lock()
-	status := s.status
+	opened := s.queue
 	s.mu.Unlock()
-	if status != nil {
-		return status, nil
+	if opened != nil {
+		return opened, nil
 	}
-	status, err := s.backend.Queue(ctx, s.opts.Status)
+	opened, err := s.backend.Queue(ctx, s.opts.Hints)
 	if err != nil {
 		return nil, err
 	}
-	s.keep(status)
-	return status, nil
+	s.keep(opened)
+	return opened, nil
 }
 
-func (s *Sender) keep(status queue.Queue) {
+func (s *Sender) keep(opened queue.Queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status = status
+	s.queue = opened
 }

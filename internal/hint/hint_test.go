@@ -19,23 +19,23 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// counted is a backend with one status queue, and counts how often that is opened.
+// counted is a backend with one queue of hints, and counts how often that is opened.
 type counted struct {
 	*membackend.Backend
 
-	status *memqueue.Queue
-	mu     sync.Mutex
-	opens  int // guarded by mu
+	hints *memqueue.Queue
+	mu    sync.Mutex
+	opens int // guarded by mu
 }
 
 func newBackend(t *testing.T) *counted {
 	t.Helper()
 	b := membackend.New()
-	q, err := b.Ensure(t.Context(), "fib-status", queue.Limits{})
+	q, err := b.Ensure(t.Context(), "cloudmaster-hints", queue.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &counted{Backend: b, status: q.(*memqueue.Queue)}
+	return &counted{Backend: b, hints: q.(*memqueue.Queue)}
 }
 
 func (c *counted) Queue(ctx context.Context, name string) (queue.Queue, error) {
@@ -47,9 +47,9 @@ func (c *counted) Queue(ctx context.Context, name string) (queue.Queue, error) {
 
 func (c *counted) want(t *testing.T, hints, opens int) {
 	t.Helper()
-	got := c.status.Bodies()
+	got := c.hints.Bodies()
 	if len(got) != hints || c.opens != opens {
-		t.Errorf("got hints %q and the status queue opened %d times, want %d hints and %d times", got, c.opens, hints,
+		t.Errorf("got hints %q and the queue opened %d times, want %d hints and %d times", got, c.opens, hints,
 			opens)
 	}
 	for _, body := range got {
@@ -59,7 +59,7 @@ func (c *counted) want(t *testing.T, hints, opens int) {
 	}
 }
 
-var options = hint.Options{Work: "fib-work", Status: "fib-status"}
+var options = hint.Options{Work: "fib-work", Hints: "cloudmaster-hints"}
 
 func TestOneHintASecond(t *testing.T) {
 	t.Parallel()
@@ -108,14 +108,14 @@ func TestAFailureIsNoError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackend(t)
-		b.status.FailAfter(memqueue.OpSend, 0, errors.New("away"))
+		b.hints.FailAfter(memqueue.OpSend, 0, errors.New("away"))
 		s := hint.New(b, options)
 		for range 3 {
 			s.Stored(t.Context())
 			time.Sleep(time.Second)
 		}
 		b.want(t, 0, 3)
-		b.status.Heal()
+		b.hints.Heal()
 		s.Stored(t.Context())
 		b.want(t, 1, 4)
 	})
@@ -124,7 +124,7 @@ func TestAFailureIsNoError(t *testing.T) {
 func TestThereIsNoSuchQueue(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
-	s := hint.New(b, hint.Options{Work: "fib-work", Status: "other"})
+	s := hint.New(b, hint.Options{Work: "fib-work", Hints: "other"})
 	s.Open(t.Context())
 	s.Stored(t.Context())
 	b.want(t, 0, 2)
@@ -149,7 +149,7 @@ func (hanging) Queue(ctx context.Context, _ string) (queue.Queue, error) {
 	return nil, ctx.Err()
 }
 
-func TestNoStatusQueue(t *testing.T) {
+func TestNoQueue(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
 	s := hint.New(b, hint.Options{Work: "fib-work"})
@@ -174,20 +174,21 @@ func TestManyAtOnce(t *testing.T) {
 func TestNeeded(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
-	if hint.Needed(b.status) {
+	if hint.Needed(b.hints) {
 		t.Error("a queue that tells of messages needs hints")
 	}
-	if !hint.Needed(struct{ queue.Queue }{b.status}) {
+	if !hint.Needed(struct{ queue.Queue }{b.hints}) {
 		t.Error("a queue that cannot tell of messages needs no hints")
 	}
 }
 
-func TestStatusQueue(t *testing.T) {
+func TestQueue(t *testing.T) {
 	t.Parallel()
 	for work, want := range map[string]string{
-		"primes-work":      "primes-status",
-		"primes-work-demo": "primes-status-demo",
-		"my-primes-work-a": "my-primes-status-a",
+		"primes-work":      "cloudmaster-hints",
+		"primes-work-demo": "cloudmaster-demo-hints",
+		"my-primes-work-a": "cloudmaster-a-hints",
+		"x-work-a-b":       "cloudmaster-a-b-hints",
 		"jobs":             "",
 		"primes-workers":   "",
 		"homework-demo":    "",
@@ -195,7 +196,7 @@ func TestStatusQueue(t *testing.T) {
 		"a-work-work-demo": "",
 		"":                 "",
 	} {
-		if got := hint.StatusQueue(work); got != want {
+		if got := hint.Queue(work); got != want {
 			t.Errorf("%q: got %q, want %q", work, got, want)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 func FuzzParseStd(f *testing.F) {
 	f.Add([]byte(goldenStatus))
 	f.Add([]byte(goldenLog))
-	f.Add([]byte(`{"type":"hint","queue":"primes-work-demo","timestamp":"2026-11-22T10:00:00Z"}`))
 	f.Add([]byte("--- \n:type: :status\n:instance_id: &1 i-0abc\n:state: *1\n:load_estimate: 0.5\n" +
 		":timestamp: 2008-10-22 10:00:00.25 -04:00\n"))
 	f.Add([]byte(":type: log\n:instance_id: i-0abc\n:message: |-\n  a\n  b\n" +

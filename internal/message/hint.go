@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"cloudmaster/internal/pool"
 )
 
 // Hint says that messages were put on a work queue that cannot tell of them by itself. The controller relies on no
@@ -18,33 +16,44 @@ type Hint struct {
 	Timestamp time.Time
 }
 
-// From returns nothing: no instance sends hints.
-func (Hint) From() pool.InstanceID { return "" }
-
-func (Hint) isMessage() {}
-
 const typeHint = "hint"
+
+type wireHint struct {
+	Type      string    `json:"type"`
+	Queue     string    `json:"queue"`
+	Timestamp time.Time `json:"timestamp"`
+}
 
 // EncodeHint writes a hint. It returns an error for one that the parsers would reject.
 func EncodeHint(h Hint) ([]byte, error) {
 	if err := h.check(); err != nil {
 		return nil, fmt.Errorf("encode hint: %w", err)
 	}
-	body, err := json.Marshal(struct {
-		Type      string    `json:"type"`
-		Queue     string    `json:"queue"`
-		Timestamp time.Time `json:"timestamp"`
-	}{typeHint, h.Queue, h.Timestamp.UTC()})
+	body, err := json.Marshal(wireHint{typeHint, h.Queue, h.Timestamp.UTC()})
 	if err != nil {
 		return nil, fmt.Errorf("encode hint: %w", err)
 	}
 	return body, nil
 }
 
-func (w *wire) toHint() (Message, error) {
+// maxHint bounds a hint in bytes.
+const maxHint = 1 << 10
+
+// ParseHint reads what EncodeHint writes.
+func ParseHint(body []byte) (Hint, error) {
+	var w wireHint
+	if len(body) > maxHint {
+		return Hint{}, fmt.Errorf("parse hint: %d bytes, the most is %d", len(body), maxHint)
+	}
+	if err := json.Unmarshal(body, &w); err != nil {
+		return Hint{}, fmt.Errorf("parse hint: %w", err)
+	}
+	if w.Type != typeHint {
+		return Hint{}, fmt.Errorf("parse hint: type is %s, not %s", quote(w.Type), typeHint)
+	}
 	h := Hint{Queue: w.Queue, Timestamp: w.Timestamp.UTC()}
 	if err := h.check(); err != nil {
-		return nil, err
+		return Hint{}, fmt.Errorf("parse hint: %w", err)
 	}
 	return h, nil
 }

@@ -17,9 +17,12 @@ func TestHint(t *testing.T) {
 	if err != nil || string(body) != goldenHint {
 		t.Errorf("got %s, %v, want %s", body, err, goldenHint)
 	}
-	got, err := message.ParseStd([]byte(goldenHint))
-	if err != nil || got != want || got.From() != "" {
-		t.Errorf("got %+v, %v, want %+v from nobody", got, err, want)
+	got, err := message.ParseHint([]byte(goldenHint))
+	if err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if m, err := message.ParseStd([]byte(goldenHint)); err == nil {
+		t.Errorf("got %+v among statuses, want it refused there", m)
 	}
 }
 
@@ -37,7 +40,12 @@ func TestHintRefused(t *testing.T) {
 			t.Errorf("%+v: got %s, %v, want %q", h, body, err, want)
 		}
 	}
-	if m, err := message.ParseStd([]byte(`{"type":"hint","timestamp":"2026-11-22T10:00:00Z"}`)); err == nil {
-		t.Errorf("got %+v, want it refused", m)
+	for _, body := range []string{
+		`{"type":"hint","timestamp":"2026-11-22T10:00:00Z"}`, `{"type":"status"}`, `x`, "",
+		strings.TrimSuffix(goldenHint, "}") + strings.Repeat(" ", 1024) + "}",
+	} {
+		if h, err := message.ParseHint([]byte(body)); err == nil {
+			t.Errorf("%s: got %+v, want it refused", body, h)
+		}
 	}
 }

@@ -42,7 +42,7 @@ const (
 // back or because it got a signal. Every other state means that it serves.
 const Draining = "draining"
 
-// Message is what a status queue carries: a Status, a Log or a Hint.
+// Message is what a status queue carries: a Status or a Log.
 type Message interface {
 	// From returns the instance that sent it; empty if none did.
 	From() pool.InstanceID
@@ -89,7 +89,6 @@ func (s *Status) Interrupted() bool { return s.State == Draining }
 type wire struct {
 	Type       string    `json:"type"`
 	InstanceID string    `json:"instance_id"`
-	Queue      string    `json:"queue,omitempty"`
 	State      string    `json:"state,omitempty"`
 	Status     string    `json:"status,omitempty"`
 	Load       *float64  `json:"load_estimate,omitempty"`
@@ -139,19 +138,17 @@ func encode(w wire) ([]byte, error) {
 	return body, nil
 }
 
-// message turns what any parser has read into a Status, a Log or a Hint.
+// message turns what any parser has read into a Status or a Log.
 func (w *wire) message() (Message, error) {
 	switch w.Type {
 	case typeStatus:
 		return w.toStatus()
 	case typeLog:
 		return w.toLog()
-	case typeHint:
-		return w.toHint()
 	case "":
 		return nil, errors.New("type is missing")
 	}
-	return nil, fmt.Errorf("type is %s, not status, log or hint", quote(w.Type))
+	return nil, fmt.Errorf("type is %s, not status or log", quote(w.Type))
 }
 
 func (w *wire) toStatus() (Message, error) {

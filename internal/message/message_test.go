@@ -98,8 +98,6 @@ func encode(t *testing.T, m message.Message) []byte {
 		body, err = message.EncodeStatus(m)
 	case message.Log:
 		body, err = message.EncodeLog(m)
-	case message.Hint:
-		body, err = message.EncodeHint(m)
 	}
 	if err != nil {
 		t.Fatalf("%+v does not encode: %v", m, err)

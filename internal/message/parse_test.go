@@ -170,7 +170,7 @@ func TestParseStdRefuses(t *testing.T) {
 		"load null":            {with(`:1,`, `:null,`), "load_estimate is missing"},
 		"no type":              {with(`"type":"status",`, ``), "type is missing"},
 		"unknown type": {
-			with(`"type":"status"`, `"type":"gossip"`), `type is "gossip", not status, log or hint`,
+			with(`"type":"status"`, `"type":"gossip"`), `type is "gossip", not status or log`,
 		},
 		"no id":              {with(`"instance_id":"i-0abc",`, ``), "instance_id is missing"},
 		"id not UTF-8":       {with(`i-0abc`, "i-\xff"), "instance_id is"},

@@ -6,9 +6,9 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// interrupted returns the endings of the active instances that say that they are about to end, less those that are
-// hung, which are sorted by instance as the snapshot is. Their own word is enough also when the view of the pool is
-// stale: they take no new clients and no new jobs.
+// interrupted returns the endings of the active instances that are about to end by their own or the cloud's word, less
+// those that are hung, which are sorted by instance as the snapshot is. That word is enough also when the view of the
+// pool is stale: they take no new clients and no new jobs, or not for long.
 func interrupted(s *pool.Snapshot, hung []pool.Ending) []pool.Ending {
 	var out []pool.Ending
 	for i := range s.Instances {
@@ -17,7 +17,8 @@ func interrupted(s *pool.Snapshot, hung []pool.Ending) []pool.Ending {
 		case len(hung) > 0 && in.ID == hung[0].Instance:
 			hung = hung[1:]
 		case leaves(in):
-			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.Interrupted, Load: in.Load})
+			e := pool.Ending{Instance: in.ID, Cause: pool.Interrupted, Load: in.Load, Reason: in.Announced}
+			out = append(out, e)
 		}
 	}
 	return out

@@ -21,7 +21,7 @@ const (
 	NeverStarted  Cause = "never_started"  // it was launched and has never reported
 	Operator      Cause = "operator"       // a person has asked for fewer instances
 	PoolRemoved   Cause = "pool_removed"   // its pool is not in the configuration any more
-	Interrupted   Cause = "interrupted"    // it has said that it is about to end, for a reason of its own
+	Interrupted   Cause = "interrupted"    // it has said that it is about to end, or its cloud has
 	Outside       Cause = "outside"        // it has ended or is ending, and this controller did not end it
 )
 
@@ -55,7 +55,12 @@ func (e *Ending) Detail() string {
 		if e.Load > 0 {
 			return fmt.Sprintf("load %.2f", e.Load)
 		}
-	case LowLoad, Interrupted:
+	case LowLoad:
+		return fmt.Sprintf("load %.2f", e.Load)
+	case Interrupted:
+		if e.Reason != "" {
+			return fmt.Sprintf("load %.2f; the cloud says: %s", e.Load, e.Reason)
+		}
 		return fmt.Sprintf("load %.2f", e.Load)
 	case Drained, DrainDeadline:
 		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)

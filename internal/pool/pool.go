@@ -106,8 +106,12 @@ type Instance struct {
 	IdleSince time.Time // since when every status has reported it idle; zero if it is not idle
 
 	// Interrupted: its newest status says that it takes no new work and is about to end, because it got a signal or
-	// because the cloud takes its machine back. It drains, is no capacity, and is not reactivated.
+	// because the cloud takes its machine back; or the cloud has announced its end. It drains, is no capacity, and is
+	// not reactivated.
 	Interrupted bool
+	// Announced is why the cloud will end it, or may, in the cloud's words; empty if the cloud has not said. Then
+	// Interrupted is true whatever its statuses say.
+	Announced string
 }
 
 // Reactivatable reports whether the instance drains and can be made active again.

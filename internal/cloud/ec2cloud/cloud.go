@@ -69,15 +69,16 @@ type Cloud struct {
 	rate *rate.Limiter // of requests to launch
 
 	mu       sync.Mutex
-	seen     sights              // guarded by mu
-	images   map[string]resolved // by name; guarded by mu
-	groups   map[string]string   // ids of security groups by name; guarded by mu
-	roots    map[string]string   // names of root devices by the images' ids; guarded by mu
-	archs    map[string]string   // of instance types, as in names of images; guarded by mu
-	plans    memory[[]part]      // of launches, by their tokens; guarded by mu
-	attempts memory[attempt]     // of parts of launches; guarded by mu
-	rests    rests               // guarded by mu
-	faults   map[choice]bool     // choices that EC2 refused as wrong, and whether that was told; guarded by mu
+	seen     sights                        // guarded by mu
+	images   map[string]resolved           // by name; guarded by mu
+	groups   map[string]string             // ids of security groups by name; guarded by mu
+	roots    map[string]string             // names of root devices by the images' ids; guarded by mu
+	archs    map[string]string             // of instance types, as in names of images; guarded by mu
+	plans    memory[[]part]                // of launches, by their tokens; guarded by mu
+	attempts memory[attempt]               // of parts of launches; guarded by mu
+	rests    rests                         // guarded by mu
+	failing  map[pool.InstanceID]time.Time // when checks first failed; guarded by mu
+	faults   map[choice]bool               // that EC2 refused as wrong, and whether that was told; guarded by mu
 }
 
 var _ cloud.Opened = (*Cloud)(nil)

@@ -33,6 +33,7 @@ type fake struct {
 	images    []fakeImage
 	groups    map[string][]string // ids by name
 	lag       int                 // how many lists a new instance is missing from
+	statuses  map[string]string   // XML of instances, by the filter that shows them and its first value
 	next      int
 	calls     []url.Values
 
@@ -132,6 +133,8 @@ func (f *fake) answer(action string, form url.Values) (code, answer string) {
 		}
 		return "", "<instanceTypeSet><item><processorInfo><supportedArchitectures><item>" + arch +
 			"</item></supportedArchitectures></processorInfo></item></instanceTypeSet>"
+	case "DescribeInstanceStatus":
+		return f.describeStatus(form)
 	case "DescribeSecurityGroups":
 		return f.describeGroups(form)
 	}

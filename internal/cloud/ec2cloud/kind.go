@@ -30,6 +30,8 @@ type Settings struct {
 
 	PermissionsBoundary string `key:"permissions_boundary" default:"none" help:"ARN; limits the roles that setup makes"`
 	ControllerRole      bool   `key:"controller_role" help:"setup also makes a role for a controller on an instance"`
+
+	Rebalance string `key:"rebalance" help:"replace or ignore: what a recommendation to rebalance does to a spot instance"`
 	Machine
 }
 
@@ -63,6 +65,9 @@ type Machine struct {
 // Validate implements kind.Settings.
 func (s *Settings) Validate() error {
 	errs := []error{s.Machine.Validate(), s.validateAccount()}
+	if s.Rebalance != "" && s.Rebalance != RebalanceReplace && s.Rebalance != RebalanceIgnore {
+		errs = append(errs, fmt.Errorf("rebalance: %q is not %s or %s", s.Rebalance, RebalanceReplace, RebalanceIgnore))
+	}
 	if _, err := parse("aws://" + s.Region); err != nil {
 		errs = append(errs, fmt.Errorf("region: %w", err))
 	}
@@ -122,13 +127,13 @@ func Kind() cloud.Kind {
 			"arm64, as the instance type is",
 		Settings: func() kind.Settings {
 			return &Settings{
-				ImageOwners: []string{DefaultImageOwner},
-				Machine:     Machine{InstanceType: DefaultInstanceType, Zones: ZonesInOrder, Market: OnDemand},
+				ImageOwners: []string{DefaultImageOwner}, Rebalance: RebalanceReplace,
+				Machine: Machine{InstanceType: DefaultInstanceType, Zones: ZonesInOrder, Market: OnDemand},
 			}
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
 		AuditInterval: time.Minute, Remote: true, Identity: "aws",
-		PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
+		Events: eventsReach, ParseEvent: parseEvent, PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
 	}
 }
 
@@ -241,6 +246,26 @@ func (s *Settings) Reach(backend string) (region, endpoint string) {
 		at, _ = parse(backend) // the configuration was checked
 	}
 	return cmp.Or(s.Region, at.Region), cmp.Or(s.Endpoint, at.Endpoint)
+}
+
+// eventsReach reports whether the cloud's events can reach a queue of the backend: EventBridge sends only to queues of
+// its own region.
+func eventsReach(s kind.Settings, backend string) bool {
+	set, err := settings(s)
+	if err != nil || !strings.HasPrefix(backend, "aws://") {
+		return false
+	}
+	at, err := parse(backend)
+	region, endpoint := set.Reach(backend)
+	return err == nil && region == at.Region && endpoint == at.Endpoint
+}
+
+func parseEvent(s kind.Settings, body []byte) (cloud.Event, error) {
+	set, err := settings(s)
+	if err != nil {
+		return cloud.Event{}, err
+	}
+	return ParseEvent(body, set.Rebalance)
 }
 
 func parse(address string) (awsconf.Address, error) {

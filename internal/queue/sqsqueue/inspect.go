@@ -119,6 +119,29 @@ func orNone(value string) string {
 	return value
 }
 
+// Rights returns the document that says who else may use the named queue, empty if there is none, and what SQS has
+// under that name.
+func Rights(ctx context.Context, cfg aws.Config, name string) (document string, _ State, err error) {
+	state, have, err := inspect(ctx, sqs.NewFromConfig(cfg), name)
+	return have[string(types.QueueAttributeNamePolicy)], state, err
+}
+
+// SetRights replaces that document.
+func SetRights(ctx context.Context, cfg aws.Config, name, document string) error {
+	client := sqs.NewFromConfig(cfg)
+	url, err := find(ctx, client, name)
+	if err == nil {
+		_, err = client.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{
+			QueueUrl: aws.String(url), Attributes: map[string]string{string(types.QueueAttributeNamePolicy): document},
+		})
+		err = classify(err)
+	}
+	if err != nil {
+		return fmt.Errorf("set who may use queue %s: %w", name, err)
+	}
+	return nil
+}
+
 // Remove deletes the named queue with all its messages. It is not an error if the queue does not exist.
 func Remove(ctx context.Context, cfg aws.Config, name string) error {
 	client := sqs.NewFromConfig(cfg)

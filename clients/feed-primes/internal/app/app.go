@@ -47,7 +47,7 @@ func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	}
 	var hints *hint.Sender // nil sends none
 	if hint.Needed(q) {
-		hints = hint.New(b, hint.Options{Work: set.queue, Status: set.status, Log: daemon.Logger(stderr, set.flags)})
+		hints = hint.New(b, hint.Options{Work: set.queue, Hints: set.hints, Log: daemon.Logger(stderr, set.flags)})
 	}
 	hints.Open(ctx)
 	err = p.feed(ctx, set, q, hints, stdout, stderr)

@@ -33,23 +33,33 @@ func TestHints(t *testing.T) {
 		fail   bool // hints cannot be sent
 		want   int
 	}{
-		"one job":      {args: []string{"1"}, queues: []string{"primes-work", "primes-status"}, want: 1},
-		"many at once": {args: []string{"3500"}, queues: []string{"primes-work", "primes-status"}, want: 2},
+		"one job":      {args: []string{"1"}, queues: []string{"primes-work", "cloudmaster-hints"}, want: 1},
+		"many at once": {args: []string{"3500"}, queues: []string{"primes-work", "cloudmaster-hints"}, want: 2},
 		"ten seconds": {
-			args: []string{"--rate", "10", "101"}, queues: []string{"primes-work", "primes-status"}, want: 11,
+			args: []string{"--rate", "10", "101"}, queues: []string{"primes-work", "cloudmaster-hints"}, want: 11,
 		},
 		"by the deployment": {
-			args: []string{"--queue", "primes-work-demo"}, queues: []string{"primes-work-demo", "primes-status-demo"},
-			want: 1,
+			args:   []string{"--queue", "primes-work-demo"},
+			queues: []string{"primes-work-demo", "cloudmaster-demo-hints"},
+			want:   1,
 		},
-		"as it is told": {args: []string{"--status-queue", "s"}, queues: []string{"primes-work", "s"}, want: 1},
+		"as it is told": {args: []string{"--hint-queue", "s"}, queues: []string{"primes-work", "s"}, want: 1},
 		"none wanted": {
-			args: []string{"--status-queue", ""}, queues: []string{"primes-work", "primes-status"},
+			args: []string{"--hint-queue", ""}, queues: []string{"primes-work", "cloudmaster-hints"},
 		},
-		"of a name without form":  {args: []string{"--queue", "jobs"}, queues: []string{"jobs", "primes-status"}},
-		"there is no such queue":  {args: []string{"3"}, queues: []string{"primes-work", "other"}},
-		"cannot be sent":          {args: []string{"3"}, queues: []string{"primes-work", "primes-status"}, fail: true},
-		"where none is necessary": {args: []string{"3"}, queues: []string{"primes-work", "primes-status"}, tells: true},
+		"of a name without form": {
+			args:   []string{"--queue", "jobs"},
+			queues: []string{"jobs", "cloudmaster-hints"},
+		},
+		"there is no such queue": {args: []string{"3"}, queues: []string{"primes-work", "other"}},
+		"cannot be sent": {
+			args:   []string{"3"},
+			queues: []string{"primes-work", "cloudmaster-hints"}, fail: true,
+		},
+		"where none is necessary": {
+			args:   []string{"3"},
+			queues: []string{"primes-work", "cloudmaster-hints"}, tells: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

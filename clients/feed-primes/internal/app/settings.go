@@ -40,7 +40,7 @@ type settings struct {
 	flags *pflag.FlagSet
 
 	backend, queue string
-	status         string // queue for hints; empty: none
+	hints          string // queue for hints; empty: none
 	timeout        time.Duration
 
 	jobs    []primesjob.Job // given one by one
@@ -69,14 +69,14 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	fs.StringVar(&s.backend, "backend", defaultBackend, "`address` of the message broker")
 	fs.StringVar(&s.queue, "queue", defaultQueue, "`name` of the work queue")
 	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "wait for a broker that is not there for so long")
-	fs.StringVar(&s.status, "status-queue", "", "`name` of the status queue, "+
-		"for a hint where the work queue cannot tell of jobs by itself; \"\" for none "+
-		"(default: --queue with -status in place of -work)")
+	fs.StringVar(&s.hints, "hint-queue", "", "`name` of the deployment's queue for hints, "+
+		"for one where the work queue cannot tell of jobs by itself; \"\" for none "+
+		"(default: cloudmaster-DEPLOYMENT-hints if --queue is POOL-work-DEPLOYMENT)")
 	if err := daemon.Parse(fs, args, nil); err != nil {
 		return settings{}, err
 	}
-	if !fs.Changed("status-queue") {
-		s.status = hint.StatusQueue(s.queue)
+	if !fs.Changed("hint-queue") {
+		s.hints = hint.Queue(s.queue)
 	}
 	if problems := append(s.readJobs(*jobs), s.problems()...); len(problems) > 0 {
 		return settings{}, daemon.Usagef("%s", strings.Join(problems, "\n"))

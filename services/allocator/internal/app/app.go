@@ -99,7 +99,7 @@ func New(settings Settings, openers backend.Openers, opts Options) (*App, error)
 		}
 		requests, err := request.New(a.link.opener(p.Queue), request.Options{
 			Interval: settings.Request,
-			Hints:    hint.New(&a.link, hint.Options{Work: p.Queue, Status: p.Status, Log: opts.Log}),
+			Hints:    hint.New(&a.link, hint.Options{Work: p.Queue, Hints: p.Hints, Log: opts.Log}),
 		})
 		if err != nil {
 			return nil, err

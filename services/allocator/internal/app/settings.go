@@ -55,7 +55,7 @@ const (
 type PoolSettings struct {
 	Name       pool.Name
 	Queue      string  // work queue
-	Status     string  // status queue, for hints; empty: none are sent
+	Hints      string  // the queue for hints; empty: none are sent
 	ClientLoad float64 // what one client adds to an instance's load
 }
 
@@ -154,11 +154,11 @@ func (f *flags) finishPools() error {
 			errs = append(errs, fmt.Errorf("pool %q: it is given twice", name))
 			continue
 		}
-		status := hint.StatusQueue(queue)
+		hints := hint.Queue(queue)
 		if !named {
-			queue, status = queueName(name, "work", f.Deployment), queueName(name, "status", f.Deployment)
+			queue, hints = queueName(name, "work", f.Deployment), hint.QueueOf(f.Deployment)
 		}
-		f.Pools = append(f.Pools, PoolSettings{Name: pool.Name(name), Queue: queue, Status: status})
+		f.Pools = append(f.Pools, PoolSettings{Name: pool.Name(name), Queue: queue, Hints: hints})
 	}
 	return errors.Join(errs...)
 }

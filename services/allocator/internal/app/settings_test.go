@@ -21,7 +21,7 @@ func defaults() app.Settings {
 	return app.Settings{
 		Listen: "127.0.0.1:20809", OpsListen: "127.0.0.1:20811", Backend: "nats://127.0.0.1:4222",
 		Refresh: time.Second, Request: time.Minute, Forget: 3 * time.Minute, PeerConnections: 100, PeerRequests: 6000,
-		Pools: []app.PoolSettings{{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.1}},
+		Pools: []app.PoolSettings{{Name: "fib", Queue: "fib-work", Hints: "cloudmaster-hints", ClientLoad: 0.1}},
 	}
 }
 
@@ -38,15 +38,15 @@ func TestParse(t *testing.T) {
 	}{
 		"defaults": {"--pool fib", func(*app.Settings) {}},
 		"deployment": {"--pool fib --deployment demo", func(s *app.Settings) {
-			s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "fib-work-demo", "fib-status-demo"
+			s.Deployment, s.Pools[0].Queue, s.Pools[0].Hints = "demo", "fib-work-demo", "cloudmaster-demo-hints"
 		}},
 		"queue named": {
 			"--pool fib=q --deployment demo",
-			func(s *app.Settings) { s.Deployment, s.Pools[0].Queue, s.Pools[0].Status = "demo", "q", "" },
+			func(s *app.Settings) { s.Deployment, s.Pools[0].Queue, s.Pools[0].Hints = "demo", "q", "" },
 		},
 		"queue named as ours": {
 			"--pool fib=web-work-x",
-			func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Status = "web-work-x", "web-status-x" },
+			func(s *app.Settings) { s.Pools[0].Queue, s.Pools[0].Hints = "web-work-x", "cloudmaster-x-hints" },
 		},
 		"addresses": {
 			"--pool fib --listen :80 --ops-listen= --backend nats://b:1",
@@ -66,7 +66,7 @@ func TestParse(t *testing.T) {
 		"load for one pool": {"--pool fib,web --client-load fib=0.3,0.2", func(s *app.Settings) {
 			s.Pools[0].ClientLoad = 0.3
 			s.Pools = append(s.Pools, app.PoolSettings{
-				Name: "web", Queue: "web-work", Status: "web-status", ClientLoad: 0.2,
+				Name: "web", Queue: "web-work", Hints: "cloudmaster-hints", ClientLoad: 0.2,
 			})
 		}},
 		"proxies": {"--pool fib --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::/8", func(s *app.Settings) {
@@ -75,7 +75,7 @@ func TestParse(t *testing.T) {
 		"file": {"--config " + file, func(s *app.Settings) {
 			s.Refresh = 2 * time.Second
 			s.Pools = []app.PoolSettings{
-				{Name: "fib", Queue: "fib-work", Status: "fib-status", ClientLoad: 0.5},
+				{Name: "fib", Queue: "fib-work", Hints: "cloudmaster-hints", ClientLoad: 0.5},
 				{Name: "primes", Queue: "jobs", ClientLoad: 0.5},
 			}
 		}},

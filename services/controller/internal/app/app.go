@@ -28,6 +28,7 @@ type Parts struct {
 	Store     blob.Store
 	OpenQueue func(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error)
 	OpenCloud func(ctx context.Context, name pool.CloudName, changed func()) (desired.Machines, error)
+	Post      desired.Post // the queues of the whole deployment; the zero value: there are none
 	Sink      report.Sink
 	Forget    func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Ages      queue.Ager      // how old messages are; nil: nobody knows
@@ -68,8 +69,9 @@ func Lead(ctx context.Context, parts Parts, pools, renewals Starter) (*Controlle
 	renewals.Start(held.Task())
 	return &Controller{lease: held, Pools: desired.New(desired.Parts{
 		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store, Lead: held.Lead,
-		Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token, Pause: parts.Pause,
-		Wait: parts.Wait, Log: parts.Log,
+		Post: parts.Post, Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token,
+		Pause: parts.Pause,
+		Wait:  parts.Wait, Log: parts.Log,
 	})}, nil
 }
 

@@ -32,5 +32,9 @@ func (o *opened) openCloud(ctx context.Context, name pool.CloudName, changed fun
 	}
 	o.closers = append(o.closers, opened.Close)
 	o.clouds[name] = where
-	return desired.Machines{Cloud: opened, ListLag: where.Kind.ListLag, Audit: where.AuditInterval}, nil
+	m := desired.Machines{Cloud: opened, ListLag: where.Kind.ListLag, Audit: where.AuditInterval}
+	if o.cfg.Hears(name) {
+		m.ParseEvent = func(body []byte) (cloud.Event, error) { return where.Kind.ParseEvent(where.Settings, body) }
+	}
+	return m, nil
 }

@@ -109,7 +109,7 @@ func newTaker(b *testing.B, url string, ids []pool.InstanceID) *taker {
 	r.Observe(list, now, now)
 	r.Listening(now)
 	return &taker{q, intake.New(q, r, intake.Options{
-		Pool: "p", Parse: message.ParseStd, Changed: func() {}, Hinted: func() {}, Now: time.Now,
+		Pool: "p", Parse: message.ParseStd, Changed: func() {}, Now: time.Now,
 	})}
 }
 

@@ -81,6 +81,7 @@ func open(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.L
 		return o, fmt.Errorf("open store: %w", err)
 	}
 	o.OpenQueue, o.OpenCloud = back.Ensure, o.openCloud
+	o.Post = postOf(cfg, report.CountPost(o.Registry))
 	return o, o.openSinks(ctx, report.World{Stdout: stdout, Log: log, Backend: back})
 }
 

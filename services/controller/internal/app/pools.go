@@ -97,6 +97,22 @@ func (o *opened) knows(where *cloud.Kind) bool {
 	return where.Identity != "" && where.Identity == o.cfg.Backend.Kind.Name
 }
 
+// postOf returns the queues of the whole deployment.
+func postOf(cfg *config.Config, count func(use, outcome string, n int)) desired.Post {
+	out := desired.Post{Count: count}
+	for _, q := range cfg.Shared() {
+		opened := desired.Queue{Name: q.Name, Limits: q.Limits}
+		switch q.Use {
+		case config.Hints:
+			out.Hints = opened
+		case config.Events:
+			out.Events = opened
+		case config.Work, config.Status, config.Orders: // those are of pools
+		}
+	}
+	return out
+}
+
 // queueOf returns the queue that the pool has for a use; its name is empty if it has none.
 func queueOf(p *config.Pool, use config.Use) desired.Queue {
 	q, _ := p.Queue(use)

@@ -10,6 +10,7 @@ package awssetup
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -111,7 +112,7 @@ func (s *site) planSetup(ctx context.Context) (*plan, error) {
 		return nil, err
 	}
 	if s.queues != nil {
-		if err := s.planQueues(ctx, &p); err != nil {
+		if err := errors.Join(s.planQueues(ctx, &p), s.planEvents(ctx, &p)); err != nil {
 			return nil, err
 		}
 		if err := s.planBucket(ctx, &p); err != nil {

@@ -193,7 +193,7 @@ func TestWorkersCallWhatTheirPolicyGrants(t *testing.T) {
 	})
 	for program, queues := range map[string][]string{
 		"fib-server":  {"fib-status-sample"},
-		"feed-primes": {"primes-work-sample", "primes-status-sample"},
+		"feed-primes": {"primes-work-sample", "cloudmaster-sample-hints"},
 	} {
 		t.Run(program, func(t *testing.T) {
 			var rec recorder
@@ -211,7 +211,7 @@ func TestWorkersCallWhatTheirPolicyGrants(t *testing.T) {
 		try(t, err)
 		_, err = store.Get(t.Context(), activeset.Key("fib"), "")
 		try(t, err, opened(t, b, "fib-work-sample").Send(t.Context(), []byte("s")),
-			opened(t, b, "fib-status-sample").Send(t.Context(), []byte("hint")))
+			opened(t, b, "cloudmaster-sample-hints").Send(t.Context(), []byte("hint")))
 		rec.compare(t, docs["allocator"])
 	})
 }
@@ -289,6 +289,8 @@ func launch(t *testing.T, cfg *config.Config, rec *recorder) {
 			machines.Terminate(ctx, started[0].ID))
 	}
 	_, err = machines.List(ctx)
+	try(t, err)
+	_, err = machines.Check(ctx)
 	try(t, err)
 }
 

@@ -28,6 +28,8 @@ var past = map[verb]string{create: "created", change: "changed", remove: "remove
 const (
 	kindQueue   = "queue"
 	kindBucket  = "bucket"
+	kindRights  = "queue policy"
+	kindRule    = "event rule"
 	kindGroup   = "security group"
 	kindRole    = "role"
 	kindProfile = "instance profile"

@@ -149,7 +149,12 @@ func (p *Policies) controlQueues() []Statement {
 			requests = append(requests, p.use(pl, config.Work))
 		}
 	}
+	shared := p.shared()
+	all = append(all, shared...)
 	s := []Statement{allow("WatchQueues", openQueue, all...), allow("Hear", takeFrom, taken[config.Status]...)}
+	if len(shared) > 0 {
+		s = append(s, allow("TakePost", takeFrom, shared...))
+	}
 	if len(requests) > 0 {
 		s = append(s, allow("TakeRequests", workOff, requests...))
 	}
@@ -167,7 +172,7 @@ func (p *Policies) allocator() Document {
 	for _, pl := range pools(p.cfg) {
 		if takesRequests(pl) {
 			sets = append(sets, p.bucket+"/"+activeset.Key(pl.Name))
-			requests = append(requests, p.use(pl, config.Work), p.use(pl, config.Status))
+			requests = append(requests, p.use(pl, config.Work))
 		}
 	}
 	if !onAWS(p.cfg) || len(sets) == 0 {
@@ -177,7 +182,7 @@ func (p *Policies) allocator() Document {
 		whoAmI(),
 		allow("FindBucket", []string{"s3:ListBucket"}, p.bucket),
 		allow("ReadActiveSets", []string{"s3:GetObject"}, sets...),
-		allow("RequestServers", sendTo, requests...),
+		allow("RequestServers", sendTo, append(requests, p.shared(config.Hints)...)...),
 	)
 }
 
@@ -188,13 +193,13 @@ func (p *Policies) feeder(to []*config.Pool) Document {
 	var queues []string
 	for _, pl := range to {
 		if !takesRequests(pl) {
-			queues = append(queues, p.use(pl, config.Work), p.use(pl, config.Status))
+			queues = append(queues, p.use(pl, config.Work))
 		}
 	}
 	if !onAWS(p.cfg) || len(queues) == 0 {
 		return document()
 	}
-	return document(allow("SendJobs", sendTo, queues...))
+	return document(allow("SendJobs", sendTo, append(queues, p.shared(config.Hints)...)...))
 }
 
 // trust is the document with which EC2, and nobody else, may give a role to instances.
@@ -228,6 +233,16 @@ func (p *Policies) toEC2() Condition {
 func (p *Policies) use(pl *config.Pool, use config.Use) string {
 	q, _ := pl.Queue(use) // all pools have those that are asked for
 	return p.queue(q.Name)
+}
+
+// shared are the ARNs of the deployment's own queues for some uses; of all if none is named.
+func (p *Policies) shared(uses ...config.Use) (out []string) {
+	for _, q := range p.cfg.Shared() {
+		if len(uses) == 0 || slices.Contains(uses, q.Use) {
+			out = append(out, p.queue(q.Name))
+		}
+	}
+	return out
 }
 
 // queue returns a queue's ARN.

@@ -295,12 +295,13 @@ pools:
 		return ""
 	}
 	for want, at := range map[string][2]string{
-		"ants-work ants-status wasps-work wasps-status": {"feeder", "SendJobs"},
-		"ants-work ants-status":                         {"feed-ants", "SendJobs"},
-		"bees-work bees-status":                         {"allocator", "RequestServers"},
-		"wasps-told":                                    {"controller", "TakeOrders"},
-		"bees-work":                                     {"controller", "TakeRequests"},
-		"ants-status bees-status wasps-status":          {"controller", "Hear"},
+		"ants-work wasps-work cloudmaster-hints": {"feeder", "SendJobs"},
+		"ants-work cloudmaster-hints":            {"feed-ants", "SendJobs"},
+		"bees-work cloudmaster-hints":            {"allocator", "RequestServers"},
+		"cloudmaster-hints cloudmaster-events":   {"controller", "TakePost"},
+		"wasps-told":                             {"controller", "TakeOrders"},
+		"bees-work":                              {"controller", "TakeRequests"},
+		"ants-status bees-status wasps-status":   {"controller", "Hear"},
 	} {
 		if got := queues(at[0], at[1]); got != want {
 			t.Errorf("%s of %s: got %s, want %s", at[1], at[0], got, want)

@@ -18,7 +18,9 @@ func (p *Policies) controlInstances() []Statement {
 	tagged := equals("aws:RequestTag/"+cloud.TagDeployment, p.owner)
 	instances := p.ec2("instance")
 	run := []string{"ec2:RunInstances"}
-	see := []string{"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"}
+	see := []string{
+		"ec2:DescribeImages", "ec2:DescribeInstanceStatus", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups",
+	}
 	if slices.ContainsFunc(pools(p.cfg), byArchitecture) {
 		see = append(see, "ec2:DescribeInstanceTypes")
 	}

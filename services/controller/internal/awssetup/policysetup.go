@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"cloudmaster/internal/awsconf"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/lease"
 )
 
@@ -14,6 +15,9 @@ func (p *Policies) setup() Document {
 	s := []Statement{whoAmI()}
 	if onAWS(p.cfg) {
 		s = append(s, p.setupBackend()...)
+	}
+	if _, hears := events(p.cfg); hears {
+		s = append(s, p.setupRules()...)
 	}
 	if len(onEC2(p.cfg)) > 0 {
 		s = append(s, p.setupGroups()...)
@@ -28,6 +32,9 @@ func (p *Policies) setupBackend() []Statement {
 	for _, pl := range pools(p.cfg) {
 		all = append(all, p.withDead(pl)...)
 	}
+	for _, arn := range p.shared() {
+		all = append(all, arn, queue.DeadLetters(arn))
+	}
 	return []Statement{
 		allow("MakeQueues", slices.Concat(openQueue, []string{
 			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:ListQueueTags", "sqs:SetQueueAttributes", "sqs:TagQueue",
@@ -39,6 +46,23 @@ func (p *Policies) setupBackend() []Statement {
 		}, p.bucket),
 		allow("EmptyBucket", []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}, p.bucket+"/*"),
 		allow("ReadLease", []string{"s3:GetObject"}, p.bucket+"/"+lease.Key),
+	}
+}
+
+// setupRules are the rights on the rules that send events to the deployment's queue.
+func (p *Policies) setupRules() []Statement {
+	q, _ := events(p.cfg)
+	all := p.rule(q.Name + "-*")
+	ours := equals("aws:ResourceTag/"+awsconf.TagDeployment, p.cfg.Deployment)
+	return []Statement{
+		allow("SeeRules", []string{
+			"events:DescribeRule", "events:ListTagsForResource", "events:ListTargetsByRule",
+		}, all),
+		allow("MakeRules", []string{"events:PutRule", "events:TagResource"}, all).
+			when(equals("aws:RequestTag/"+awsconf.TagDeployment, p.cfg.Deployment)),
+		allow("AimRules", []string{"events:PutTargets"}, all).
+			when(Condition{"ArnEquals": {"events:TargetArn": {p.queue(q.Name)}}}),
+		allow("RemoveRules", []string{"events:DeleteRule", "events:RemoveTargets"}, all).when(ours),
 	}
 }
 

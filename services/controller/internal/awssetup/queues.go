@@ -10,30 +10,46 @@ import (
 	"cloudmaster/services/controller/internal/config"
 )
 
-// planQueues looks at each pool's queues. The dead letters come first, because a queue names them.
+// planQueues looks at each pool's queues, and at those of the deployment.
 func (s *site) planQueues(ctx context.Context, p *plan) error {
-	opts := sqsqueue.Options{Deployment: s.cfg.Deployment}
 	for _, pl := range s.pools() {
 		for _, q := range pl.Queues {
-			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
-			if err != nil {
+			fits := misfit{"pool " + string(pl.Name), "or name another queue in " + q.Key}
+			if err := s.planQueue(ctx, p, q, fits); err != nil {
 				return err
 			}
-			s.planQueue(p, pl, q.Key, &dead, func(ctx context.Context) error {
-				return sqsqueue.EnsureDeadLetters(ctx, *s.queues, q.Name, opts)
-			})
-			s.planQueue(p, pl, q.Key, &main, func(ctx context.Context) error {
-				_, err := sqsqueue.Ensure(ctx, *s.queues, q.Name, q.Limits, opts)
-				return err
-			})
+		}
+	}
+	for _, q := range s.cfg.Shared() {
+		fits := misfit{"the deployment's " + string(q.Use), "or delete it, so that setup makes it"}
+		if err := s.planQueue(ctx, p, q, fits); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *site) planQueue(
-	p *plan, pl *config.Pool, key string, have *sqsqueue.State, ensure func(context.Context) error,
-) {
+// misfit says what a queue of others does not fit, and what to do other than correct it by hand.
+type misfit struct{ what, advice string }
+
+// planQueue looks at a queue and its dead letters. These come first, because the queue names them.
+func (s *site) planQueue(ctx context.Context, p *plan, q config.Queue, fits misfit) error {
+	opts := sqsqueue.Options{Deployment: s.cfg.Deployment}
+	dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
+	if err != nil {
+		return err
+	}
+	s.planOne(p, fits, &dead, func(ctx context.Context) error {
+		return sqsqueue.EnsureDeadLetters(ctx, *s.queues, q.Name, opts)
+	})
+	s.planOne(p, fits, &main, func(ctx context.Context) error {
+		_, err := sqsqueue.Ensure(ctx, *s.queues, q.Name, q.Limits, opts)
+		return err
+	})
+	return nil
+}
+
+func (s *site) planOne(p *plan, fits misfit, have *sqsqueue.State, ensure func(context.Context) error) {
 	t := thing{kind: kindQueue, name: have.Name}
 	differs := strings.Join(have.Differs, ", ")
 	ours := awsconf.Ours(have.Tags, s.cfg.Deployment)
@@ -47,9 +63,8 @@ func (s *site) planQueue(
 	case ours:
 		t.verb = keep
 	case differs != "":
-		p.refuse("queue %s was not made by setup for this deployment, and does not fit pool %s: %s; "+
-			"set that by hand, or name another queue in %s",
-			have.Name, pl.Name, differs, key)
+		p.refuse("queue %s was not made by setup for this deployment, and does not fit %s: %s; "+
+			"set that by hand, %s", have.Name, fits.what, differs, fits.advice)
 		return
 	default:
 		t.verb, t.note = use, notOurs

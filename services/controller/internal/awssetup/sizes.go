@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"cloudmaster/internal/activeset"
+	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -73,6 +74,11 @@ func (p *Policies) patterns() map[string]string {
 		}
 		region := p.regionOf(pl.Cloud)
 		out[p.iam("role/"+ownedRole(p.cfg, region, pl.Name))] = p.iam("role/" + ownedRoles(p.cfg, region) + "*")
+	}
+	if begin := p.queue("cloudmaster-" + p.cfg.Deployment); p.cfg.Deployment != "" {
+		for _, q := range p.shared() {
+			out[q], out[queue.DeadLetters(q)] = begin+"-*", begin+"-*"
+		}
 	}
 	return out
 }

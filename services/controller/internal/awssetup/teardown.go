@@ -67,7 +67,7 @@ func (s *site) planTeardown(ctx context.Context) (*plan, error) {
 		}
 	}
 	if s.queues != nil {
-		if err := errors.Join(s.findQueues(ctx, &p), s.findBucket(ctx, &p)); err != nil {
+		if err := errors.Join(s.findRules(ctx, &p), s.findQueues(ctx, &p), s.findBucket(ctx, &p)); err != nil {
 			return nil, err
 		}
 	}
@@ -276,25 +276,27 @@ func removeRole(ctx context.Context, client *iam.Client, name string) error {
 	})
 }
 
-// findQueues looks at the queues of the file's pools. SQS cannot be asked for queues by tag.
+// findQueues looks at the queues of the file's pools and of the deployment. SQS cannot be asked for queues by tag.
 func (s *site) findQueues(ctx context.Context, p *plan) error {
+	var all []config.Queue
 	for _, pl := range s.pools() {
-		for _, q := range pl.Queues {
-			dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
-			if err != nil {
-				return err
+		all = append(all, pl.Queues...)
+	}
+	for _, q := range append(all, s.cfg.Shared()...) {
+		dead, main, err := sqsqueue.Inspect(ctx, *s.queues, q.Name, q.Limits)
+		if err != nil {
+			return err
+		}
+		for _, have := range []sqsqueue.State{main, dead} {
+			t := thing{verb: leave, kind: kindQueue, name: have.Name, note: notOurs}
+			switch {
+			case !have.Exists:
+				continue
+			case awsconf.Ours(have.Tags, s.cfg.Deployment):
+				t.verb, t.note = remove, ""
+				t.do = func(ctx context.Context) error { return sqsqueue.Remove(ctx, *s.queues, have.Name) }
 			}
-			for _, have := range []sqsqueue.State{main, dead} {
-				t := thing{verb: leave, kind: kindQueue, name: have.Name, note: notOurs}
-				switch {
-				case !have.Exists:
-					continue
-				case awsconf.Ours(have.Tags, s.cfg.Deployment):
-					t.verb, t.note = remove, ""
-					t.do = func(ctx context.Context) error { return sqsqueue.Remove(ctx, *s.queues, have.Name) }
-				}
-				p.add(t)
-			}
+			p.add(t)
 		}
 	}
 	return nil

@@ -75,7 +75,7 @@ func TestTeardownAsksOnce(t *testing.T) {
 			Out: &out, Confirm: awssetup.Ask(strings.NewReader(answer), &out),
 		})
 		try(t, err)
-		if got := out.String(); !strings.Contains(got, "Remove these 15 things?") ||
+		if got := out.String(); !strings.Contains(got, "Remove these 22 things?") ||
 			strings.Contains(got, "removed ") != (answer == "y\n") {
 			t.Errorf("answer %q: got:\n%s", answer, got)
 		}

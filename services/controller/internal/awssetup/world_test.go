@@ -132,6 +132,14 @@ func (w *world) all(deployment string) []string {
 	for _, q := range []string{"fib-work", "fib-status", "primes-work", "primes-status"} {
 		out = append(out, "queue "+q+"-"+deployment+"-dead", "queue "+q+"-"+deployment)
 	}
+	for _, use := range []string{"hints", "events"} {
+		name := "queue cloudmaster-" + deployment + "-" + use
+		out = append(out, name+"-dead", name)
+	}
+	out = append(out, "queue policy cloudmaster-"+deployment+"-events")
+	for _, rule := range []string{"interruptions", "changes", "health"} {
+		out = append(out, "event rule cloudmaster-"+deployment+"-events-"+rule)
+	}
 	out = append(out, "bucket cloudmaster-"+deployment+"-"+w.account+"-eu-west-1")
 	for _, p := range []string{"fib", "primes"} {
 		out = append(out, "security group cloudmaster-"+deployment+"-"+p)

@@ -45,13 +45,13 @@ func TestEC2(t *testing.T) {
 		}
 	}
 	for name, want := range map[pool.CloudName]*ec2cloud.Settings{
-		"aws": {ImageOwners: []string{"self"}, Machine: ec2cloud.Machine{
+		"aws": {ImageOwners: []string{"self"}, Rebalance: "replace", Machine: ec2cloud.Machine{
 			InstanceType: "t3.small", Subnets: []string{"subnet-1", "subnet-2"}, Market: "spot",
 			Zones:       "in-order",
 			ClientCIDRs: []string{"10.0.0.0/8"},
 		}},
 		"far": {
-			Region: "us-east-1", Endpoint: "http://far:1", ImageOwners: []string{"aws", "self"},
+			Region: "us-east-1", Endpoint: "http://far:1", ImageOwners: []string{"aws", "self"}, Rebalance: "replace",
 			Machine: ec2cloud.Machine{InstanceType: "t3.micro", Zones: "in-order", Market: "on-demand"},
 		},
 	} {

@@ -109,8 +109,12 @@ type Use string
 // The uses of a pool's queues.
 const (
 	Work   Use = "work"   // jobs, or requests for servers
-	Status Use = "status" // statuses and log messages of instances, and hints
+	Status Use = "status" // statuses and log messages of instances
 	Orders Use = "orders" // of operators
+
+	// Those of the deployment's own queues.
+	Hints  Use = "hints"  // from programs that have sent work
+	Events Use = "events" // what clouds say of instances
 )
 
 // What can happen to the instances of a pool that goes from the file.

@@ -62,6 +62,8 @@ type Machines struct {
 	Cloud   cloud.Cloud
 	ListLag time.Duration // how far its lists may be behind; 0 means roster.DefaultListLag
 	Audit   time.Duration // how often it is listed
+	// ParseEvent reads what such a cloud says by itself; nil: it says nothing.
+	ParseEvent func(body []byte) (cloud.Event, error)
 }
 
 // Store is where active sets, launch journals and what policies remember are kept.
@@ -81,6 +83,7 @@ type Parts struct {
 	Store     Store
 	// Lead says until when this controller may act, or why it may not; nil: it always may.
 	Lead   func(now time.Time) (until time.Time, err error)
+	Post   Post
 	Sink   report.Sink
 	Forget func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Now    func() time.Time
@@ -96,6 +99,7 @@ type Pools struct {
 	parts Parts
 
 	applying sync.Mutex // locked for as long as it takes to change which pools run
+	posted   bool       // the tasks of the deployment's own queues were started; guarded by applying
 
 	mu     sync.Mutex                   // locked for moments only
 	clouds map[pool.CloudName]*machines // guarded by mu
@@ -107,7 +111,11 @@ type machines struct {
 	Machines
 
 	inventory *inventory.Inventory
-	listed    bool // the inventory's task has been started
+	listed    bool         // the inventory's task has been started
+	checks    *driver.Wake // asks for a look for instances that are about to end
+
+	notedMu sync.Mutex
+	noted   map[pool.InstanceID]string // what was said of instances that go on; guarded by notedMu
 }
 
 // New returns Pools of which none runs yet.
@@ -160,6 +168,7 @@ func (p *Pools) Apply(ctx context.Context, want []Pool) (Changes, error) {
 		u.start(p.finished)
 	}
 	p.list()
+	p.startPost()
 	return plan.said, nil
 }
 
@@ -193,6 +202,9 @@ func (p *Pools) list() {
 			m.listed = true
 			m.inventory.Subscribe(p.noticeStrays(name, m.inventory))
 			p.parts.Start(m.inventory.Task(m.Cloud))
+			if from, ok := m.Cloud.(cloud.Checker); ok {
+				p.parts.Start(p.check(name, m, from))
+			}
 		}
 	}
 }
@@ -284,9 +296,12 @@ func (p *Pools) machines(ctx context.Context, name pool.CloudName) (*machines, e
 	if err != nil {
 		return nil, fmt.Errorf("open cloud %s: %w", name, err)
 	}
-	m := &machines{Machines: opened, inventory: inventory.New(name, inventory.Options{
-		Interval: opened.Audit, Wake: wake, Now: p.parts.Now, Log: p.parts.Log,
-	})}
+	m := &machines{
+		Machines: opened, checks: driver.NewWake(), noted: make(map[pool.InstanceID]string),
+		inventory: inventory.New(name, inventory.Options{
+			Interval: opened.Audit, Wake: wake, Now: p.parts.Now, Log: p.parts.Log,
+		}),
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clouds[name] = m

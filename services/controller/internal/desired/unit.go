@@ -72,7 +72,7 @@ func (u *unit) build() {
 		})
 	}
 	u.intake = intake.New(u.status, u.roster, intake.Options{
-		Pool: w.Name, Parse: w.Parse, Verified: w.Verified, Changed: u.wake.Up, Hinted: u.loop.Hint,
+		Pool: w.Name, Parse: w.Parse, Verified: w.Verified, Changed: u.wake.Up,
 		Lead: p.Lead, Wait: p.Wait, Now: p.Now,
 		Pause: p.Pause,
 	})

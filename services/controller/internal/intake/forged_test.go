@@ -20,7 +20,7 @@ func TestForgedMessages(t *testing.T) {
 			run(t, func(t *testing.T, b *bench) {
 				b.Intake = intake.New(b.broker, b.roster, intake.Options{
 					Pool: "fib", Parse: message.ParseStd, Now: time.Now, Wait: time.Second, Verified: verified,
-					Changed: func() { b.changed++ }, Hinted: func() { b.hinted++ },
+					Changed: func() { b.changed++ },
 				})
 				b.lookFor(5 * time.Second)
 				before := b.roster.Instances(time.Now())

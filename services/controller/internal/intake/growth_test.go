@@ -63,7 +63,7 @@ func BenchmarkGrowth(b *testing.B) {
 			r := roster.New("mem", roster.Options{})
 			r.Observe(list, now, now)
 			in := intake.New(q, r, intake.Options{
-				Pool: "p", Parse: message.ParseStd, Changed: func() {}, Hinted: func() {}, Now: time.Now,
+				Pool: "p", Parse: message.ParseStd, Changed: func() {}, Now: time.Now,
 			})
 			defer benchtest.CPU(b)()
 			for b.Loop() {

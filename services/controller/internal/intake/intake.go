@@ -49,12 +49,11 @@ const (
 	patience = time.Minute
 )
 
-// Options of an Intake. Pool, Parse, Changed and Hinted are required.
+// Options of an Intake. Pool, Parse and Changed are required.
 type Options struct {
 	Pool    pool.Name
 	Parse   message.ParseFunc
 	Changed func() // called when a pass should look at what was heard
-	Hinted  func() // called for a hint that there is work; Changed is called too
 	// Lead says until when this controller may take messages, or why it may not; nil: it always may.
 	Lead func(now time.Time) (until time.Time, err error)
 	// Verified says that the broker knows which instance sends a message. Then a message counts only if the broker says
@@ -214,11 +213,6 @@ func (i *Intake) hear(from *queue.Message, said *record.Intake) bool {
 	if err != nil {
 		i.drop("unparsable", from, err, said)
 		return false
-	}
-	if _, ok := m.(message.Hint); ok {
-		said.Outcomes["hint"]++
-		i.opts.Hinted()
-		return true
 	}
 	if i.opts.Verified && from.Sender != string(m.From()) {
 		i.drop("forged", from, fmt.Errorf("it names the instance %s, and the broker says that its sender is %q",

@@ -30,7 +30,6 @@ type bench struct {
 	broker  *broker
 	roster  *roster.Roster
 	changed int
-	hinted  int
 	seq     uint64
 	over    bool // the lease has run out
 }
@@ -48,7 +47,7 @@ func run(t *testing.T, f func(t *testing.T, b *bench)) {
 		b.roster.Observe([]cloud.Instance{{ID: "i-1", Phase: cloud.Running}}, time.Now(), time.Now())
 		b.Intake = intake.New(b.broker, b.roster, intake.Options{
 			Pool: "fib", Parse: message.ParseStd, Now: time.Now, Wait: time.Second, Lead: b.lead,
-			Changed: func() { b.changed++ }, Hinted: func() { b.hinted++ },
+			Changed: func() { b.changed++ },
 		})
 		f(t, b)
 	})
@@ -275,8 +274,8 @@ func TestUnknownAndFutureOnes(t *testing.T) {
 	})
 }
 
-// TestAHintWakesThePool, although no instance has said it.
-func TestAHintWakesThePool(t *testing.T) {
+// TestAHintIsNoStatus: it has a queue of its own, and whoever may send one must not need this queue.
+func TestAHintIsNoStatus(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.lookFor(5 * time.Second)
 		b.changed = 0
@@ -285,9 +284,9 @@ func TestAHintWakesThePool(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.put(hint)
-		b.look()
-		if b.hinted != 1 || b.changed != 1 {
-			t.Errorf("got %d hints and %d passes, want one of each", b.hinted, b.changed)
+		said := b.look()
+		if b.changed != 0 || said.Outcomes["unparsable"] != 1 || len(said.Garbage) != 1 {
+			t.Errorf("got %d passes and %+v, want a message that cannot be read", b.changed, said)
 		}
 	})
 }
@@ -351,7 +350,7 @@ func TestClockOfTheBrokerBehind(t *testing.T) {
 func TestLooksWaitLongOnlyWhenAllIsTakenIn(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		i := intake.New(b.broker, b.roster, intake.Options{
-			Pool: "fib", Parse: message.ParseStd, Now: time.Now, Changed: func() {}, Hinted: func() {},
+			Pool: "fib", Parse: message.ParseStd, Now: time.Now, Changed: func() {},
 		})
 		look := func() { i.Step(t.Context(), time.Now()) }
 		look()

@@ -35,12 +35,15 @@ type bench struct {
 	account *memcloud.Account
 	work    *memqueue.Queue
 	status  *memqueue.Queue
+	hints   *memqueue.Queue // read by controllers if mute is true
+	said    *memqueue.Queue // what the cloud says by itself; nil: nothing
 	store   *memblob.Store
 	workers fleet
 
 	audit      time.Duration                      // of the inventory
 	late       time.Duration                      // how far lists are behind
 	listLag    time.Duration                      // that controllers reckon with; 0 means roster.DefaultListLag
+	checker    cloud.Checker                      // nil: the cloud is no cloud.Checker
 	mute       bool                               // the work queue cannot tell of messages, as SQS
 	lead       func(time.Time) (time.Time, error) // nil: controllers always lead
 	detour     *detour                            // nil: nothing is between controllers and the tapped cloud
@@ -84,7 +87,7 @@ func newBench(t *testing.T, cfg poolConfig, tweaks ...func(*memcloud.Options)) *
 		t: t, cfg: cfg, start: time.Now(), audit: 10 * time.Second, store: memblob.New(), events: &events{},
 		log:    &lockedBuffer{},
 		work:   memqueue.New("work", queue.Limits{Visibility: time.Minute}),
-		status: memqueue.New("status", queue.Limits{Deliveries: 100}),
+		status: memqueue.New("status", queue.Limits{Deliveries: 100}), hints: memqueue.New("hints", queue.Limits{}),
 	}
 	b.tap = &tap{b: b}
 	b.workers = fleet{
@@ -131,11 +134,18 @@ func (b *bench) begin() *controller {
 
 // parts are what a controller runs on, whose tasks are started with start.
 func (b *bench) parts(start func(driver.Task) (stop func())) desired.Parts {
-	machines := desired.Machines{Cloud: b.cloud(), ListLag: b.listLag, Audit: b.audit}
+	machines := desired.Machines{Cloud: b.cloud(), ListLag: b.listLag, Audit: b.audit, ParseEvent: parseEvent}
+	var post desired.Post
+	if b.mute {
+		post.Hints.Name = "hints"
+	}
+	if b.said != nil {
+		post.Events.Name = "events"
+	}
 	return desired.Parts{
 		Start:     start,
 		OpenCloud: func(context.Context, pool.CloudName, func()) (desired.Machines, error) { return machines, nil },
-		OpenQueue: b.openQueue, Store: tapStore{b.tap, b.store}, Lead: b.lead,
+		OpenQueue: b.openQueue, Store: tapStore{b.tap, b.store}, Lead: b.lead, Post: post,
 		Sink: append(report.All{report.NewMetrics(b.metrics), report.NewDiary(b.logger()), b.events}, b.sinks...),
 		Now:  time.Now, Token: rand.Text, Log: b.logger(),
 	}
@@ -144,6 +154,12 @@ func (b *bench) parts(start func(driver.Task) (stop func())) desired.Parts {
 // cloud is the cloud as controllers see it that start now.
 func (b *bench) cloud() cloud.Cloud {
 	tapped := tapCloud{b.tap, b.account.Cloud("test")}
+	if b.checker != nil {
+		return struct {
+			cloud.Cloud
+			cloud.Checker
+		}{tapped, b.checker}
+	}
 	if b.detour == nil {
 		return tapped
 	}
@@ -169,6 +185,10 @@ func (b *bench) openQueue(_ context.Context, name string, _ queue.Limits) (queue
 	switch {
 	case name == "status" && b.sentEarly != 0:
 		return early{tapQueue{b.tap, name, b.status}, b.sentEarly}, nil
+	case name == "hints":
+		return tapQueue{b.tap, name, b.hints}, nil
+	case name == "events":
+		return tapQueue{b.tap, name, b.said}, nil
 	case name == "status":
 		return tapQueue{b.tap, name, b.status}, nil
 	case b.mute:

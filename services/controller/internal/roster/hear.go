@@ -118,7 +118,8 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	default:
 		rec.ahead = max(rec.ahead, s.Timestamp.Sub(now))
 		rec.stamp, rec.HeardAt, rec.ReportedAt = stampOf(s), now, s.Timestamp.Add(-rec.ahead)
-		rec.Interrupted = s.Interrupted() // if the program was started anew on its machine, it serves again
+		// If the program was started anew on its machine, it serves again, unless the cloud has announced its end.
+		rec.Interrupted = s.Interrupted() || rec.Announced != ""
 	}
 	r.heard++
 	rec.heardNo, rec.Load, rec.Busy = r.heard, s.Load, s.Busy()

@@ -55,6 +55,7 @@ type record struct {
 	said     string             // the address it reported
 	tagged   pool.State         // the state that its tags say
 	noted    bool               // its tags say that it is about to end
+	wordKept bool               // its tags have what the cloud has announced
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
 	missing  bool               // the newest list lacks it
@@ -165,13 +166,14 @@ func (rec *record) maybeLate(at time.Time) bool {
 }
 
 // reason returns why an instance ends: the cause for which it was told to. If this controller did not tell it, that is
-// pool.Interrupted if the instance has announced its end, else pool.Outside.
+// pool.Interrupted if the instance or its cloud has announced its end, else pool.Outside.
 func (rec *record) reason() pool.Ending {
 	switch {
 	case rec.ending.Cause != "":
 		return rec.ending
 	case rec.Interrupted:
-		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load, Reason: rec.why}
+		why := cmp.Or(rec.why, rec.Announced)
+		return pool.Ending{Instance: rec.ID, Cause: pool.Interrupted, Load: rec.Load, Reason: why}
 	}
 	return pool.Ending{
 		Instance: rec.ID, Cause: pool.Outside, Load: rec.Load, Reason: rec.why,
@@ -199,6 +201,8 @@ func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
 	rec.phase, rec.host, rec.hosts = in.Phase, in.Address, in.Hosts
 	rec.Type, rec.Zone, rec.Spot = in.Type, in.Zone, in.Spot
 	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
+	rec.wordKept = in.Tags[cloud.TagAnnounced] != ""
+	rec.recall(in.Tags)
 	rec.why = cmp.Or(in.Reason, rec.why)
 	if in.Phase != cloud.Terminating && in.Phase != cloud.Stopped || rec.State == pool.Stopping {
 		return false

@@ -14,6 +14,7 @@ type Tagging struct {
 	State       pool.State
 	Since       time.Time
 	Interrupted Note
+	Announced   string            // what the cloud has announced; empty: nothing
 	IDs         []pool.InstanceID // sorted
 }
 
@@ -42,6 +43,9 @@ func (t *Tagging) Tags() map[string]string {
 		tags[cloud.TagInterrupted] = "false"
 	case Unsaid:
 	}
+	if t.Announced != "" {
+		tags[cloud.TagAnnounced] = t.Announced
+	}
 	return tags
 }
 
@@ -63,16 +67,19 @@ func (r *Roster) Mistagged() []Tagging {
 	defer r.mu.Unlock()
 	var out []Tagging
 	for id, rec := range r.records {
-		if rec.tagged == rec.State && rec.noted == rec.Interrupted || rec.State == pool.Stopping {
+		if rec.tagged == rec.State && rec.noted == rec.Interrupted && rec.kept() || rec.State == pool.Stopping {
 			continue
 		}
 		note := rec.note()
 		i := slices.IndexFunc(out, func(t Tagging) bool {
-			return t.State == rec.State && t.Since.Equal(rec.StateSince) && t.Interrupted == note
+			return t.State == rec.State && t.Since.Equal(rec.StateSince) && t.Interrupted == note &&
+				t.Announced == rec.Announced
 		})
 		if i < 0 {
 			i = len(out)
-			out = append(out, Tagging{State: rec.State, Since: rec.StateSince, Interrupted: note})
+			out = append(out, Tagging{
+				State: rec.State, Since: rec.StateSince, Interrupted: note, Announced: rec.Announced,
+			})
 		}
 		out[i].IDs = append(out[i].IDs, id)
 	}
@@ -90,6 +97,7 @@ func (r *Roster) Tagged(t Tagging) {
 	for _, id := range t.IDs {
 		if rec := r.records[id]; rec != nil {
 			rec.tagged = t.State
+			rec.wordKept = rec.wordKept || t.Announced != ""
 			if t.Interrupted != Unsaid {
 				rec.noted = t.Interrupted == Interrupted
 			}
