@@ -12,7 +12,7 @@ import (
 // that can be known without AWS.
 func Check(ctx context.Context, cfg *config.Config) error {
 	_, err := boundaryOf(cfg)
-	errs := []error{err, checkControllerRole(cfg)}
+	errs := []error{err, checkControllerRole(cfg), checkRules(cfg)}
 	for _, name := range onEC2(cfg) {
 		region, _ := reach(cfg, name)
 		if region == "" {

@@ -86,6 +86,17 @@ func TestPoolOfTheControllersName(t *testing.T) {
 	}
 }
 
+func TestADeploymentTooLongForRules(t *testing.T) {
+	t.Parallel()
+	name := strings.Repeat("d", 32)
+	cfg := parsed(t, "deployment: "+name+"\nbackend: aws://eu-west-1?bucket=b\nclouds: {c: {type: ec2}}\n"+
+		"pools: {a: {image: i, cloud: c}}\n")
+	want := "deployment: " + name + " is 1 characters too long for the name of an EventBridge rule"
+	if err := awssetup.Check(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
 func TestVPCBindsLaunches(t *testing.T) {
 	t.Parallel()
 	const head = "deployment: d\nbackend: aws://eu-west-1\nclouds: {c: {type: ec2"

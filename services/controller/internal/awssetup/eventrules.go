@@ -25,6 +25,9 @@ const eventService = "events.amazonaws.com"
 // targetID names the only target of each rule.
 const targetID = "controller"
 
+// longestRule is how many characters the name of a rule may have (EventBridge API Reference, PutRule).
+const longestRule = 64
+
 // codeNoRule is EventBridge's error code for a rule that does not exist.
 const codeNoRule = "ResourceNotFoundException"
 
@@ -56,6 +59,21 @@ func (p *Policies) rules() []eventRule {
 		out = append(out, eventRule{name: name, arn: p.rule(name), pattern: f.Pattern})
 	}
 	return out
+}
+
+// checkRules refuses a deployment whose name makes those of rules longer than EventBridge takes.
+func checkRules(cfg *config.Config) error {
+	q, ok := events(cfg)
+	if !ok {
+		return nil
+	}
+	for _, f := range ec2cloud.EventPatterns() {
+		if over := len(q.Name+"-"+f.Name) - longestRule; over > 0 {
+			return fmt.Errorf("deployment: %s is %d characters too long for the name of an EventBridge rule (%s-%s): "+
+				"choose a shorter one", cfg.Deployment, over, q.Name, f.Name)
+		}
+	}
+	return nil
 }
 
 // rule returns the ARN of a rule of EventBridge.

@@ -16,6 +16,7 @@ import (
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/policy"
+	"cloudmaster/internal/queue"
 )
 
 // name is what deployments, pools and clouds may be called: it becomes part of
@@ -46,6 +47,10 @@ func (r *reader) validate(c *Config) {
 		r.complain([]string{keyPools}, "there is no pool: add one, as in deploy/local")
 	}
 	queues := make(map[string]string)
+	for _, q := range c.Shared() {
+		queues[q.Name] = "the queue of the deployment's " + string(q.Use)
+		queues[queue.DeadLetters(q.Name)] = "for the dead letters of the deployment's " + string(q.Use)
+	}
 	for _, key := range slices.Sorted(maps.Keys(c.Pools)) {
 		p := c.Pools[key]
 		r.validatePool(c, &p)
