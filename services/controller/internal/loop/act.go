@@ -102,7 +102,7 @@ func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) (instead i
 	return 0, nil
 }
 
-// launch starts n instances, of which paid count towards the start limit.
+// launch starts n instances, of which paid count towards the start limit: first those that are warm.
 func (p *pass) launch(ctx context.Context, n, paid int) error {
 	if n == 0 {
 		return nil
@@ -113,8 +113,17 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 		}
 		return nil
 	}
+	taken, warm := p.startWarm(ctx, n, paid)
+	if n, paid = n-taken, min(paid, n-taken); n == 0 {
+		return warm
+	}
+	return errors.Join(warm, p.launchNew(ctx, n, paid, pool.Startup))
+}
+
+// launchNew launches n instances, of which paid count towards the start limit.
+func (p *pass) launchNew(ctx context.Context, n, paid int, state pool.State) error {
 	launched, said, err := p.launcher.Launch(ctx, launcher.Request{
-		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum,
+		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum, State: state,
 	})
 	if said == nil {
 		return err
@@ -164,7 +173,7 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 	return nil
 }
 
-// stop ends instances. It takes them out of the published active set first. An instance that has reported
+// stop ends instances, or stops them so that they can be started again. It takes them out of the published active set first. An instance that has reported
 // since the snapshot was made is left to the next pass, because it may have taken work.
 func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error {
 	if len(list) == 0 {
@@ -174,6 +183,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 		p.untouched(list, record.Stop, err)
 		return fmt.Errorf("stop %v: %w", pool.IDs(list), err)
 	}
+	list, kept := p.keepWarm(ctx, list, charge)
 	var ended []pool.Ending
 	now := p.ports.Now()
 	for _, e := range list {
@@ -189,7 +199,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 	}
 	refused, err := p.terminate(ctx, pool.IDs(ended))
 	p.note(ended, record.Stop, refused)
-	return err
+	return errors.Join(kept, err)
 }
 
 // note enters into the record what was done to instances, with the error of those where it failed.
