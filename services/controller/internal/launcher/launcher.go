@@ -63,8 +63,8 @@ type intent struct {
 	token   string
 	machine machine
 	state   pool.State // in which the instances begin
-	at      time.Time // when it was first asked for; a request with the same token must repeat it
-	first   time.Time // when the cloud was first asked; zero: not yet
+	at      time.Time  // when it was first asked for; a request with the same token must repeat it
+	first   time.Time  // when the cloud was first asked; zero: not yet
 	// certain is from when on a list shows what the launch has started, even if the last call for it took effect at the
 	// very end of its time.
 	certain time.Time

@@ -94,8 +94,10 @@ func newBench(t *testing.T, cfg poolConfig, tweaks ...func(*memcloud.Options)) *
 		b: b, jobs: cfg.Policy == "job", jobTime: 10 * time.Second,
 		all: make(map[pool.InstanceID]*worker),
 	}
-	opts := memcloud.Options{OnRunning: b.workers.boot, OnTerminate: b.workers.end,
-		OnStop: b.workers.halt, TerminateDelay: 3 * time.Second}
+	opts := memcloud.Options{
+		OnRunning: b.workers.boot, OnTerminate: b.workers.end,
+		OnStop: b.workers.halt, TerminateDelay: 3 * time.Second,
+	}
 	for _, tweak := range tweaks {
 		tweak(&opts)
 	}

@@ -236,7 +236,7 @@ type told struct {
 	backlog pool.Backlog
 	states  []pool.Instance // only ID and State are compared
 	warm    int
-	wants   time.Time       // when a change may be told that came too soon after the last; zero: there is none
+	wants   time.Time // when a change may be told that came too soon after the last; zero: there is none
 }
 
 // leastToldGap is the shortest time between two summaries, so that a pool that changes often does not fill

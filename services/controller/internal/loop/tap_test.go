@@ -209,8 +209,10 @@ func (t *tap) changes() (out []string) {
 	defer t.mu.Unlock()
 	for _, c := range t.calls {
 		if c.err == nil &&
-			slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "cloud.stop", "cloud.start",
-				"store.put"}, c.op) {
+			slices.Contains([]string{
+				"cloud.launch", "cloud.tag", "cloud.terminate", "cloud.stop", "cloud.start",
+				"store.put",
+			}, c.op) {
 			out = append(out, c.op+" "+c.text)
 		}
 	}
@@ -386,32 +388,6 @@ func (c tapCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error {
 		}
 		return err
 	})
-}
-
-// Stop implements cloud.Stopper.
-func (c tapCloud) Stop(ctx context.Context, ids ...pool.InstanceID) error {
-	return c.tap.do("cloud.stop", fmt.Sprint(ids), func() error {
-		c.tap.unnamed(ctx, "the stop", ids)
-		c.tap.unburdened(ids)
-		return c.stopper().Stop(ctx, ids...)
-	})
-}
-
-// Start implements cloud.Stopper.
-func (c tapCloud) Start(ctx context.Context, ids ...pool.InstanceID) error {
-	return c.tap.do("cloud.start", fmt.Sprint(ids), func() error {
-		err := c.stopper().Start(ctx, ids...)
-		c.tap.atMost()
-		return err
-	})
-}
-
-func (c tapCloud) stopper() cloud.Stopper {
-	s, ok := c.cloud.(cloud.Stopper)
-	if !ok {
-		c.tap.b.t.Fatal("this cloud cannot stop instances")
-	}
-	return s
 }
 
 // tapQueue passes calls to a queue on and shows them to the tap.

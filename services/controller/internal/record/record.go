@@ -53,7 +53,7 @@ type Record struct {
 	Instances []pool.Instance `json:"instances"`
 	Cost      price.Cost      `json:"cost"`               // what they cost together
 	Ages      Ages            `json:"ages"`               // how old its messages are
-	Warm      []pool.Instance `json:"warm,omitempty"` // those that are warm or warming, which are not in Instances
+	Warm      []pool.Instance `json:"warm,omitempty"`     // those that are warm or warming, which are not in Instances
 	Tell      bool            `json:"tell,omitempty"`     // it is time to tell people how the pool is
 	Failures  int             `json:"failures,omitempty"` // passes in a row that ended in an error, this one included
 	Err       error           `json:"-"`
