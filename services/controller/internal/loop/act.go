@@ -18,9 +18,7 @@ import (
 // stopAgain repairs what earlier passes, of this controller or another one, have left undone: it tells instances again
 // to end that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
-	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
-	lost := func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) }
-	list := p.ports.Roster.Untold(p.now, lost)
+	list := p.ports.Roster.Untold(p.now, p.lost)
 	if len(list) == 0 {
 		return nil
 	}
@@ -29,10 +27,16 @@ func (p *pass) stopAgain(ctx context.Context) error {
 		p.untouched(list, record.StopAgain, err)
 		return err
 	}
-	list = p.ports.Roster.Untold(p.now, lost) // one that has found work in the meantime may finish it first
+	list = p.ports.Roster.Untold(p.now, p.lost) // one that has found work in the meantime may finish it first
 	refused, err := p.terminate(ctx, pool.IDs(list))
 	p.note(list, record.StopAgain, refused)
 	return err
+}
+
+// lost reports whether an instance that should have ended, and works on, is not heard of any more.
+func (p *pass) lost(in *pool.Instance) bool {
+	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
+	return trust && p.opts.Judge.Watchdog.Lost(p.now, in)
 }
 
 // act carries the decision out: reactivate, launch, shut down, stop. If one of these fails, the others are

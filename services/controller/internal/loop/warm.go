@@ -116,7 +116,7 @@ func (p *pass) repairWarm(ctx context.Context) error {
 		_, err := p.wake(ctx, id, true)
 		errs = append(errs, err)
 	}
-	list := p.ports.Roster.Uncooled(p.now)
+	list := p.ports.Roster.Uncooled(p.now, p.lost)
 	if len(list) == 0 {
 		return errors.Join(errs...)
 	}
@@ -125,7 +125,7 @@ func (p *pass) repairWarm(ctx context.Context) error {
 		return errors.Join(append(errs, err)...)
 	}
 	var endings []pool.Ending
-	for _, id := range list {
+	for _, id := range p.ports.Roster.Uncooled(p.now, p.lost) { // one may have found work in the meantime
 		endings = append(endings, pool.Ending{Instance: id, Cause: pool.Warmed})
 	}
 	lost, err := p.cool(ctx, endings)
@@ -198,11 +198,11 @@ func (p *pass) cool(ctx context.Context, list []pool.Ending) (lost []pool.Ending
 	return lost, errors.Join(errs...)
 }
 
-// discard ends instances that are not published.
+// discard ends instances that are not published, except those that have reported since the snapshot was made.
 func (p *pass) discard(ctx context.Context, list []pool.Ending) error {
 	var ended []pool.Ending
 	for _, e := range list {
-		if p.ports.Roster.End(e, p.ports.Roster.Heard(), p.ports.Now()) {
+		if p.ports.Roster.End(e, p.heard, p.ports.Now()) {
 			ended = append(ended, e)
 		}
 	}
@@ -236,10 +236,12 @@ func (p *pass) tendWarm(ctx context.Context) error {
 // outdated. Those that still boot go first.
 func (p *pass) needless(reserve []pool.Instance) (out []pool.Ending) {
 	slices.SortStableFunc(reserve, func(a, b pool.Instance) int { return int(b.State) - int(a.State) })
-	left := p.opts.Warm
+	left, working := p.opts.Warm, p.ports.Roster.Occupied(p.now, p.lost)
 	for i := range reserve {
 		in := &reserve[i]
 		switch {
+		case slices.Contains(working, in.ID): // it may finish that first
+			left = max(0, left-1)
 		case !p.current(in.ID):
 			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.WarmOutdated})
 		case left == 0 || in.State == pool.Warming && p.ports.Roster.Present() > p.limits.Maximum:

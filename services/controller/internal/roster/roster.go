@@ -320,11 +320,8 @@ func (r *Roster) Ready() []pool.InstanceID {
 // and has found work since may finish that work first, unless it must end by now (Ending.Due) or is lost.
 func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.Ending {
 	mayWork := func(rec *record) bool {
-		in := rec.Instance
-		in.HeardAt = r.heardAt(rec, now)
 		due := rec.ending.Due
-		works := rec.atWork() && !asleep(rec.phase)
-		return works && !rec.forced && (due.IsZero() || now.Before(due)) && !lost(&in)
+		return (due.IsZero() || now.Before(due)) && r.occupied(rec, now, lost)
 	}
 	ids := r.which(func(rec *record) bool {
 		return rec.State == pool.Stopping && rec.phase != cloud.Terminating &&

@@ -131,12 +131,28 @@ func (r *Roster) Cool(e pool.Ending, heard uint64, now time.Time) bool {
 func (r *Roster) Stopped(now time.Time, ids ...pool.InstanceID) { r.Ended(now, ids...) }
 
 // Uncooled lists the warm instances that the cloud shows as running, and has not accepted to stop lately. They must be
-// told (again) to stop. One that has found work since it was idle may finish that first.
-func (r *Roster) Uncooled(now time.Time) []pool.InstanceID {
+// told (again) to stop. One that has found work since it was idle may finish that first, and one that has not reported
+// to this controller may have work, unless it is lost.
+func (r *Roster) Uncooled(now time.Time, lost func(*pool.Instance) bool) []pool.InstanceID {
 	return r.which(func(rec *record) bool {
+		in := rec.Instance
+		in.HeardAt = r.heardAt(rec, now)
 		return rec.State == pool.Warm && (rec.phase == cloud.Running || rec.phase == cloud.Pending) &&
-			now.Sub(rec.ended) > r.opts.ListLag && (rec.forced || !rec.atWork())
+			now.Sub(rec.ended) > r.opts.ListLag && !r.occupied(rec, now, lost) &&
+			(!rec.ReportedAt.IsZero() || lost(&in))
 	})
+}
+
+// Occupied lists the instances that are warm or warming and have work all the same, so that they must not be ended.
+func (r *Roster) Occupied(now time.Time, lost func(*pool.Instance) bool) []pool.InstanceID {
+	return r.which(func(rec *record) bool { return rec.Reserve() && r.occupied(rec, now, lost) })
+}
+
+// occupied reports whether an instance that is not needed may finish its work. It is called with the lock held.
+func (r *Roster) occupied(rec *record, now time.Time, lost func(*pool.Instance) bool) bool {
+	in := rec.Instance
+	in.HeardAt = r.heardAt(rec, now)
+	return rec.atWork() && !asleep(rec.phase) && !rec.forced && !lost(&in)
 }
 
 // Rouse begins a new life of a warm instance, which is about to be started: nothing of what it said counts any more. It
