@@ -194,3 +194,44 @@ func TestNoRoomForTheWarmPool(t *testing.T) {
 		}
 	}, bootsIn(20*time.Second))
 }
+
+// TestLastWordsThatComeLate: the status queue is away while an instance is stopped, so that its last word, that it is
+// about to end, comes only when it has been started again. It is neither replaced nor taken out of the active set.
+func TestLastWordsThatComeLate(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"one controller": false, "another controller": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := warmPool(1)
+			cfg.Maximum = 2
+			bubble(t, cfg, func(b *bench) {
+				b.until("it has booted", 4*time.Minute, func() bool { return b.workers.worker(first) != nil })
+				b.tap.breakDown("cloud.stop", errAway)
+				b.pass(5 * time.Second)
+				b.tap.breakDown("status.receive", errAway)
+				b.pass(30 * time.Second) // a look that waits has ended by then
+				b.tap.heal()
+				b.tap.breakDown("status.receive", errAway)
+				b.until("it is stopped", 5*time.Minute, func() bool { return b.states() == "" })
+				b.pass(time.Minute)
+				if restart {
+					b.restartController()
+					b.pass(time.Minute)
+				}
+				b.workers.hold()
+				b.send(1)
+				b.until("it is started", 10*time.Minute, func() bool { return b.states() != "" })
+				b.tap.heal() // its former last word is heard while it boots
+				b.pass(2 * time.Minute)
+				b.wantStates("i-000001:startup")
+				b.grow(1)
+				b.pass(5 * time.Minute)
+				b.wantStates("i-000001:active")
+				b.wantLaunched(1)
+				if got := b.members(); got != "i-000001" {
+					t.Errorf("got %q in the active set, want the instance", got)
+				}
+			}, bootsIn(3*time.Minute))
+		})
+	}
+}

@@ -151,7 +151,7 @@ func (rec *record) order(s *message.Status, now time.Time) int {
 		if rec.ReportedAt.IsZero() { // it would pass for the first word of the new life
 			return older
 		}
-		return unclear
+		return unclear // its clock may have been set back since
 	}
 	if stampOf(s).compare(rec.stamp) > 0 {
 		return newer
