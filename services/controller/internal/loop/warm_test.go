@@ -235,3 +235,26 @@ func TestLastWordsThatComeLate(t *testing.T) {
 		})
 	}
 }
+
+// TestNoStartBesideAnOpenLaunch: while it is not known whether a launch took effect, no warm instance is started that
+// could be one more than the maximum. The tap counts.
+func TestNoStartBesideAnOpenLaunch(t *testing.T) {
+	t.Parallel()
+	cfg := warmPool(1)
+	cfg.Maximum = 2
+	bubble(t, cfg, func(b *bench) {
+		b.workers.hold()
+		b.until("it stops", 5*time.Minute, func() bool { return b.asleep() != "" })
+		b.pass(30 * time.Second) // lists do not show yet that it has stopped
+		b.tap.loseAnswers("cloud.launch", 1)
+		b.send(8)
+		b.pass(100 * time.Millisecond)
+		b.wantLaunched(3)
+		b.tap.breakDown("cloud.launch", errAway)
+		b.pass(5 * time.Minute) // they show the stop first, and then what was launched
+		b.tap.heal()
+		b.grow(2)
+		b.wantAsleep("i-000001:warm")
+		b.wantLaunched(3)
+	}, bootsIn(10*time.Second), listsLate(2*time.Minute))
+}
