@@ -69,6 +69,7 @@ func (e *Ending) Detail() string {
 		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)
 	case Outside:
 		return e.outside()
+	case Warmed, WarmSurplus, WarmOutdated:
 	}
 	return ""
 }

@@ -1,7 +1,7 @@
 // Package pool has the words of CloudMaster as values: instances and their states, the snapshot that a policy
 // looks at, the decision that it returns, and the limits that the controller puts on a decision. It knows no
-// clock, no logger and no cloud, and imports only the standard library, so everything else in the tree may
-// import it.
+// clock, no logger and no cloud, and imports only the standard library, so everything else in the tree may import
+// it.
 //
 // # States
 //
@@ -12,17 +12,18 @@
 //
 //	launch ──▶ warming ──idle──▶ warm ──needed──▶ startup        active, shut_down ──not needed──▶ warm
 //
-// Of a pool that keeps some instances warm, one that is not needed may be stopped instead of ended. It is warm until it
-// is needed: then it is started, and is in startup like one that was launched. If too few are warm, one is launched
-// only to be stopped: it is warming until it has reported that it is idle. If it reports work instead it is active, and
-// if it is needed meanwhile it is in startup. A start that the cloud refuses makes the instance warm again.
+// Of a pool that keeps some instances warm, one that is not needed may be stopped instead of ended. It is warm
+// until it is needed: then it is started, and is in startup like one that was launched. If too few are warm, one
+// is launched only to be stopped: it is warming until it has reported that it is idle. If it reports work instead
+// it is active, and if it is needed meanwhile it is in startup. A start that the cloud refuses makes the instance
+// warm again.
 //
-// An active instance that says that it is about to end is shut down whatever the policy wants, and is not needed again
-// until it says something else.
+// An active instance that says that it is about to end is shut down whatever the policy wants, and is not needed
+// again until it says something else.
 //
-// Instances in startup and active are capacity ("counted"). Those in shut_down still serve the clients that
-// they have, and can be made active again. Those in stopping have been told to end, and are never chosen for
-// anything. Those that are warm or warming are no capacity, and policies do not see them.
+// Instances in startup and active are capacity ("counted"). Those in shut_down still serve the clients that they
+// have, and can be made active again. Those in stopping have been told to end, and are never chosen for anything.
+// Those that are warm or warming are no capacity, and policies do not see them.
 package pool
 
 import (
@@ -133,8 +134,8 @@ func (i *Instance) Reactivatable() bool { return i.State == ShutDown && !i.Inter
 // Counted reports whether the instance is capacity: starting or active.
 func (i *Instance) Counted() bool { return i.State == Startup || i.State == Active }
 
-// Reserve reports whether the instance is kept to be started later, or launched for that: it is no capacity, and policies
-// do not see it.
+// Reserve reports whether the instance is kept to be started later, or launched for that: it is no capacity, and
+// policies do not see it.
 func (i *Instance) Reserve() bool { return i.State == Warm || i.State == Warming }
 
 // Idle reports whether the instance is active and its last status said that it does nothing. An instance that

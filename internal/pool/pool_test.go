@@ -55,7 +55,8 @@ func TestStateNames(t *testing.T) {
 	}
 	for name, state := range map[string]pool.State{
 		"startup": pool.Startup, "active": pool.Active, "shut_down": pool.ShutDown, "stopping": pool.Stopping,
-		"warming": pool.Warming, "warm": pool.Warm, "unknown": pool.Unknown, "": pool.Unknown, "Active": pool.Unknown, "shutdown": pool.Unknown,
+		"warming": pool.Warming, "warm": pool.Warm, "unknown": pool.Unknown, "": pool.Unknown,
+		"Active": pool.Unknown, "shutdown": pool.Unknown,
 	} {
 		if got := pool.ParseState(name); got != state {
 			t.Errorf("ParseState(%q): got %s, want %s", name, got, state)

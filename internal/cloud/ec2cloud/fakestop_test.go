@@ -17,7 +17,8 @@ func (f *fake) halt(form url.Values) (code, answer string) {
 	for _, m := range found {
 		switch {
 		case !slices.Contains([]string{"running", "stopping", "stopped"}, m.state):
-			return "IncorrectInstanceState", "The instance '" + m.id + "' is not in a state from which it can be stopped."
+			return "IncorrectInstanceState", "The instance '" + m.id + "' is not in a state from which it can be " +
+				"stopped."
 		case m.form.Get("InstanceMarketOptions.MarketType") == "spot":
 			return "UnsupportedOperation", "You can't stop the Spot Instance '" + m.id +
 				"' because it is associated with a one-time Spot Instance request."
@@ -43,7 +44,8 @@ func (f *fake) wake(form url.Values) (code, answer string) {
 		case "stopped":
 			wanted++
 		case "stopping", "shutting-down":
-			return "IncorrectInstanceState", "The instance '" + m.id + "' is not in a state from which it can be started."
+			return "IncorrectInstanceState", "The instance '" + m.id + "' is not in a state from which it can be " +
+				"started."
 		}
 	}
 	if len(found) > 0 && wanted > f.room(found[0].tags[cloud.TagDeployment]) {

@@ -155,8 +155,8 @@ func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
 	l, own := set.Launch(deployment, "", p.Name, p.Settings), Owned(deployment, p.Name)
 	err = l.Validate()
 	if p.Warm > 0 && l.Spot > 0 {
-		err = errors.Join(err, errors.New("warm: EC2 cannot stop spot instances that a launch has asked for: leave warm "+
-			"out, or have the market be on-demand"))
+		err = errors.Join(err, errors.New("warm: EC2 cannot stop spot instances that a launch has asked for: leave "+
+			"warm out, or have the market be on-demand"))
 	}
 	if p.ServicePort == 0 || !l.Public || len(set.Clients(p.Settings)) > 0 ||
 		!slices.Equal(l.SecurityGroups, []string{own}) {

@@ -34,7 +34,8 @@ func TestLivesOfAnInstance(t *testing.T) {
 			t.Helper()
 			list, err := c.List(t.Context())
 			if err != nil || len(list) != 1 || list[0].Phase != listed || a.Instances()[0].Phase != now {
-				t.Errorf("got it %v, listed as %v, error %v; want it %s, listed as %s", a.Instances(), list, err, now, listed)
+				t.Errorf("got it %v, listed as %v, error %v; want it %s, listed as %s", a.Instances(), list, err, now,
+					listed)
 			}
 		}
 		time.Sleep(12 * time.Second)

@@ -96,7 +96,6 @@ func (p *Policies) vpcs() []string {
 	return slices.Compact(out)
 }
 
-
 // keepsWarm reports whether a pool keeps stopped instances.
 func keepsWarm(pl *config.Pool) bool { return pl.Warm > 0 }
 

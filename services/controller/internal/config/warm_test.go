@@ -28,16 +28,18 @@ func TestWrongWarm(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"negative": {"key_name: k", "warm: {stopped: -1}", "c.yaml:9: pools.b.warm: stopped is -1, less than 0"},
 		"other key": {
-			"key_name: k", "warm: {started: 1}", "pools.b.warm: started: unknown key: how many instances are kept stopped",
+			"key_name: k", "warm: {started: 1}",
+			"pools.b.warm: started: unknown key: how many instances are kept stopped",
 		},
 		"a number":   {"key_name: k", "warm: 2", "pools.b.warm: 2 is not a mapping of keys to values"},
-		"a fraction": {"key_name: k", "warm: {stopped: 1.5}", "pools.b.warm: map[stopped:1.5] is not a mapping"},
+		"a fraction": {"key_name: k", "warm: {stopped: 1.5}", "pools.b.warm: map[stopped:1.5] is not a"},
 		"spot": {
 			"{image: x, cloud: aws}", "{image: x, cloud: aws, warm: {stopped: 1}}",
 			"pools.a.warm: EC2 cannot stop spot instances that a launch has asked for: leave warm out",
 		},
 		"a share of spot": {
-			"market: on-demand", "market: {spot: 20%}, warm: {stopped: 1}", "pools.b.warm: EC2 cannot stop spot instances",
+			"market: on-demand", "market: {spot: 20%}, warm: {stopped: 1}",
+			"pools.b.warm: EC2 cannot stop spot instances",
 		},
 		"processes": {
 			`c: {image: x, cloud: far}`, "c: {image: x, cloud: near, warm: {stopped: 1}}",

@@ -177,8 +177,9 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 	return nil
 }
 
-// stop ends instances, or stops them so that they can be started again. It takes them out of the published active set first. An instance that has reported
-// since the snapshot was made is left to the next pass, because it may have taken work.
+// stop ends instances, or stops them so that they can be started again. It takes them out of the published active
+// set first. An instance that has reported since the snapshot was made is left to the next pass, because it may
+// have taken work.
 func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error {
 	if len(list) == 0 {
 		return nil
@@ -258,8 +259,8 @@ func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.
 }
 
 // retag writes the state to the tags of instances where they do not say it: those that have reported for the first
-// time, and those where an earlier attempt failed. Only a controller that takes over needs these tags, so a pass spends
-// little time on them.
+// time, and those where an earlier attempt failed. Only a controller that takes over needs these tags, so a pass
+// spends little time on them.
 func (p *pass) retag(ctx context.Context) error {
 	m, list := &p.memory, p.ports.Roster.Mistagged()
 	if len(list) == 0 || p.now.Before(m.retag) {

@@ -22,8 +22,8 @@ import (
 //
 // While it is not known whether an instance was started it counts as one that runs.
 
-// startWarm starts warm instances instead of launching n new ones, of which paid count towards the start limit. One that
-// boots to be stopped just goes on. It returns how many need not be launched.
+// startWarm starts warm instances instead of launching n new ones, of which paid count towards the start limit.
+// One that boots to be stopped just goes on. It returns how many need not be launched.
 func (p *pass) startWarm(ctx context.Context, n, paid int) (taken int, err error) {
 	if p.launcher.Open() != "" { // it may have started some already, which count towards the maximum
 		return 0, nil

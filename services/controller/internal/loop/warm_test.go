@@ -57,7 +57,10 @@ func TestWarmPoolIsFilledAndUsed(t *testing.T) {
 				b.grow(3)
 				b.wantLaunched(3)
 				b.wantAsleep("")
-				b.until("all jobs done", 5*time.Minute, func() bool { jobs, _ := b.workers.finished(); return jobs == 6 })
+				b.until("all jobs done", 5*time.Minute, func() bool {
+					jobs, _ := b.workers.finished()
+					return jobs == 6
+				})
 				b.fillUp(2)
 				b.pass(10 * time.Minute)
 				b.wantLaunched(3)
@@ -148,7 +151,8 @@ func TestSmallerWarmPool(t *testing.T) {
 	}, bootsIn(20*time.Second))
 }
 
-// TestNeverWarm: what is launched for the warm pool and never reports is ended, and the next one comes later each time.
+// TestNeverWarm: what is launched for the warm pool and never reports is ended, and the next one comes later each
+// time.
 func TestNeverWarm(t *testing.T) {
 	t.Parallel()
 	cfg := warmPool(1)

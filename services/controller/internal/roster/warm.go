@@ -79,8 +79,9 @@ func (rec *record) sleep(now time.Time) {
 	rec.lives, rec.Interrupted = lives{}, false
 }
 
-// former reports whether a status may be of a life before the present one. A time that is later than all that was known
-// of the former life, with a sequence that is not, shows that the program was started anew and its clock is behind.
+// former reports whether a status may be of a life before the present one. A time that is later than all that was
+// known of the former life, with a sequence that is not, shows that the program was started anew and its clock is
+// behind.
 func (rec *record) former(s *message.Status) bool {
 	if rec.started.IsZero() || !s.Timestamp.Add(-rec.ahead).Before(rec.started) {
 		return false
@@ -100,8 +101,8 @@ func (r *Roster) Warmed() []pool.InstanceID {
 	})
 }
 
-// Startable lists the instances that can be started instead of new ones launched, sorted by id: those that are stopped,
-// and were not refused lately.
+// Startable lists the instances that can be started instead of new ones launched, sorted by id: those that are
+// stopped, and were not refused lately.
 func (r *Roster) Startable(now time.Time) []pool.InstanceID {
 	return r.which(func(rec *record) bool {
 		return rec.State == pool.Warm && rec.phase == cloud.Stopped && !now.Before(rec.rests)
@@ -113,8 +114,9 @@ func (r *Roster) Warming() []pool.InstanceID {
 	return r.which(func(rec *record) bool { return rec.State == pool.Warming && !rec.Interrupted })
 }
 
-// Cool makes an instance warm that is to be stopped instead of ended. heard is how many statuses had been accepted when
-// the snapshot was made. It does nothing and returns false if the instance has reported since, or is about to end.
+// Cool makes an instance warm that is to be stopped instead of ended. heard is how many statuses had been accepted
+// when the snapshot was made. It does nothing and returns false if the instance has reported since, or is about to
+// end.
 func (r *Roster) Cool(e pool.Ending, heard uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,8 +157,8 @@ func (r *Roster) occupied(rec *record, now time.Time, lost func(*pool.Instance) 
 	return rec.atWork() && !asleep(rec.phase) && !rec.forced && !lost(&in)
 }
 
-// Rouse begins a new life of a warm instance, which is about to be started: nothing of what it said counts any more. It
-// returns false if the instance is not warm.
+// Rouse begins a new life of a warm instance, which is about to be started: nothing of what it said counts any
+// more. It returns false if the instance is not warm.
 func (r *Roster) Rouse(id pool.InstanceID, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

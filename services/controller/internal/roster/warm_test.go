@@ -11,8 +11,8 @@ import (
 )
 
 // stopped returns an instance as a cloud lists it that was stopped to be warm.
-func stopped(id pool.InstanceID) cloud.Instance {
-	in := listed(id, "warm")
+func stopped() cloud.Instance {
+	in := listed("i-1", "warm")
 	in.Phase = cloud.Stopped
 	return in
 }
@@ -35,7 +35,7 @@ func roused(t *testing.T) *roster.Roster {
 		t.Fatal("it was not made warm")
 	}
 	r.Stopped(at(20), "i-1")
-	r.Observe([]cloud.Instance{stopped("i-1")}, at(90), at(90))
+	r.Observe([]cloud.Instance{stopped()}, at(90), at(90))
 	wantIDs(t, "startable", r.Startable(at(90)), "i-1")
 	if !r.Rouse("i-1", at(100)) {
 		t.Fatal("it was not started")
@@ -56,15 +56,20 @@ func TestAFormerLifeSaysNothing(t *testing.T) {
 		want  []roster.Outcome
 		ready bool
 	}{
-		"its last word, late":  {[]message.Status{last}, []roster.Outcome{roster.Outdated}, false},
-		"a word that was heard": {[]message.Status{nth(says("i-1", 0, 10), 40)}, []roster.Outcome{roster.Outdated}, false},
-		"a new word":            {[]message.Status{nth(says("i-1", 0, 110), 1)}, []roster.Outcome{roster.Accepted}, true},
+		"its last word, late": {[]message.Status{last}, []roster.Outcome{roster.Outdated}, false},
+		"a word that was heard": {
+			[]message.Status{nth(says("i-1", 0, 10), 40)}, []roster.Outcome{roster.Outdated}, false,
+		},
+		"a new word": {
+			[]message.Status{nth(says("i-1", 0, 110), 1)}, []roster.Outcome{roster.Accepted}, true,
+		},
 		"a new word with a clock that is behind": {
 			[]message.Status{nth(says("i-1", 0, 70), 1)}, []roster.Outcome{roster.Accepted}, true,
 		},
 		"the last word after a new one": {
 			[]message.Status{nth(says("i-1", 0, 110), 1), last, nth(says("i-1", 0, 10), 40)},
-			[]roster.Outcome{roster.Accepted, roster.Outdated, roster.Outdated}, true,
+			[]roster.Outcome{roster.Accepted, roster.Outdated, roster.Outdated},
+			true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,8 +129,8 @@ func TestASuccessorKnowsOfTheStart(t *testing.T) {
 	}
 }
 
-// TestListsThatAreBehindAStart: they show an instance as stopped that was started, also when it has reported. When they
-// must show that it runs, one that never did is warm again, and one that did has been stopped by somebody.
+// TestListsThatAreBehindAStart: they show an instance as stopped that was started, also when it has reported. When
+// they must show that it runs, one that never did is warm again, and one that did has been stopped by somebody.
 func TestListsThatAreBehindAStart(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -135,7 +140,7 @@ func TestListsThatAreBehindAStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := roused(t)
-			if changes := r.Observe([]cloud.Instance{stopped("i-1")}, at(125), at(125)); len(changes.Outside) != 0 {
+			if changes := r.Observe([]cloud.Instance{stopped()}, at(125), at(125)); len(changes.Outside) != 0 {
 				t.Errorf("got %+v from outside, want nothing", changes.Outside)
 			}
 			if got := only(t, r, at(125)).State; got != pool.Startup || r.Present() != 1 {
@@ -144,7 +149,7 @@ func TestListsThatAreBehindAStart(t *testing.T) {
 			if c.woke {
 				r.Observe([]cloud.Instance{listed("i-1", "startup")}, at(130), at(130))
 			}
-			changes := r.Observe([]cloud.Instance{stopped("i-1")}, at(161), at(161))
+			changes := r.Observe([]cloud.Instance{stopped()}, at(161), at(161))
 			all := append(r.Instances(at(161)), r.Reserve(at(161))...)
 			if len(all) != 1 || all[0].State != c.want || len(changes.Outside) == 1 != c.woke {
 				t.Errorf("got %+v, from outside %+v; want it %s", all, changes.Outside, c.want)
@@ -166,8 +171,8 @@ func TestARefusedStartRests(t *testing.T) {
 	wantIDs(t, "startable after three minutes", r.Startable(at(280)), "i-1")
 }
 
-// TestUncooled: a warm one that runs is to be stopped again, but not while the list may be behind, nor while it works or
-// may work, unless it is lost.
+// TestUncooled: a warm one that runs is to be stopped again, but not while the list may be behind, nor while it
+// works or may work, unless it is lost.
 func TestUncooled(t *testing.T) {
 	t.Parallel()
 	lost := func(*pool.Instance) bool { return true }
@@ -191,12 +196,12 @@ func TestUncooled(t *testing.T) {
 	}
 }
 
-// TestWarmOnesAreHidden: policies see neither those that are warm nor those that boot for it; one that was launched to be
-// stopped and finds work is one of the pool.
+// TestWarmOnesAreHidden: policies see neither those that are warm nor those that boot for it; one that was
+// launched to be stopped and finds work is one of the pool.
 func TestWarmOnesAreHidden(t *testing.T) {
 	t.Parallel()
 	r := newRoster()
-	r.Observe([]cloud.Instance{stopped("i-1"), listed("i-2", "warming"), listed("i-3", "warming")}, at(1), at(1))
+	r.Observe([]cloud.Instance{stopped(), listed("i-2", "warming"), listed("i-3", "warming")}, at(1), at(1))
 	if got := r.Instances(at(1)); len(got) != 0 || len(r.Reserve(at(1))) != 3 || len(r.Serving()) != 0 {
 		t.Errorf("got %v, want none in sight", ids(got))
 	}
@@ -207,7 +212,7 @@ func TestWarmOnesAreHidden(t *testing.T) {
 	if r.Cool(pool.Ending{Instance: "i-2"}, r.Heard()-2, at(3)) {
 		t.Error("one that has reported since was made warm")
 	}
-	changes := r.Observe([]cloud.Instance{ending(stopped("i-1"))}, at(100), at(100))
+	changes := r.Observe([]cloud.Instance{ending(stopped())}, at(100), at(100))
 	if got := r.Instances(at(100)); len(changes.Outside) != 1 || len(got) != 1 || got[0].State != pool.Stopping {
 		t.Errorf("got %v from outside and %+v, want the one that somebody ends", changes.Outside, got)
 	}
