@@ -248,8 +248,8 @@ func (p *pass) end(ctx context.Context) {
 	if ages := p.ages.Load(); ages != nil {
 		r.Ages = *ages
 	}
-	r.Cost = p.opts.Prices.Cost(r.Instances)
 	r.Warm = p.ports.Roster.Reserve(p.now)
+	r.Cost = p.opts.Prices.Cost(append(slices.Clip(r.Instances), warming(r.Warm)...))
 	if r.Blind == "" {
 		r.Tell = p.tells()
 	}

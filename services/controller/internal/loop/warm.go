@@ -297,3 +297,8 @@ func (p *pass) quiet() bool {
 		s.Count(pool.Startup, pool.ShutDown, pool.Stopping) == 0 && len(p.ports.Roster.Warming()) == 0 &&
 		p.launcher.Open() == "" && p.launcher.Wait() == nil && left.Starts > 0 && !p.now.Before(p.memory.fill.next)
 }
+
+// warming returns the instances of the warm pool that run.
+func warming(reserve []pool.Instance) []pool.Instance {
+	return slices.DeleteFunc(slices.Clone(reserve), func(in pool.Instance) bool { return in.State == pool.Warm })
+}
