@@ -110,7 +110,8 @@ func TestStartOfOneThatRuns(t *testing.T) {
 	ids := running(t, c, 2)
 	f.fail = func(action string, form url.Values) (code, message string) {
 		found, _ := f.find(listOf(form, "InstanceId"))
-		if action == "StartInstances" && slices.ContainsFunc(found, func(m *machine) bool { return m.state == "running" }) {
+		runs := slices.ContainsFunc(found, func(m *machine) bool { return m.state == "running" })
+		if action == "StartInstances" && runs {
 			return "IncorrectInstanceState", "one runs"
 		}
 		return "", ""

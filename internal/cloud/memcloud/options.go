@@ -31,8 +31,8 @@ type Options struct {
 	// OnLaunch, OnRunning and OnTerminate attach simulated workers. Each is called once per instance:
 	// when it is launched, when its boot delay is over (by a timer, and not if the instance has ended
 	// before), and when it begins to end, for whatever reason. No locks are taken during the calls, so
-	// they may call the cloud. An instance that is stopped and started has several lives: OnStop is called when it begins
-	// to stop, OnLaunch again when it is started, and OnRunning again when its boot delay is over.
+	// they may call the cloud. An instance that is stopped and started has several lives: OnStop is called when it
+	// begins to stop, OnLaunch again when it is started, and OnRunning again when its boot delay is over.
 	OnLaunch, OnRunning, OnTerminate, OnStop func(cloud.Instance)
 
 	// Unstoppable refuses to stop instances, as EC2 does those of spot requests that are for one launch.

@@ -3,6 +3,7 @@ package memcloud_test
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,9 +17,14 @@ import (
 func TestLivesOfAnInstance(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var hooks []string
+		var mu sync.Mutex
+		var hooks []string // guarded by mu: one hook is called by a timer
 		hook := func(name string) func(cloud.Instance) {
-			return func(cloud.Instance) { hooks = append(hooks, name) }
+			return func(cloud.Instance) {
+				mu.Lock()
+				defer mu.Unlock()
+				hooks = append(hooks, name)
+			}
 		}
 		a := newAccount(t, memcloud.Options{
 			BootDelay: 10 * time.Second, HaltDelay: 5 * time.Second, ListLag: time.Second, Images: []string{"ami-1"},
@@ -61,6 +67,8 @@ func TestLivesOfAnInstance(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		want(cloud.Stopped, cloud.Stopped)
+		mu.Lock()
+		defer mu.Unlock()
 		if w := []string{"launch", "run", "stop", "launch", "stop"}; !slices.Equal(hooks, w) {
 			t.Errorf("got hooks %v, want %v", hooks, w)
 		}

@@ -43,8 +43,8 @@ func TestWrongWarm(t *testing.T) {
 		},
 		"processes": {
 			`c: {image: x, cloud: far}`, "c: {image: x, cloud: near, warm: {stopped: 1}}",
-			"pools.c.warm: a cloud of type process cannot stop instances and start them again: leave warm out, or run " +
-				"the pool on a cloud of type ec2",
+			"pools.c.warm: a cloud of type process cannot stop instances and start them again: leave warm out, or " +
+				"run the pool on a cloud of type ec2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -140,8 +140,8 @@ type Request struct {
 	Count   int
 	Present int // instances in any state, without those that the cloud has accepted to end
 	Maximum int // of the pool
-	// State is in which the instances begin; the zero value means pool.Startup. A launch that is repeated keeps the first
-	// one.
+	// State is in which the instances begin; the zero value means pool.Startup. A launch that is repeated keeps the
+	// first one.
 	State pool.State
 }
 

@@ -63,7 +63,8 @@ type Options struct {
 
 	Prices *price.Book // what instances cost; nil: nobody knows
 	Warm   int         // stopped instances that are kept, to be started instead of new ones launched
-	// Current reports whether a warm instance is as one would be that is launched now; others are replaced. Nil: all are.
+	// Current reports whether a warm instance is as one would be that is launched now; others are replaced. Nil: all
+	// are.
 	Current func(pool.InstanceID) bool
 
 	Retiring bool // the pool was removed, and its instances are being ended
