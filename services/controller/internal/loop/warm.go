@@ -242,6 +242,8 @@ func (p *pass) needless(reserve []pool.Instance) (out []pool.Ending) {
 		switch {
 		case slices.Contains(working, in.ID): // it may finish that first
 			left = max(0, left-1)
+		case in.State == pool.Warm && in.Announced != "": // the cloud is about to end it
+			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.Interrupted, Reason: in.Announced})
 		case !p.current(in.ID):
 			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.WarmOutdated})
 		case left == 0 || in.State == pool.Warming && p.ports.Roster.Present() > p.limits.Maximum:

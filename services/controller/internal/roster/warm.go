@@ -76,7 +76,7 @@ const restTime = 3 * time.Minute
 // sleep makes an instance warm.
 func (rec *record) sleep(now time.Time) {
 	rec.become(pool.Warm, now)
-	rec.lives, rec.Interrupted = lives{}, false
+	rec.lives, rec.Interrupted = lives{}, rec.Announced != ""
 }
 
 // former reports whether a status may be of a life before the present one. A time that is later than all that was
@@ -105,7 +105,7 @@ func (r *Roster) Warmed() []pool.InstanceID {
 // stopped, and were not refused lately.
 func (r *Roster) Startable(now time.Time) []pool.InstanceID {
 	return r.which(func(rec *record) bool {
-		return rec.State == pool.Warm && rec.phase == cloud.Stopped && !now.Before(rec.rests)
+		return rec.State == pool.Warm && rec.phase == cloud.Stopped && rec.Announced == "" && !now.Before(rec.rests)
 	})
 }
 
