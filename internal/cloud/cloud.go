@@ -37,6 +37,8 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrInvalid: the cloud cannot launch this specification, now or later.
 	ErrInvalid = errors.New("invalid launch specification")
+	// ErrNotStopped: an instance that was to be started is about to stop, and has to do that first.
+	ErrNotStopped = errors.New("not stopped yet")
 	// ErrNotAsked: the cloud was not asked, because it has been asked too often lately.
 	ErrNotAsked = errors.New("not asked")
 )
@@ -53,14 +55,18 @@ const (
 	TagInterrupted = "cloudmaster:interrupted"
 	// TagAnnounced is on an instance whose end the cloud has announced: why, in the cloud's words.
 	TagAnnounced = "cloudmaster:announced"
-	TagLaunch    = "cloudmaster:launch" // the token of the launch that started the instance
+	// TagStarted is when an instance of the warm pool was last started, as TagStateSince. Others do not have it.
+	TagStarted = "cloudmaster:started"
+	TagLaunch  = "cloudmaster:launch" // the token of the launch that started the instance
 )
 
 // Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not
 // prove it: the adapter has tried several times, and an earlier try may have got through. Nor does an error that is
 // none of this package's.
 func Refused(err error) bool {
-	for _, refusal := range []error{ErrCapacity, ErrConflict, ErrDenied, ErrNotFound, ErrInvalid, ErrNotAsked} {
+	for _, refusal := range []error{
+		ErrCapacity, ErrConflict, ErrDenied, ErrNotFound, ErrInvalid, ErrNotStopped, ErrNotAsked,
+	} {
 		if errors.Is(err, refusal) {
 			return true
 		}
@@ -82,7 +88,8 @@ const (
 	Running
 	Terminating // about to end, whether or not because we asked for it
 	Terminated  // has ended; it is listed for a while, if the cloud can tell
-	Stopped     // does not run, or soon will not; it stays like that, and may cost, until it is told to end
+	Stopped     // does not run; it stays like that, and may cost, until it is started or told to end
+	Halting     // about to be stopped
 )
 
 // String returns the phase in lower case.
@@ -98,6 +105,8 @@ func (p Phase) String() string {
 		return "terminated"
 	case Stopped:
 		return "stopped"
+	case Halting:
+		return "halting"
 	case PhaseUnknown:
 	}
 	return "unknown"

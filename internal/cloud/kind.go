@@ -21,6 +21,8 @@ type Kind struct {
 	// Remote: instances run on other machines, so that they need an address of the backend
 	// that is valid there.
 	Remote bool
+	// Stops: instances can be stopped and started again (Stopper).
+	Stops bool
 	// LoginFile is where an instance finds what Spec.Login has returned, as the name of a file that may begin with a
 	// variable of the instance's environment. Empty: the cloud cannot hand over secrets.
 	LoginFile string
@@ -54,6 +56,7 @@ type PoolSpec struct {
 	Name        pool.Name
 	Image       string
 	ServicePort int           // the port that clients reach; 0: none is configured
+	Warm        int           // stopped instances that are kept to be started
 	Settings    kind.Settings // those of Kind.PoolSettings; nil if the kind has none
 }
 

@@ -189,7 +189,7 @@ func (w Watchdog) silent(now time.Time, i *pool.Instance, times int) bool {
 	case pool.Startup:
 		deadline = cmp.Or(w.BootDeadline, w.Interval)
 	case pool.Active, pool.ShutDown:
-	case pool.Unknown, pool.Stopping:
+	case pool.Unknown, pool.Stopping, pool.Warming, pool.Warm:
 		return false
 	}
 	if deadline > math.MaxInt64/probeAfter { // longer than anybody waits

@@ -99,7 +99,7 @@ func jobTwin(set policy.JobSettings, s *pool.Snapshot) (launch int, stop []pool.
 					old = append(old, i.ID) // they differ only in their ids, and the list is in that order
 				}
 			}
-		case pool.ShutDown, pool.Stopping, pool.Unknown:
+		case pool.ShutDown, pool.Stopping, pool.Unknown, pool.Warming, pool.Warm:
 			others++
 		}
 	}
@@ -193,7 +193,7 @@ func (h hundredths) decide(s *pool.Snapshot) (d pool.Decision) {
 				above++
 				over += load - h.upper
 			}
-		case pool.Stopping, pool.Unknown:
+		case pool.Stopping, pool.Unknown, pool.Warming, pool.Warm:
 		}
 	}
 	grow := 0

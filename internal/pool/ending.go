@@ -21,6 +21,9 @@ const (
 	NeverStarted  Cause = "never_started"  // it was launched and has never reported
 	Operator      Cause = "operator"       // a person has asked for fewer instances
 	PoolRemoved   Cause = "pool_removed"   // its pool is not in the configuration any more
+	Warmed        Cause = "warmed"         // it was launched to be stopped, and has booted
+	WarmSurplus   Cause = "warm_surplus"   // it is warm, and fewer are to be kept
+	WarmOutdated  Cause = "warm_outdated"  // it is warm, and was launched with settings that have changed
 	Interrupted   Cause = "interrupted"    // it has said that it is about to end, or its cloud has
 	Outside       Cause = "outside"        // it has ended or is ending, and this controller did not end it
 )
@@ -66,6 +69,7 @@ func (e *Ending) Detail() string {
 		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)
 	case Outside:
 		return e.outside()
+	case Warmed, WarmSurplus, WarmOutdated:
 	}
 	return ""
 }

@@ -1,7 +1,7 @@
 // Package pool has the words of CloudMaster as values: instances and their states, the snapshot that a policy
 // looks at, the decision that it returns, and the limits that the controller puts on a decision. It knows no
-// clock, no logger and no cloud, and imports only the standard library, so everything else in the tree may
-// import it.
+// clock, no logger and no cloud, and imports only the standard library, so everything else in the tree may import
+// it.
 //
 // # States
 //
@@ -10,12 +10,20 @@
 //	              │ boot deadline         │  └──needed again─────┘ │ watchdog
 //	              └──────────▶ stopping ◀─┴────watchdog────────────┘
 //
-// An active instance that says that it is about to end is shut down whatever the policy wants, and is not needed again
-// until it says something else.
+//	launch ──▶ warming ──idle──▶ warm ──needed──▶ startup        active, shut_down ──not needed──▶ warm
 //
-// Instances in startup and active are capacity ("counted"). Those in shut_down still serve the clients that
-// they have, and can be made active again. Those in stopping have been told to end, and are never chosen for
-// anything.
+// Of a pool that keeps some instances warm, one that is not needed may be stopped instead of ended. It is warm
+// until it is needed: then it is started, and is in startup like one that was launched. If too few are warm, one
+// is launched only to be stopped: it is warming until it has reported that it is idle. If it reports work instead
+// it is active, and if it is needed meanwhile it is in startup. A start that the cloud refuses makes the instance
+// warm again.
+//
+// An active instance that says that it is about to end is shut down whatever the policy wants, and is not needed
+// again until it says something else.
+//
+// Instances in startup and active are capacity ("counted"). Those in shut_down still serve the clients that they
+// have, and can be made active again. Those in stopping have been told to end, and are never chosen for anything.
+// Those that are warm or warming are no capacity, and policies do not see them.
 package pool
 
 import (
@@ -46,9 +54,11 @@ const (
 	Active                // has reported, and gets work
 	ShutDown              // draining: serves the clients that it has and gets no new ones
 	Stopping              // told to end; not capacity any more
+	Warming               // launched only to be stopped when it has booted
+	Warm                  // stopped on purpose, or about to be, so that it can be started instead of a new one launched
 )
 
-var stateNames = [...]string{"unknown", "startup", "active", "shut_down", "stopping"}
+var stateNames = [...]string{"unknown", "startup", "active", "shut_down", "stopping", "warming", "warm"}
 
 // String returns the state's name as it is written in tags and reports.
 func (s State) String() string {
@@ -70,13 +80,17 @@ func ParseState(name string) State {
 func (s State) CanBecome(next State) bool {
 	switch s {
 	case Startup:
-		return next == Active || next == Stopping
+		return next == Active || next == Stopping || next == Warm
 	case Active:
-		return next == ShutDown || next == Stopping
+		return next == ShutDown || next == Stopping || next == Warm
 	case ShutDown:
-		return next == Active || next == Stopping
+		return next == Active || next == Stopping || next == Warm
+	case Warming:
+		return next == Startup || next == Active || next == Stopping || next == Warm
+	case Warm:
+		return next == Startup || next == Stopping
 	case Unknown:
-		return next == Startup
+		return next == Startup || next == Warming
 	case Stopping:
 		return false
 	}
@@ -119,6 +133,10 @@ func (i *Instance) Reactivatable() bool { return i.State == ShutDown && !i.Inter
 
 // Counted reports whether the instance is capacity: starting or active.
 func (i *Instance) Counted() bool { return i.State == Startup || i.State == Active }
+
+// Reserve reports whether the instance is kept to be started later, or launched for that: it is no capacity, and
+// policies do not see it.
+func (i *Instance) Reserve() bool { return i.State == Warm || i.State == Warming }
 
 // Idle reports whether the instance is active and its last status said that it does nothing. An instance that
 // has not reported is not idle, because nobody knows what it does.

@@ -22,9 +22,20 @@ func TestStateMachine(t *testing.T) {
 		{pool.Active, pool.Stopping}:   true,
 		{pool.ShutDown, pool.Active}:   true,
 		{pool.ShutDown, pool.Stopping}: true,
+
+		{pool.Unknown, pool.Warming}:  true,
+		{pool.Warming, pool.Warm}:     true,
+		{pool.Warming, pool.Startup}:  true,
+		{pool.Warming, pool.Active}:   true,
+		{pool.Warming, pool.Stopping}: true,
+		{pool.Active, pool.Warm}:      true,
+		{pool.ShutDown, pool.Warm}:    true,
+		{pool.Warm, pool.Startup}:     true,
+		{pool.Startup, pool.Warm}:     true,
+		{pool.Warm, pool.Stopping}:    true,
 	}
-	for from := pool.State(-1); from <= pool.Stopping+1; from++ {
-		for to := pool.State(-1); to <= pool.Stopping+1; to++ {
+	for from := pool.State(-1); from <= pool.Warm+1; from++ {
+		for to := pool.State(-1); to <= pool.Warm+1; to++ {
 			if got, want := from.CanBecome(to), edges[[2]pool.State{from, to}]; got != want {
 				t.Errorf("%s (%d) to %s (%d): got %v, want %v", from, from, to, to, got, want)
 			}
@@ -36,7 +47,7 @@ func TestStateNames(t *testing.T) {
 	t.Parallel()
 	for state, name := range map[pool.State]string{
 		pool.Unknown: "unknown", pool.Startup: "startup", pool.Active: "active", pool.ShutDown: "shut_down",
-		pool.Stopping: "stopping", -1: "unknown", pool.Stopping + 1: "unknown",
+		pool.Stopping: "stopping", pool.Warming: "warming", pool.Warm: "warm", -1: "unknown", pool.Warm + 1: "unknown",
 	} {
 		if got := state.String(); got != name {
 			t.Errorf("state %d: got %s, want %s", state, got, name)
@@ -44,7 +55,8 @@ func TestStateNames(t *testing.T) {
 	}
 	for name, state := range map[string]pool.State{
 		"startup": pool.Startup, "active": pool.Active, "shut_down": pool.ShutDown, "stopping": pool.Stopping,
-		"unknown": pool.Unknown, "": pool.Unknown, "Active": pool.Unknown, "shutdown": pool.Unknown,
+		"warming": pool.Warming, "warm": pool.Warm, "unknown": pool.Unknown, "": pool.Unknown,
+		"Active": pool.Unknown, "shutdown": pool.Unknown,
 	} {
 		if got := pool.ParseState(name); got != state {
 			t.Errorf("ParseState(%q): got %s, want %s", name, got, state)

@@ -40,6 +40,7 @@ type Harness struct {
 	KnowsIDs  bool // the cloud chooses ids before the launch, and calls Spec.UserData with them
 	Capacity  bool // Open obeys its argument capacity
 	Tokens    bool // tokens make launches idempotent, also between two Cloud values
+	Stops     bool // instances can be stopped and started: the cloud is a cloud.Stopper
 	Conflicts bool // a token that is used again with other parameters is ErrConflict
 }
 
@@ -77,6 +78,11 @@ func Run(t *testing.T, h Harness) {
 		{"terminate ends", terminateEnds, true},
 		{"terminate again or of nothing is success", terminateIdempotent, true},
 		{"foreign deployments are left alone", foreign, true},
+		{"a stopped instance keeps id and tags and starts again", stopAndStart, h.Stops},
+		{"stop and start again are success", stopAndStartTwice, h.Stops},
+		{"stop passes over what is gone, and start does not", stopMissing, h.Stops},
+		{"start without room starts nothing", startFull, h.Stops && h.Capacity},
+		{"a stopped instance can be ended", stoppedEnds, h.Stops},
 		{"a cancelled context stops every method", cancelled, true},
 		{"methods may be called concurrently", concurrent, true},
 	} {

@@ -109,7 +109,7 @@ func TestConformance(t *testing.T) {
 			}
 			return decode(t, found[0].userData), true
 		},
-		Capacity: true, Tokens: true, Conflicts: true,
+		Capacity: true, Tokens: true, Conflicts: true, Stops: true,
 	})
 }
 

@@ -52,6 +52,9 @@ var codes = []struct {
 	{"PendingVerification", cloud.ErrDenied},   // so is the account
 	{"AuthFailure*", cloud.ErrDenied},
 
+	{"IncorrectInstanceState", cloud.ErrNotStopped},
+	{"IncorrectState", cloud.ErrNotStopped}, // of an instance of a spot request that is being stopped
+
 	{"InvalidAMIID.Malformed", cloud.ErrInvalid},
 	{"InvalidAMIID.*", cloud.ErrNotFound},
 	{"InvalidInstanceID*", cloud.ErrNotFound},

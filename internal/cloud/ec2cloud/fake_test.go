@@ -124,6 +124,10 @@ func (f *fake) answer(action string, form url.Values) (code, answer string) {
 		return f.tag(form)
 	case "TerminateInstances":
 		return f.terminate(form)
+	case "StopInstances":
+		return f.halt(form)
+	case "StartInstances":
+		return f.wake(form)
 	case "DescribeImages":
 		return f.describeImages(form)
 	case "DescribeInstanceTypes":
@@ -187,7 +191,7 @@ func (f *fake) room(deployment string) int {
 		return 1 << 20
 	}
 	for _, m := range f.instances {
-		if m.tags[cloud.TagDeployment] == deployment && m.state != "shutting-down" && m.state != "terminated" {
+		if m.tags[cloud.TagDeployment] == deployment && slices.Contains([]string{"pending", "running"}, m.state) {
 			most--
 		}
 	}
@@ -219,14 +223,16 @@ func (f *fake) describe(form url.Values) (code, answer string) {
 		return "", answer + "<nextToken>" + strconv.Itoa(to) + "</nextToken>"
 	}
 	for _, m := range match {
-		if later := map[string]string{"pending": "running", "shutting-down": "terminated"}[m.state]; later != "" &&
-			m.lag < 0 {
-			m.state = later
+		if next := later[m.state]; next != "" && m.lag < 0 {
+			m.state = next
 			m.dns = "ec2-" + m.id + ".example"
 		}
 	}
 	return "", answer
 }
+
+// later are the states that follow by themselves.
+var later = map[string]string{"pending": "running", "shutting-down": "terminated", "stopping": "stopped"}
 
 func passes(m *machine, form url.Values) bool {
 	for i := 1; form.Has(fmt.Sprintf("Filter.%d.Name", i)); i++ {

@@ -132,7 +132,7 @@ func Kind() cloud.Kind {
 			}
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
-		AuditInterval: time.Minute, Remote: true, Identity: "aws",
+		AuditInterval: time.Minute, Remote: true, Identity: "aws", Stops: true,
 		Events: eventsReach, ParseEvent: parseEvent, PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
 	}
 }
@@ -154,6 +154,10 @@ func checkPool(s kind.Settings, deployment string, p cloud.PoolSpec) error {
 	}
 	l, own := set.Launch(deployment, "", p.Name, p.Settings), Owned(deployment, p.Name)
 	err = l.Validate()
+	if p.Warm > 0 && l.Spot > 0 {
+		err = errors.Join(err, errors.New("warm: EC2 cannot stop spot instances that a launch has asked for: leave "+
+			"warm out, or have the market be on-demand"))
+	}
 	if p.ServicePort == 0 || !l.Public || len(set.Clients(p.Settings)) > 0 ||
 		!slices.Equal(l.SecurityGroups, []string{own}) {
 		return err

@@ -28,7 +28,7 @@ var phases = map[types.InstanceStateName]cloud.Phase{
 	types.InstanceStateNamePending:      cloud.Pending,
 	types.InstanceStateNameRunning:      cloud.Running,
 	types.InstanceStateNameShuttingDown: cloud.Terminating,
-	types.InstanceStateNameStopping:     cloud.Stopped,
+	types.InstanceStateNameStopping:     cloud.Halting,
 	types.InstanceStateNameStopped:      cloud.Stopped,
 	types.InstanceStateNameTerminated:   cloud.Terminated,
 }

@@ -212,7 +212,7 @@ func TestPhasesAndAddresses(t *testing.T) {
 	}
 	want := map[string]cloud.Phase{
 		"pending": cloud.Pending, "running": cloud.Running, "shutting-down": cloud.Terminating,
-		"stopping": cloud.Stopped, "stopped": cloud.Stopped, "terminated": cloud.Terminated,
+		"stopping": cloud.Halting, "stopped": cloud.Stopped, "terminated": cloud.Terminated,
 	}
 	states := map[pool.InstanceID]string{}
 	for i, state := range []string{"pending", "running", "shutting-down", "stopping", "stopped", "terminated"} {

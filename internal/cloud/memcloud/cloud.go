@@ -187,7 +187,7 @@ func (c *Cloud) startLocked(now time.Time, spec *cloud.Spec, l *launch) error {
 	a := c.account
 	n := spec.Count
 	if a.opts.Capacity > 0 {
-		n = max(0, min(n, a.opts.Capacity-len(a.viewLocked(now, func(*instance) bool { return true }))))
+		n = max(0, min(n, a.opts.Capacity-a.usedLocked(now)))
 	}
 	ids, docs := make([]pool.InstanceID, n), make([][]byte, n)
 	for i := range n {

@@ -62,7 +62,7 @@ func harness(opts memcloud.Options) cloudtest.Harness {
 			t.Helper()
 			return account(t).UserData(inst.ID)
 		},
-		KnowsIDs: opts.KnowsIDs, Capacity: true, Tokens: true, Conflicts: true,
+		KnowsIDs: opts.KnowsIDs, Capacity: true, Tokens: true, Conflicts: true, Stops: true,
 	}
 }
 

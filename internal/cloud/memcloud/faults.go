@@ -18,6 +18,8 @@ const (
 	OpList      Op = "list"
 	OpTag       Op = "tag"
 	OpTerminate Op = "terminate"
+	OpStop      Op = "stop"
+	OpStart     Op = "start"
 )
 
 // Call is one call of the port, as tests can inspect it.
@@ -27,7 +29,7 @@ type Call struct {
 	Deployment string
 	Token      string            // only for a launch
 	Asked      int               // how many instances a launch asked for
-	IDs        []pool.InstanceID // launched, tagged or terminated; nil for lists
+	IDs        []pool.InstanceID // launched, tagged, stopped, started or terminated; nil for lists
 	Tags       map[string]string // those given to a launch or Tag
 	Err        error             // the error that the call returned
 }

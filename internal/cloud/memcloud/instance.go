@@ -19,6 +19,9 @@ type instance struct {
 	running  time.Time // when it has booted
 	ending   time.Time // when it begins to end; zero as long as it is not ended
 	gone     time.Time // when it has ended; zero as long as ending is
+
+	// lives are when it was started, stopped and started again, beside the first start; oldest first.
+	lives []life
 }
 
 // phase returns the instance's phase at a moment; ok is false if it does not exist then.
@@ -28,7 +31,13 @@ func (in *instance) phase(at time.Time) (cloud.Phase, bool) {
 		return cloud.PhaseUnknown, false
 	case !in.ending.IsZero() && !at.Before(in.ending):
 		return cloud.Terminating, true
-	case at.Before(in.running):
+	}
+	for i := range slices.Backward(in.lives) {
+		if phase, ok := in.lives[i].phase(at); ok {
+			return phase, true
+		}
+	}
+	if at.Before(in.running) {
 		return cloud.Pending, true
 	}
 	return cloud.Running, true
@@ -127,11 +136,18 @@ func (a *Account) boot(list []cloud.Instance) {
 	if a.opts.OnRunning == nil || len(list) == 0 {
 		return
 	}
+	a.mu.Lock()
+	lives := make(map[pool.InstanceID]int, len(list)) // an instance that is stopped meanwhile does not run
+	for i := range list {
+		lives[list[i].ID] = len(a.byID[list[i].ID].lives)
+	}
+	a.mu.Unlock()
 	time.AfterFunc(a.opts.BootDelay, func() {
 		a.mu.Lock()
 		var up []cloud.Instance
 		for _, started := range list {
-			if in := a.byID[started.ID]; in.ending.IsZero() {
+			in := a.byID[started.ID]
+			if in.ending.IsZero() && len(in.lives) == lives[in.ID] {
 				up = append(up, in.tell(cloud.Running))
 			}
 		}

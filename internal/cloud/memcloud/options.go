@@ -13,6 +13,7 @@ import (
 type Options struct {
 	BootDelay      time.Duration // how long a new instance is pending
 	TerminateDelay time.Duration // how long an instance is terminating
+	HaltDelay      time.Duration // how long an instance is halting
 	ListLag        time.Duration // lists show the instances as they were so long ago
 	Latency        time.Duration // how long every call takes
 
@@ -30,14 +31,19 @@ type Options struct {
 	// OnLaunch, OnRunning and OnTerminate attach simulated workers. Each is called once per instance:
 	// when it is launched, when its boot delay is over (by a timer, and not if the instance has ended
 	// before), and when it begins to end, for whatever reason. No locks are taken during the calls, so
-	// they may call the cloud.
-	OnLaunch, OnRunning, OnTerminate func(cloud.Instance)
+	// they may call the cloud. An instance that is stopped and started has several lives: OnStop is called when it
+	// begins to stop, OnLaunch again when it is started, and OnRunning again when its boot delay is over.
+	OnLaunch, OnRunning, OnTerminate, OnStop func(cloud.Instance)
+
+	// Unstoppable refuses to stop instances, as EC2 does those of spot requests that are for one launch.
+	Unstoppable bool
 }
 
 func (o *Options) validate() error {
 	var errs []error
 	for name, d := range map[string]time.Duration{
-		"boot delay": o.BootDelay, "terminate delay": o.TerminateDelay, "list lag": o.ListLag, "latency": o.Latency,
+		"boot delay": o.BootDelay, "terminate delay": o.TerminateDelay,
+		"halt delay": o.HaltDelay, "list lag": o.ListLag, "latency": o.Latency,
 	} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s is %s, less than 0", name, d))

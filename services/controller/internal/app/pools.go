@@ -84,7 +84,7 @@ func (o *opened) desired(ctx context.Context, p *config.Pool, where *cloud.Kind)
 		Parser: p.StatusParser, Parse: p.Parser(), Verified: p.VerifySender && (login != nil || o.knows(where)),
 		ServicePort: p.ServicePort, AnyAddress: p.AnyAddress, Publishes: p.PublishesActiveSet(),
 		Loop: loop.Options{
-			Image: p.Image, UserData: o.userData(p, address), Login: login, Judge: judge,
+			Image: p.Image, UserData: o.userData(p, address), Login: login, Judge: judge, Warm: p.Warm,
 			TakesRequests:  p.Policy.Traits().TakesRequests,
 			PolicyInterval: p.Times.PolicyInterval, PollInterval: p.Times.PollInterval,
 			ReportInterval: p.Times.ReportInterval, ActiveSetInterval: p.Times.ActiveSetInterval,

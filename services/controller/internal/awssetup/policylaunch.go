@@ -40,6 +40,10 @@ func (p *Policies) controlInstances() []Statement {
 	if byID := p.named("image", p.imageIDs); len(byID) > 0 {
 		s = append(s, allow("LaunchImages", run, byID...))
 	}
+	if slices.ContainsFunc(pools(p.cfg), keepsWarm) {
+		s = append(s, allow("StopAndStartOurs", []string{"ec2:StartInstances", "ec2:StopInstances"}, instances...).
+			when(ours))
+	}
 	return append(s,
 		allow("LaunchImagesOfOwners", run, p.images("*")...).when(equals("ec2:Owner", p.imageOwners()...)),
 		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances,
@@ -91,6 +95,9 @@ func (p *Policies) vpcs() []string {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// keepsWarm reports whether a pool keeps stopped instances.
+func keepsWarm(pl *config.Pool) bool { return pl.Warm > 0 }
 
 // byArchitecture reports whether a pool's image depends on the instance type.
 func byArchitecture(pl *config.Pool) bool { return strings.Contains(pl.Image, ec2cloud.ArchMark) }

@@ -67,6 +67,7 @@ type Pool struct {
 	Limits   pool.Limits // that the core applies to every decision
 	Watchdog policy.Watchdog
 	Times    Times
+	Warm     int     // stopped instances that are kept to be started
 	Queues   []Queue // work, status, and orders if the policy takes any
 
 	StatusParser string

@@ -60,6 +60,8 @@ type poolKeys struct {
 	StartLimit int `key:"start_limit" help:"most launches in one policy interval"`
 	StopLimit  int `key:"stop_limit" help:"most instances shut down or stopped in one policy interval"`
 
+	Warm map[string]int `key:"warm" default:"none" help:"as {stopped: 2}: so many stay stopped, to be started quickly"`
+
 	PolicyInterval time.Duration `key:"policy_interval" help:"how often growth and shrinkage are judged at the latest"`
 	PollInterval   time.Duration `key:"poll_interval" help:"how often queues are read that cannot tell of messages (SQS)"`
 

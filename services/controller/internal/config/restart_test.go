@@ -78,6 +78,7 @@ func TestRevision(t *testing.T) {
 		{"image: x", "image: x, subnets: [subnet-2]"},
 		{"image: x", "image: x, on_remove: drain"},
 		{"image: x", "image: x, start_limit: 4"},
+		{"image: x", "image: x, warm: {stopped: 1}"},
 		{"image: x", "image: x, watchdog_interval: 0s"},
 		{"image: x", "image: x, status_interval: 9s"},
 		{"image: x", "image: x, work_queue_name: w"},

@@ -198,8 +198,8 @@ func (r *reader) readPool(name string, cfg *Config) Pool {
 	p := Pool{
 		Name: pool.Name(name), Image: keys.Image, Cloud: pool.CloudName(keys.Cloud), OnRemove: keys.OnRemove,
 		Watchdog: keys.watchdog(), Times: keys.times(), StatusParser: keys.StatusParser,
-		VerifySender: keys.VerifySender,
-		ActiveSet:    keys.ActiveSetType, ServicePort: keys.ServicePort,
+		VerifySender: keys.VerifySender, Warm: r.readWarm(keys.Warm, path),
+		ActiveSet: keys.ActiveSetType, ServicePort: keys.ServicePort,
 		AnyAddress: keys.AnyAddress, Settings: keys.Settings,
 	}
 	where, placed := cfg.Clouds[p.Cloud]

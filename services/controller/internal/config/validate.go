@@ -231,9 +231,10 @@ func (r *reader) validatePlace(c *Config, p *Pool) {
 	if p.OnCloud != nil {
 		r.complainEach(here, p.OnCloud.Validate())
 	}
+	r.validateWarm(p, &where)
 	if check := where.Kind.CheckPool; check != nil && p.Image != "" {
 		r.complainEach(here, check(where.Settings, c.Deployment, cloud.PoolSpec{
-			Name: p.Name, Image: p.Image, ServicePort: p.ServicePort, Settings: p.OnCloud,
+			Name: p.Name, Image: p.Image, ServicePort: p.ServicePort, Warm: p.Warm, Settings: p.OnCloud,
 		}))
 	}
 	if where.Kind.Remote {

@@ -119,8 +119,8 @@ func (u *unit) start(finished func(*unit) bool) {
 
 // empty reports whether a pass of a removed pool has found that it has no instances any more.
 func (u *unit) empty(r *record.Record) bool {
-	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances) == 0 && !r.Inputs.Deaf &&
-		u.loop.Retiring()
+	return r.Decision.Reason == "" && r.Err == nil && r.Blind == "" && len(r.Instances)+len(r.Warm) == 0 &&
+		!r.Inputs.Deaf && u.loop.Retiring()
 }
 
 // halt ends the pool's tasks. Its instances are not touched.
@@ -151,7 +151,7 @@ func (u *unit) change(want Pool) {
 func (u *unit) retire() {
 	u.retiring = true
 	opts := u.want.Loop
-	opts.Judge, opts.TakesRequests, opts.Retiring = policy.Retire(opts.Judge), false, true
+	opts.Judge, opts.TakesRequests, opts.Retiring, opts.Warm = policy.Retire(opts.Judge), false, true, 0
 	u.loop.Change(opts)
 	u.wake.Up()
 }

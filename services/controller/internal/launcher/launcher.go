@@ -4,6 +4,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,8 +62,9 @@ type Launcher struct {
 type intent struct {
 	token   string
 	machine machine
-	at      time.Time // when it was first asked for; a request with the same token must repeat it
-	first   time.Time // when the cloud was first asked; zero: not yet
+	state   pool.State // in which the instances begin
+	at      time.Time  // when it was first asked for; a request with the same token must repeat it
+	first   time.Time  // when the cloud was first asked; zero: not yet
 	// certain is from when on a list shows what the launch has started, even if the last call for it took effect at the
 	// very end of its time.
 	certain time.Time
@@ -138,6 +140,9 @@ type Request struct {
 	Count   int
 	Present int // instances in any state, without those that the cloud has accepted to end
 	Maximum int // of the pool
+	// State is in which the instances begin; the zero value means pool.Startup. A launch that is repeated keeps the
+	// first one.
+	State pool.State
 }
 
 // Launch asks the cloud for instances and returns them, together with what a record says of the attempt,
@@ -197,7 +202,7 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 	if !open {
 		l.open = intent{
 			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData, l.opts.Login}, at: now,
-			count: count, failures: l.open.failures,
+			count: count, failures: l.open.failures, state: cmp.Or(want.State, pool.Startup),
 		}
 	}
 	return nil
@@ -233,7 +238,7 @@ func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
 		Token: l.open.token, Count: l.open.count, Image: l.open.machine.image, UserData: l.open.machine.userData,
 		Login: l.open.machine.login,
 		Tags: map[string]string{
-			cloud.TagPool: string(l.opts.Pool), cloud.TagState: pool.Startup.String(),
+			cloud.TagPool: string(l.opts.Pool), cloud.TagState: l.open.state.String(),
 			cloud.TagStateSince: l.open.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.open.token,
 		},
 	})

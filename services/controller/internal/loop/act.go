@@ -18,9 +18,7 @@ import (
 // stopAgain repairs what earlier passes, of this controller or another one, have left undone: it tells instances again
 // to end that should have ended.
 func (p *pass) stopAgain(ctx context.Context) error {
-	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
-	lost := func(in *pool.Instance) bool { return trust && p.opts.Judge.Watchdog.Lost(p.now, in) }
-	list := p.ports.Roster.Untold(p.now, lost)
+	list := p.ports.Roster.Untold(p.now, p.lost)
 	if len(list) == 0 {
 		return nil
 	}
@@ -29,10 +27,16 @@ func (p *pass) stopAgain(ctx context.Context) error {
 		p.untouched(list, record.StopAgain, err)
 		return err
 	}
-	list = p.ports.Roster.Untold(p.now, lost) // one that has found work in the meantime may finish it first
+	list = p.ports.Roster.Untold(p.now, p.lost) // one that has found work in the meantime may finish it first
 	refused, err := p.terminate(ctx, pool.IDs(list))
 	p.note(list, record.StopAgain, refused)
 	return err
+}
+
+// lost reports whether an instance that should have ended, and works on, is not heard of any more.
+func (p *pass) lost(in *pool.Instance) bool {
+	trust := !p.rec.Seen.Stale && !p.rec.Breaker.Open // else silence may be our fault
+	return trust && p.opts.Judge.Watchdog.Lost(p.now, in)
 }
 
 // act carries the decision out: reactivate, launch, shut down, stop. If one of these fails, the others are
@@ -102,7 +106,7 @@ func (p *pass) reactivate(ctx context.Context, ids []pool.InstanceID) (instead i
 	return 0, nil
 }
 
-// launch starts n instances, of which paid count towards the start limit.
+// launch starts n instances, of which paid count towards the start limit: first those that are warm.
 func (p *pass) launch(ctx context.Context, n, paid int) error {
 	if n == 0 {
 		return nil
@@ -113,8 +117,17 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 		}
 		return nil
 	}
+	taken, warm := p.startWarm(ctx, n, paid)
+	if n, paid = n-taken, min(paid, n-taken); n == 0 {
+		return warm
+	}
+	return errors.Join(warm, p.launchNew(ctx, n, paid, pool.Startup))
+}
+
+// launchNew launches n instances, of which paid count towards the start limit.
+func (p *pass) launchNew(ctx context.Context, n, paid int, state pool.State) error {
 	launched, said, err := p.launcher.Launch(ctx, launcher.Request{
-		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum,
+		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum, State: state,
 	})
 	if said == nil {
 		return err
@@ -164,8 +177,9 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 	return nil
 }
 
-// stop ends instances. It takes them out of the published active set first. An instance that has reported
-// since the snapshot was made is left to the next pass, because it may have taken work.
+// stop ends instances, or stops them so that they can be started again. It takes them out of the published active
+// set first. An instance that has reported since the snapshot was made is left to the next pass, because it may
+// have taken work.
 func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error {
 	if len(list) == 0 {
 		return nil
@@ -174,6 +188,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 		p.untouched(list, record.Stop, err)
 		return fmt.Errorf("stop %v: %w", pool.IDs(list), err)
 	}
+	list, kept := p.keepWarm(ctx, list, charge)
 	var ended []pool.Ending
 	now := p.ports.Now()
 	for _, e := range list {
@@ -189,7 +204,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 	}
 	refused, err := p.terminate(ctx, pool.IDs(ended))
 	p.note(ended, record.Stop, refused)
-	return err
+	return errors.Join(kept, err)
 }
 
 // note enters into the record what was done to instances, with the error of those where it failed.
@@ -244,8 +259,8 @@ func (p *pass) part(ctx context.Context, ids []pool.InstanceID, failed map[pool.
 }
 
 // retag writes the state to the tags of instances where they do not say it: those that have reported for the first
-// time, and those where an earlier attempt failed. Only a controller that takes over needs these tags, so a pass spends
-// little time on them.
+// time, and those where an earlier attempt failed. Only a controller that takes over needs these tags, so a pass
+// spends little time on them.
 func (p *pass) retag(ctx context.Context) error {
 	m, list := &p.memory, p.ports.Roster.Mistagged()
 	if len(list) == 0 || p.now.Before(m.retag) {

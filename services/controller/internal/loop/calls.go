@@ -93,6 +93,30 @@ func (c callCloud) Terminate(ctx context.Context, ids ...pool.InstanceID) error 
 	})
 }
 
+// Stop notes the call and passes it on.
+func (c callCloud) Stop(ctx context.Context, ids ...pool.InstanceID) error {
+	return c.stopper(ctx, "cloud.stop", cloud.Stopper.Stop, ids)
+}
+
+// Start notes the call and passes it on.
+func (c callCloud) Start(ctx context.Context, ids ...pool.InstanceID) error {
+	return c.stopper(ctx, "cloud.start", cloud.Stopper.Start, ids)
+}
+
+func (c callCloud) stopper(
+	ctx context.Context, op string, call func(cloud.Stopper, context.Context, ...pool.InstanceID) error,
+	ids []pool.InstanceID,
+) error {
+	about := func() string { return fmt.Sprint(ids) }
+	return c.make(ctx, op, about, func(ctx context.Context) error {
+		s, can := c.cloud.(cloud.Stopper)
+		if !can {
+			return fmt.Errorf("%w: this cloud cannot stop instances and start them again", cloud.ErrInvalid)
+		}
+		return call(s, ctx, ids...)
+	})
+}
+
 // callStore is a store whose calls are entered into the record.
 type callStore struct {
 	*calls

@@ -44,17 +44,27 @@ type hand struct {
 
 // attach makes a cloud tell the crew of its instances. The calls come from the goroutine that launches or ends them.
 func (c *crew) attach(o *memcloud.Options) {
-	o.OnRunning, o.OnLaunch, o.OnTerminate = nil, c.launched, c.ended
+	o.OnRunning, o.OnLaunch, o.OnTerminate, o.OnStop = nil, c.launched, c.ended, c.halted
 	c.boot = o.BootDelay
 }
 
 func (c *crew) launched(in cloud.Instance) {
-	w := &hand{id: in.ID, crew: c, wake: driver.NewWake(), boots: in.Launched.Add(c.boot)}
+	w := &hand{id: in.ID, crew: c, wake: driver.NewWake(), boots: time.Now().Add(c.boot)}
 	task := driver.Task{Name: "worker/" + string(in.ID), Wake: w.wake, Step: w.step}
 	if c.takesJobs() {
 		task.Watch = c.b.work.Watch
 	}
 	c.all[in.ID], w.stop = w, c.tasks.Start(task)
+}
+
+// halted ends the worker of an instance that is stopped: its last word is that it is about to end.
+func (c *crew) halted(in cloud.Instance) {
+	w := c.all[in.ID]
+	w.stop()
+	if w.works && !w.mute {
+		w.leave = true
+		w.report(c.b.t.Context(), time.Now())
+	}
 }
 
 func (c *crew) ended(in cloud.Instance) { c.all[in.ID].stop() }

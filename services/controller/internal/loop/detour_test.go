@@ -114,3 +114,13 @@ func (p *pause) launch(ctx context.Context, next cloud.Cloud, spec cloud.Spec) (
 	}
 	return out, err
 }
+
+// Stop implements cloud.Stopper.
+func (d detour) Stop(ctx context.Context, ids ...pool.InstanceID) error {
+	return d.Cloud.(cloud.Stopper).Stop(ctx, ids...) //nolint:forcetypeassert // it is that of the tap
+}
+
+// Start implements cloud.Stopper.
+func (d detour) Start(ctx context.Context, ids ...pool.InstanceID) error {
+	return d.Cloud.(cloud.Stopper).Start(ctx, ids...) //nolint:forcetypeassert // it is that of the tap
+}

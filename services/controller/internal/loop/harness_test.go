@@ -94,7 +94,10 @@ func newBench(t *testing.T, cfg poolConfig, tweaks ...func(*memcloud.Options)) *
 		b: b, jobs: cfg.Policy == "job", jobTime: 10 * time.Second,
 		all: make(map[pool.InstanceID]*worker),
 	}
-	opts := memcloud.Options{OnRunning: b.workers.boot, OnTerminate: b.workers.end, TerminateDelay: 3 * time.Second}
+	opts := memcloud.Options{
+		OnRunning: b.workers.boot, OnTerminate: b.workers.end,
+		OnStop: b.workers.halt, TerminateDelay: 3 * time.Second,
+	}
 	for _, tweak := range tweaks {
 		tweak(&opts)
 	}
@@ -256,10 +259,22 @@ func (b *bench) send(n int) {
 	synctest.Wait()
 }
 
-// present returns the instances that have not begun to end, by launch.
+// present returns the instances that have not begun to end or to stop, by launch.
 func (b *bench) present() []cloud.Instance {
-	return slices.DeleteFunc(b.account.Instances(),
-		func(in cloud.Instance) bool { return in.Phase == cloud.Terminating })
+	return slices.DeleteFunc(b.account.Instances(), func(in cloud.Instance) bool {
+		return in.Phase == cloud.Terminating || in.Phase == cloud.Halting || in.Phase == cloud.Stopped
+	})
+}
+
+// asleep tells the instances that are stopped, or stop, as states does.
+func (b *bench) asleep() string {
+	var out []string
+	for _, in := range b.account.Instances() {
+		if in.Phase == cloud.Halting || in.Phase == cloud.Stopped {
+			out = append(out, string(in.ID)+":"+in.Tags[cloud.TagState])
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // states tells the instances that have not begun to end, by their tags: "i-000001:active i-000002:startup".

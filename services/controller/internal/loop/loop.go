@@ -62,6 +62,10 @@ type Options struct {
 	TakesRequests bool                                  // the work queue carries requests for servers
 
 	Prices *price.Book // what instances cost; nil: nobody knows
+	Warm   int         // stopped instances that are kept, to be started instead of new ones launched
+	// Current reports whether a warm instance is as one would be that is launched now; others are replaced. Nil: all
+	// are.
+	Current func(pool.InstanceID) bool
 
 	Retiring bool // the pool was removed, and its instances are being ended
 
@@ -121,6 +125,8 @@ type memory struct {
 
 	untagged int       // passes in a row that could not write tags
 	retag    time.Time // and when to try it again
+
+	fill fill
 }
 
 // New returns the loop of a pool.
@@ -230,7 +236,8 @@ type told struct {
 	at      time.Time
 	backlog pool.Backlog
 	states  []pool.Instance // only ID and State are compared
-	wants   time.Time       // when a change may be told that came too soon after the last; zero: there is none
+	warm    int
+	wants   time.Time // when a change may be told that came too soon after the last; zero: there is none
 }
 
 // leastToldGap is the shortest time between two summaries, so that a pool that changes often does not fill

@@ -46,10 +46,12 @@ func (p *pass) run(ctx context.Context) {
 	}
 	p.rec.Fail(p.remember(ctx))
 	p.rec.Fail(p.stopAgain(ctx))
+	p.rec.Fail(p.repairWarm(ctx))
 	acts := p.act(ctx)
 	p.rec.Fail(acts)
 	served := acts == nil && p.rec.Wait == nil
 	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
+	p.rec.Fail(p.tendWarm(ctx))
 	p.rec.Fail(p.retag(ctx))
 	p.rec.Fail(p.publish(ctx, nil))
 }
@@ -246,7 +248,8 @@ func (p *pass) end(ctx context.Context) {
 	if ages := p.ages.Load(); ages != nil {
 		r.Ages = *ages
 	}
-	r.Cost = p.opts.Prices.Cost(r.Instances)
+	r.Warm = p.ports.Roster.Reserve(p.now)
+	r.Cost = p.opts.Prices.Cost(append(slices.Clip(r.Instances), warming(r.Warm)...))
 	if r.Blind == "" {
 		r.Tell = p.tells()
 	}
@@ -273,7 +276,7 @@ func (p *pass) end(ctx context.Context) {
 // latest every report interval.
 func (p *pass) tells() bool {
 	t := &p.memory.told
-	same := p.reading.Backlog == t.backlog &&
+	same := p.reading.Backlog == t.backlog && len(p.rec.Warm) == t.warm &&
 		slices.EqualFunc(p.rec.Instances, t.states, func(a, b pool.Instance) bool {
 			return a.ID == b.ID && a.State == b.State
 		})
@@ -285,7 +288,7 @@ func (p *pass) tells() bool {
 		t.wants = t.at.Add(leastToldGap)
 		return false
 	}
-	*t = told{at: p.now, backlog: p.reading.Backlog, states: p.rec.Instances}
+	*t = told{at: p.now, backlog: p.reading.Backlog, states: p.rec.Instances, warm: len(p.rec.Warm)}
 	return true
 }
 
@@ -312,6 +315,7 @@ func (p *pass) next() time.Time {
 	sooner(p.opts.Judge.Next(&after))
 	sooner(p.launcher.Next())
 	sooner(p.memory.retag)
+	sooner(p.memory.fill.next)
 	sooner(p.waitsUntil())
 	for _, at := range p.work.Next() {
 		sooner(at)

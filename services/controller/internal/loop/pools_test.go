@@ -17,6 +17,7 @@ type poolConfig struct {
 	Name   pool.Name
 	Policy string
 
+	Warm                                                            int
 	Minimum, Maximum, StartLimit, StopLimit                         int
 	MinimumLifetime, MinimumActiveTime                              time.Duration
 	PolicyInterval, PollInterval, ReportInterval, ActiveSetInterval time.Duration
@@ -72,7 +73,7 @@ func (c *poolConfig) desired(t *testing.T) desired.Pool {
 		Work: desired.Queue{Name: "work"}, Status: desired.Queue{Name: "status"},
 		Parser: "std", Parse: message.Parsers()["std"], ServicePort: 20808, Publishes: c.Blob,
 		Loop: loop.Options{
-			Image: "image", TakesRequests: c.Policy == "resource",
+			Image: "image", Warm: c.Warm, TakesRequests: c.Policy == "resource",
 			UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
 			Judge: policy.Judge{Policy: decider, Limits: limits, Watchdog: policy.Watchdog{
 				Interval: c.WatchdogInterval, BootDeadline: c.BootDeadline, BreakerRatio: c.BreakerRatio,

@@ -63,14 +63,29 @@ type sim struct {
 // simulate runs one simulation and returns the records of all passes.
 func simulate(t *testing.T, seed uint64, policy string) []string {
 	t.Helper()
+	return simulateWith(t, seed, policy, nil)
+}
+
+// simulateWith is simulate with a pool and a cloud that vary does something to; only one of them is not nil.
+func simulateWith(
+	t *testing.T, seed uint64, policy string, vary func(*rand.Rand, *poolConfig, *memcloud.Options),
+) []string {
+	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	s := &sim{rng: rng}
-	s.stepped = newStepped(t, randomPool(rng, policy), rand.New(rand.NewPCG(seed, 4)), func(o *memcloud.Options) {
+	cfg := randomPool(rng, policy)
+	if vary != nil {
+		vary(rng, &cfg, nil)
+	}
+	s.stepped = newStepped(t, cfg, rand.New(rand.NewPCG(seed, 4)), func(o *memcloud.Options) {
 		o.BootDelay = time.Duration(rng.IntN(20)) * time.Second
 		o.TerminateDelay = time.Duration(rng.IntN(10)) * time.Second
 		o.Latency = time.Duration(rng.IntN(3)) * 100 * time.Millisecond
 		if rng.IntN(3) == 0 {
 			o.ListLag = time.Duration(rng.IntN(20)) * time.Second
+		}
+		if vary != nil {
+			vary(rng, nil, o)
 		}
 	})
 	defer s.close()
@@ -143,18 +158,20 @@ func randomPool(rng *rand.Rand, policy string) poolConfig {
 }
 
 // excused are those that may be ended although they last said that they are busy: hung
-// ones, those who said it to the controller before, and those whose drain is over.
+// ones, those who said it to the controller before, those whose drain is over, and those that are gone by now.
 func (s *sim) excused(id pool.InstanceID) bool {
 	if s.workers.isMute(id) || s.tap.misled(id) {
 		return true
 	}
 	for _, in := range s.account.Instances() {
-		if in.ID == id && in.Tags[cloud.TagState] == pool.ShutDown.String() {
-			since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince])
-			return err == nil && time.Since(since) >= s.cfg.ShutDownInterval
+		if in.ID != id {
+			continue
 		}
+		since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince])
+		return in.Tags[cloud.TagState] == pool.ShutDown.String() && err == nil &&
+			time.Since(since) >= s.cfg.ShutDownInterval
 	}
-	return false
+	return true
 }
 
 // happen makes something happen.
@@ -226,6 +243,9 @@ func (s *sim) makeTrouble() {
 		"cloud.launch", "cloud.list", "cloud.tag", "cloud.terminate", "cloud", "store.put", "store.get", "store",
 		"status", "status.delete", "work.backlog", "work.receive", "work",
 	}
+	if s.cfg.Warm > 0 {
+		ops = append(ops, "cloud.stop", "cloud.start")
+	}
 	if s.rng.IntN(3) > 0 {
 		failures := []error{errAway, cloud.ErrThrottled, cloud.ErrNotFound}
 		s.tap.breakDown(ops[s.rng.IntN(len(ops))], failures[s.rng.IntN(3)])
@@ -259,6 +279,10 @@ func (s *sim) settle() {
 	if got := len(s.present()); got != s.cfg.Minimum || s.count(pool.Active) != s.cfg.Minimum {
 		s.t.Errorf("in the end there are %s, want %d active", s.states(), s.cfg.Minimum)
 	}
+	// Where the minimum is the maximum there is no room to make one.
+	if got := s.warmOnes(); got != s.cfg.Warm && s.cfg.Minimum < s.cfg.Maximum {
+		s.t.Errorf("in the end %q are stopped, want %d", s.asleep(), s.cfg.Warm)
+	}
 	if got, want := s.members(), strings.ReplaceAll(s.states(), ":active", ""); got != want {
 		s.t.Errorf("in the end the set names %q, want %q", got, want)
 	}
@@ -274,7 +298,7 @@ func (s *sim) settle() {
 func (s *sim) controllerIsQuiet() {
 	s.tap.forget()
 	s.pass(10 * time.Minute)
-	for _, op := range []string{"cloud.launch", "cloud.tag", "cloud.terminate"} {
+	for _, op := range []string{"cloud.launch", "cloud.tag", "cloud.terminate", "cloud.stop", "cloud.start"} {
 		if got := s.tap.times(op); got != 0 {
 			s.t.Errorf("at rest: got %d calls of %s in ten minutes, want none", got, op)
 		}

@@ -209,7 +209,10 @@ func (t *tap) changes() (out []string) {
 	defer t.mu.Unlock()
 	for _, c := range t.calls {
 		if c.err == nil &&
-			slices.Contains([]string{"cloud.launch", "cloud.tag", "cloud.terminate", "store.put"}, c.op) {
+			slices.Contains([]string{
+				"cloud.launch", "cloud.tag", "cloud.terminate", "cloud.stop", "cloud.start",
+				"store.put",
+			}, c.op) {
 			out = append(out, c.op+" "+c.text)
 		}
 	}

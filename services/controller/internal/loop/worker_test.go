@@ -58,6 +58,15 @@ func (f *fleet) end(in cloud.Instance) {
 	}
 }
 
+// halt ends the worker of an instance that is stopped: its last word is that it is about to end.
+func (f *fleet) halt(in cloud.Instance) {
+	if w := f.worker(in.ID); w != nil {
+		w.cancel()
+		w.announce(true)
+		w.report(context.Background())
+	}
+}
+
 func (f *fleet) worker(id pool.InstanceID) *worker {
 	f.mu.Lock()
 	defer f.mu.Unlock()

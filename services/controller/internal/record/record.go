@@ -44,6 +44,7 @@ type Record struct {
 
 	// What was done.
 	Launches    []Launch          `json:"launches,omitempty"`
+	Starts      []Start           `json:"starts,omitempty"` // of warm instances, instead of launches
 	Reactivated []pool.InstanceID `json:"reactivated,omitempty"`
 	Endings     []Ending          `json:"endings,omitempty"`
 	Calls       []Call            `json:"calls,omitempty"` // all calls that the pass made, in order
@@ -52,6 +53,7 @@ type Record struct {
 	Instances []pool.Instance `json:"instances"`
 	Cost      price.Cost      `json:"cost"`               // what they cost together
 	Ages      Ages            `json:"ages"`               // how old its messages are
+	Warm      []pool.Instance `json:"warm,omitempty"`     // those that are warm or warming, which are not in Instances
 	Tell      bool            `json:"tell,omitempty"`     // it is time to tell people how the pool is
 	Failures  int             `json:"failures,omitempty"` // passes in a row that ended in an error, this one included
 	Err       error           `json:"-"`
@@ -129,6 +131,26 @@ type Launch struct {
 	Error   string            `json:"error,omitempty"`
 }
 
+// Started is what came of the start of a warm instance.
+type Started string
+
+// The outcomes of starts.
+const (
+	StartAccepted Started = "accepted"
+	StartRefused  Started = "refused" // it stays warm, and an instance is launched in its place
+	StartUnknown  Started = "unknown" // the answer was lost, and it is asked for again
+	StartBooting  Started = "booting" // it was booting to be stopped, and only has to go on
+)
+
+// Start is the start of one instance of the warm pool.
+type Start struct {
+	Instance pool.InstanceID `json:"instance"`
+	Outcome  Started         `json:"outcome"`
+	Again    bool            `json:"again,omitempty"`  // the answer to an earlier request was lost
+	Reason   string          `json:"reason,omitempty"` // why it failed, as a label of metrics
+	Error    string          `json:"error,omitempty"`
+}
+
 // Act is how an instance is ended.
 type Act string
 
@@ -136,6 +158,7 @@ type Act string
 const (
 	ShutDown  Act = "shut_down"  // it drains
 	Stop      Act = "stop"       // it is told to end
+	KeepWarm  Act = "keep_warm"  // it is told to stop, so that it can be started again
 	StopAgain Act = "stop_again" // it was told before, and the cloud has not confirmed it
 )
 

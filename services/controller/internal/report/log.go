@@ -50,6 +50,9 @@ func (l Log) write(ctx context.Context, events []Event) {
 				attrs = append(attrs, slog.Float64("cost_usd_per_hour", cost.USD),
 					slog.Int("cost_at_most", cost.AtMost), slog.Int("cost_unknown", cost.Unknown))
 			}
+			if e.Summary.Warm > 0 {
+				attrs = append(attrs, slog.Int("warm", e.Summary.Warm))
+			}
 		}
 		l.log.LogAttrs(ctx, slog.LevelInfo, "report", attrs...)
 	}

@@ -24,6 +24,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	launches  *prometheus.CounterVec
 	failures  *prometheus.CounterVec
+	starts    *prometheus.CounterVec
 	stops     *prometheus.CounterVec
 	messages  *prometheus.CounterVec
 	cost      *prometheus.GaugeVec
@@ -62,6 +63,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		decisions: counter("decisions_total", "Decisions that changed something, by act.", "act"),
 		launches:  counter("launches_total", "Instances launched."),
 		failures:  counter("launch_failures_total", "Launches that failed, by reason.", "reason"),
+		starts:    counter("warm_starts_total", "Starts of warm instances by outcome.", "outcome"),
 		stops:     counter("stops_total", "Instances shut down or stopped, by act and cause.", "act", "cause"),
 		cost:      gauge("cost_usd_per_hour", "What those instances cost that have a price; none if none has one."),
 		priced:    gauge("cost_instances", "Instances by what is known of their price.", "price"),
@@ -98,6 +100,9 @@ func (m *Metrics) Pass(_ context.Context, r *record.Record) {
 			m.failures.WithLabelValues(name, reason).Inc()
 		}
 	}
+	for i := range r.Starts {
+		m.starts.WithLabelValues(name, string(r.Starts[i].Outcome)).Inc()
+	}
 	for i := range r.Endings {
 		if e := &r.Endings[i]; !e.Spared && !e.Unpublished && e.Act != record.StopAgain {
 			m.stops.WithLabelValues(name, string(e.Act), string(e.Cause)).Inc()
@@ -114,6 +119,15 @@ func (m *Metrics) observed(name string, r *record.Record) {
 	}
 	for _, state := range []pool.State{pool.Startup, pool.Active, pool.ShutDown, pool.Stopping} {
 		m.instances.WithLabelValues(name, state.String()).Set(float64(s.Count(state)))
+	}
+	for _, state := range []pool.State{pool.Warming, pool.Warm} {
+		n := 0
+		for i := range r.Warm {
+			if r.Warm[i].State == state {
+				n++
+			}
+		}
+		m.instances.WithLabelValues(name, state.String()).Set(float64(n))
 	}
 	m.load.WithLabelValues(name).Set(load)
 	m.costs(name, &r.Cost)
@@ -160,7 +174,8 @@ func (m *Metrics) Forget(name pool.Name) {
 	labels := prometheus.Labels{"pool": string(name)}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.instances, m.load, m.backlog, m.known, m.age, m.breaker,
-		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.stops, m.messages, m.cost, m.priced, m.oldest,
+		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.starts, m.stops, m.messages, m.cost, m.priced,
+		m.oldest,
 	} {
 		v.DeletePartialMatch(labels)
 	}

@@ -54,10 +54,12 @@ const (
 	Said            // an instance has sent a message for the operator
 	Summarized      // a summary of the state of the pool
 	Noticed         // the controller has a message for the operator
+	Stopped         // an instance is stopped, to be started again later
 )
 
 var whatNames = [...]string{
 	"invalid", "started", "activated", "shut_down", "terminated", "gone", "said", "summary", "notice",
+	"stopped",
 }
 
 // String returns the name as it is written in logs.
@@ -82,6 +84,7 @@ type Event struct {
 // Summary is the state of a pool at one moment.
 type Summary struct {
 	Backlog   pool.Backlog
+	Warm      int // instances that are stopped, to be started later, or boot for that
 	Instances []pool.Instance
 	Cost      price.Cost
 	Ages      record.Ages
@@ -91,7 +94,9 @@ type Summary struct {
 func (e *Event) Lines() []string {
 	switch e.What {
 	case Started:
-		return []string{"Started instance " + string(e.Instance)}
+		return []string{strings.TrimSpace("Started instance " + string(e.Instance) + " " + e.Text)}
+	case Stopped:
+		return []string{"Stopping instance " + string(e.Instance) + " to keep it warm" + e.why()}
 	case Activated:
 		return []string{"Activating instance " + string(e.Instance)}
 	case ShutDown:
@@ -134,6 +139,9 @@ func (s *Summary) lines(now time.Time) []string {
 	}
 	if !s.Cost.Silent() {
 		lines = append(lines, s.Cost.String())
+	}
+	if s.Warm > 0 {
+		lines[0] += fmt.Sprintf(", %d warm", s.Warm)
 	}
 	if len(s.Instances) == 0 {
 		return lines
@@ -182,6 +190,11 @@ func Events(r *record.Record) []Event {
 	for _, id := range r.Reactivated {
 		add(Event{What: Activated, Instance: id})
 	}
+	for i := range r.Starts {
+		if s := &r.Starts[i]; s.Outcome != record.StartRefused && !s.Again {
+			add(Event{What: Started, Instance: s.Instance, Text: "that was warm"})
+		}
+	}
 	for i := range r.Launches {
 		for _, id := range r.Launches[i].Started {
 			add(Event{What: Started, Instance: id})
@@ -192,7 +205,7 @@ func Events(r *record.Record) []Event {
 	}
 	if r.Tell {
 		add(Event{What: Summarized, Summary: Summary{
-			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost, Ages: r.Ages,
+			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost, Ages: r.Ages, Warm: len(r.Warm),
 		}})
 	}
 	return out
@@ -201,6 +214,8 @@ func Events(r *record.Record) []Event {
 func addEnding(add func(Event), e *record.Ending) {
 	switch {
 	case e.Spared, e.Act == record.StopAgain && e.Error != "":
+	case e.Act == record.KeepWarm:
+		add(Event{What: Stopped, Instance: e.Instance, Ending: e.Ending})
 	case e.Act == record.ShutDown && e.Error == "":
 		add(Event{What: ShutDown, Instance: e.Instance, Ending: e.Ending})
 	case e.Act != record.ShutDown && !e.Unpublished:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/message"
+	"cloudmaster/internal/pool"
 )
 
 // stamp orders the messages of one instance.
@@ -118,8 +119,9 @@ func (r *Roster) accept(rec *record, s *message.Status, now time.Time) Outcome {
 	default:
 		rec.ahead = max(rec.ahead, s.Timestamp.Sub(now))
 		rec.stamp, rec.HeardAt, rec.ReportedAt = stampOf(s), now, s.Timestamp.Add(-rec.ahead)
-		// If the program was started anew on its machine, it serves again, unless the cloud has announced its end.
-		rec.Interrupted = s.Interrupted() || rec.Announced != ""
+		// If the program was started anew on its machine, it serves again, unless the cloud has announced its end. A
+		// warm one is about to stop, as it should.
+		rec.Interrupted = s.Interrupted() && rec.State != pool.Warm || rec.Announced != ""
 	}
 	r.heard++
 	rec.heardNo, rec.Load, rec.Busy = r.heard, s.Load, s.Busy()
@@ -145,6 +147,12 @@ const (
 // order finds out how old a status is beside the newest one. Messages are late by less than the tolerance, so a status
 // that is earlier by more, with a later sequence, shows that the clock was set back: its times count from then on.
 func (rec *record) order(s *message.Status, now time.Time) int {
+	if rec.former(s) {
+		if rec.ReportedAt.IsZero() { // it would pass for the first word of the new life
+			return older
+		}
+		return unclear // its clock may have been set back since
+	}
 	if stampOf(s).compare(rec.stamp) > 0 {
 		return newer
 	}

@@ -68,6 +68,7 @@ type record struct {
 	stamp    stamp              // of its newest status, by its own clock
 	ahead    time.Duration      // by how much that clock is ahead of ours, as far as we know; never less than 0
 	heardNo  uint64             // number of its newest status among all accepted statuses of the pool
+	lives                       // if it is, or was, of the warm pool
 	logged   []stamp            // of its newest log messages, to recognise those that a queue delivers twice
 }
 
@@ -189,22 +190,24 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 		rec = r.add(in, now)
 	}
 	rec.listed = true
-	outside = rec.take(in, now)
+	outside = rec.take(in, r.listed, now)
 	r.adoptStray(rec)
 	return !known, outside
 }
 
 // take enters what the cloud lists of an instance. It reports whether the instance has begun to end, or was stopped,
 // without this controller having asked for it: then somebody else, or a controller before this one, has done it. One
-// that was stopped does no work, and is told to end like one that did not when it was told before (see Untold).
-func (rec *record) take(in *cloud.Instance, now time.Time) (outside bool) {
+// that was stopped does no work, and is told to end like one that did not when it was told before (see Untold), unless
+// it is of the warm pool. The list was asked for at the given time.
+func (rec *record) take(in *cloud.Instance, at, now time.Time) (outside bool) {
 	rec.phase, rec.host, rec.hosts = in.Phase, in.Address, in.Hosts
 	rec.Type, rec.Zone, rec.Spot = in.Type, in.Zone, in.Spot
 	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
 	rec.wordKept = in.Tags[cloud.TagAnnounced] != ""
 	rec.recall(in.Tags)
 	rec.why = cmp.Or(in.Reason, rec.why)
-	if in.Phase != cloud.Terminating && in.Phase != cloud.Stopped || rec.State == pool.Stopping {
+	if meant := rec.rouses(at, now); meant || rec.State == pool.Stopping ||
+		in.Phase != cloud.Terminating && !asleep(in.Phase) {
 		return false
 	}
 	rec.become(pool.Stopping, now)
@@ -229,11 +232,12 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	switch rec.State {
 	case pool.Active:
 		rec.ActiveAt = rec.StateSince
-	case pool.ShutDown, pool.Startup:
+	case pool.ShutDown, pool.Startup, pool.Warming, pool.Warm:
 	case pool.Unknown, pool.Stopping: // there is no such tag, or it has a value that a controller never writes
 		rec.State = pool.Startup
 	}
 	rec.expected = launched.Add(r.opts.ListLag)
+	r.readLives(rec, in, now)
 	r.records[in.ID] = rec
 	return rec
 }
@@ -257,7 +261,7 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 		}
 		rec := r.add(&list[i], now)
 		rec.expected, rec.ours = now.Add(r.opts.ListLag), true
-		rec.take(&list[i], now)
+		rec.take(&list[i], now, now)
 		r.adoptStray(rec)
 	}
 }
@@ -302,9 +306,13 @@ func (rec *record) become(state pool.State, now time.Time) {
 	}
 }
 
-// Ready lists the instances in startup that have reported, so that they can become active.
+// Ready lists the instances in startup that have reported, so that they can become active, and those that were launched
+// to be stopped and have found work.
 func (r *Roster) Ready() []pool.InstanceID {
-	return r.which(func(rec *record) bool { return rec.State == pool.Startup && !rec.ReportedAt.IsZero() })
+	return r.which(func(rec *record) bool {
+		boots := rec.State == pool.Startup || rec.State == pool.Warming && rec.atWork()
+		return boots && !rec.ReportedAt.IsZero()
+	})
 }
 
 // Untold lists the instances that should have ended, but which the cloud does not show as ending and has not accepted
@@ -312,11 +320,8 @@ func (r *Roster) Ready() []pool.InstanceID {
 // and has found work since may finish that work first, unless it must end by now (Ending.Due) or is lost.
 func (r *Roster) Untold(now time.Time, lost func(*pool.Instance) bool) []pool.Ending {
 	mayWork := func(rec *record) bool {
-		in := rec.Instance
-		in.HeardAt = r.heardAt(rec, now)
 		due := rec.ending.Due
-		works := rec.atWork() && rec.phase != cloud.Stopped
-		return works && !rec.forced && (due.IsZero() || now.Before(due)) && !lost(&in)
+		return (due.IsZero() || now.Before(due)) && r.occupied(rec, now, lost)
 	}
 	ids := r.which(func(rec *record) bool {
 		return rec.State == pool.Stopping && rec.phase != cloud.Terminating &&

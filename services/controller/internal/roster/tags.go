@@ -15,6 +15,7 @@ type Tagging struct {
 	Since       time.Time
 	Interrupted Note
 	Announced   string            // what the cloud has announced; empty: nothing
+	Started     time.Time         // when it was started out of the warm pool; zero: the tag stays as it is
 	IDs         []pool.InstanceID // sorted
 }
 
@@ -35,6 +36,9 @@ const isInterrupted = "true"
 func (t *Tagging) Tags() map[string]string {
 	tags := map[string]string{
 		cloud.TagState: t.State.String(), cloud.TagStateSince: t.Since.UTC().Format(time.RFC3339Nano),
+	}
+	if !t.Started.IsZero() {
+		tags[cloud.TagStarted] = t.Started.UTC().Format(startedForm)
 	}
 	switch t.Interrupted {
 	case Interrupted:

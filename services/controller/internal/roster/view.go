@@ -2,7 +2,6 @@ package roster
 
 import (
 	"cmp"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -14,10 +13,13 @@ import (
 	"cloudmaster/internal/pool"
 )
 
-// Present returns how many instances there are, whatever their state, without those that the cloud has
-// accepted to end.
+// Present returns how many instances there are, whatever their state, without those that the cloud has accepted to end
+// or, if they are to be warm, to stop.
 func (r *Roster) Present() int {
-	return len(r.which(func(rec *record) bool { return rec.phase != cloud.Terminating && rec.ended.IsZero() }))
+	return len(r.which(func(rec *record) bool {
+		off := rec.State == pool.Warm && asleep(rec.phase)
+		return rec.phase != cloud.Terminating && rec.ended.IsZero() && !off
+	}))
 }
 
 // doubtful reports whether an instance may have been ended by a controller before this one: the newest list lacks it,
@@ -49,19 +51,9 @@ func (r *Roster) Serving() []activeset.Instance {
 	return out
 }
 
-// Instances returns all instances as a snapshot needs them, sorted by id.
+// Instances returns all instances as a snapshot needs them, sorted by id, without those that are warm or warming.
 func (r *Roster) Instances(now time.Time) []pool.Instance {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	out := make([]pool.Instance, 0, len(r.records))
-	byID := func(a, b *record) int { return cmp.Compare(a.ID, b.ID) }
-	for _, rec := range slices.SortedFunc(maps.Values(r.records), byID) { // instances are large, and sorting moves much
-		in := rec.Instance
-		in.Address = r.address(rec)
-		in.HeardAt = r.heardAt(rec, now)
-		out = append(out, in)
-	}
-	return out
+	return r.instances(now, func(rec *record) bool { return !rec.Reserve() })
 }
 
 // heardAt returns from when the silence of an instance counts: at the earliest from when statuses could reach
