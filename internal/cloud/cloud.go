@@ -54,6 +54,12 @@ const (
 	// TagAnnounced is on an instance whose end the cloud has announced: why, in the cloud's words.
 	TagAnnounced = "cloudmaster:announced"
 	TagLaunch    = "cloudmaster:launch" // the token of the launch that started the instance
+	// TagVersion says what the instance was launched as (pool.Version). One without it is never outdated for what it
+	// was launched as.
+	TagVersion = "cloudmaster:version"
+	// TagSurge is "true" on an instance that was launched to take the place of an outdated one, and "false" once it has
+	// taken it. Others do not have it.
+	TagSurge = "cloudmaster:surge"
 )
 
 // Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not

@@ -146,7 +146,7 @@ func TestUnansweredLaunchIsRepeatedAsItWas(t *testing.T) {
 	if !errors.Is(err, errAway) || w.Open() != token || !slices.Equal(started, []pool.InstanceID{"i-1"}) {
 		t.Errorf("got error %v, open %q, started %v, want it open", err, w.Open(), started)
 	}
-	w.Change("image-2", nil, nil, time.Minute)
+	w.Change(launcher.Options{Image: "image-2", MostPause: time.Minute})
 	w.answers(nil, "i-1", "i-2")
 	w.now = w.Next()
 	again, started, err := w.want(1)
@@ -293,7 +293,7 @@ func TestALaunchIsNotAskedForForEver(t *testing.T) {
 func TestChangeOfTheLongestPause(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.Change("image-1", nil, nil, 3*time.Second)
+	w.Change(launcher.Options{Image: "image-1", MostPause: 3 * time.Second})
 	w.answers(cloud.ErrCapacity)
 	for range 5 {
 		_, _, _ = w.want(1)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/record"
 )
@@ -50,6 +51,9 @@ func (l Log) write(ctx context.Context, events []Event) {
 				attrs = append(attrs, slog.Float64("cost_usd_per_hour", cost.USD),
 					slog.Int("cost_at_most", cost.AtMost), slog.Int("cost_unknown", cost.Unknown))
 			}
+			if e.Summary.Rollout != "" {
+				attrs = append(attrs, slog.String("rollout", e.Summary.Rollout))
+			}
 		}
 		l.log.LogAttrs(ctx, slog.LevelInfo, "report", attrs...)
 	}
@@ -71,7 +75,8 @@ type written struct {
 	failures int    // how many passes in a row had failed at the newest record
 	waits    string // token of the launch that is waited for
 	limits   pool.Limits
-	seen     bool // limits are those of the newest record
+	rollout  string // what was said of the newest rollout
+	seen     bool   // limits are those of the newest record
 
 	strangers []pool.InstanceID // those of the newest record
 	missing   []string          // what had no price in the newest record
@@ -136,6 +141,7 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 	if r.Blind == "" {
 		d.limits(ctx, log, r, w)
 		d.prices(ctx, log, r, w)
+		d.rollout(ctx, log, r, w)
 		d.decision(ctx, log, r, w)
 	}
 	d.failure(ctx, log, r, w)
@@ -172,6 +178,24 @@ func (d *Diary) limits(ctx context.Context, log *slog.Logger, r *record.Record, 
 		log.InfoContext(ctx, "other limits are in force", "minimum", l.Minimum, "maximum", l.Maximum)
 	}
 	w.seen, w.limits = true, l
+}
+
+// rollout logs how far the replacement of outdated instances is, when that has changed.
+func (d *Diary) rollout(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	if r.Rollout.Text == w.rollout {
+		return
+	}
+	w.rollout = r.Rollout.Text
+	level, text := slog.LevelInfo, "rollout"
+	switch r.Rollout.State {
+	case "":
+		text = "rollout is over: no instance is outdated"
+	case policy.RolloutHalted, policy.RolloutStuck:
+		level = slog.LevelWarn
+	case policy.Rolls, policy.RolloutPaused, policy.RolloutOff:
+	}
+	log.Log(ctx, level, text, "state", string(r.Rollout.State), "text", r.Rollout.Text,
+		"outdated", r.Rollout.Outdated)
 }
 
 // decision logs a decision that differs from the last one, and each ending with its cause.

@@ -59,6 +59,7 @@ func (r *Roster) Instances(now time.Time) []pool.Instance {
 		in := rec.Instance
 		in.Address = r.address(rec)
 		in.HeardAt = r.heardAt(rec, now)
+		in.Drift, in.Current = r.drift(rec, now)
 		out = append(out, in)
 	}
 	return out
