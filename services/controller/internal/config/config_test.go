@@ -58,6 +58,7 @@ func TestDefaults(t *testing.T) {
 			Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute,
 			MinimumActiveTime: 2 * time.Minute,
 		},
+		Rollout:  pool.Rollout{MaxSurge: 1},
 		Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5},
 		Times: config.Times{
 			PolicyInterval: time.Minute, PollInterval: 5 * time.Second, StatusInterval: time.Minute,
