@@ -17,6 +17,23 @@ func rolling(least, most int) poolConfig {
 	return p
 }
 
+// rollingDrain is such a pool whose instances are drained before they end.
+func rollingDrain() poolConfig {
+	p := fibPool()
+	p.Minimum, p.Maximum, p.Version, p.Rollout = 2, 4, "one", pool.Rollout{MaxSurge: 1}
+	return p
+}
+
+// configureAgain is configure, also if no controller runs at the moment.
+func (b *bench) configureAgain(version string) {
+	b.t.Helper()
+	b.cfg.Version = version
+	if b.tap.isDead() {
+		b.live(4 * time.Second)
+	}
+	b.apply()
+}
+
 // configure has the controller launch another image from now on.
 func (b *bench) configure(version string) {
 	b.t.Helper()
