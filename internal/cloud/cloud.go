@@ -123,8 +123,10 @@ type Instance struct {
 
 	// Where and what it is. A cloud that does not know these leaves them empty.
 	Zone string // the cloud's word for a part of it that fails by itself
-	Type string // the cloud's word for the size of the machine
-	Spot bool   // the cloud may take it back at any time
+	// Place is where it was launched, as in Preview.Open.
+	Place string
+	Type  string // the cloud's word for the size of the machine
+	Spot  bool   // the cloud may take it back at any time
 
 	// Reason is why the instance ends or has ended, in the cloud's words; empty if it runs, or the cloud does not say.
 	Reason string

@@ -175,6 +175,9 @@ func (r *rollout) mayGo(in *pool.Instance) bool {
 
 // endable reports whether nothing is at work on an instance, or it can be drained, and its lifetimes are over.
 func (r *rollout) endable(in *pool.Instance) bool {
+	if in.Drift == pool.OtherZone && !in.Idle() {
+		return false // it is as good as any other, and its clients or its work are worth more than a level pool
+	}
 	if r.limits.Drain && in.State == pool.Active {
 		return r.limits.Settled(r.all.Now, in)
 	}
@@ -184,6 +187,9 @@ func (r *rollout) endable(in *pool.Instance) bool {
 // ripe is how many outdated instances could be replaced, if they were idle.
 func (r *rollout) ripe() (n int) {
 	for _, in := range r.old {
+		if in.Drift == pool.OtherZone && (r.all.Unlevel || !in.Idle()) {
+			continue
+		}
 		if !r.leaving[in.ID] && (r.limits.Drain && r.limits.Settled(r.all.Now, in) || r.limits.Mature(r.all.Now, in)) {
 			n++
 		}

@@ -118,6 +118,7 @@ type Instance struct {
 	// Current: it is known to be of the version that is launched now. What does not say its version is neither
 	// outdated nor current.
 	Current bool
+	Place   string // where the cloud runs it, as far as the pool's instances are to be level over places; may be empty
 	// Surge: it was launched to take the place of an outdated instance, and has not taken it yet. Until then it is
 	// beyond the number that the policy wants.
 	Surge bool
@@ -172,7 +173,9 @@ type Snapshot struct {
 
 	Version string // names what a launch would make now; empty if that is not known
 	Trial   Trial  // what the last decision knew of that version
-	Resting bool   // launches pause, because some have failed, or wait for what lists do not show yet
+	// Unlevel: what is outdated for its place (OtherZone) has no successor launched now, because it did not help lately.
+	Unlevel bool
+	Resting bool // launches pause, because some have failed, or wait for what lists do not show yet
 }
 
 // Count returns how many instances are in one of the given states.

@@ -332,3 +332,30 @@ func TestWhatIsSaidOfAnAttempt(t *testing.T) {
 		}
 	}
 }
+
+// TestVersionAndSuccessorOnTags: a launch that is repeated says what it said at first, whatever is wanted meanwhile.
+func TestVersionAndSuccessorOnTags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Change(launcher.Options{Image: "image-1", Version: "1.a.b"})
+	w.answers(errAway)
+	ask := func(surge bool) {
+		w.now = w.now.Add(10 * time.Second)
+		_, _, _ = w.Launcher.Launch(t.Context(), launcher.Request{Count: 1, Maximum: 9, Surge: surge})
+	}
+	ask(true)
+	w.Change(launcher.Options{Image: "image-2", Version: "1.c.d"})
+	ask(false)
+	w.answers(nil, "i-1")
+	ask(false)
+	ask(false)
+	want := [][2]string{{"1.a.b", "true"}, {"1.a.b", "true"}, {"1.a.b", "true"}, {"1.c.d", ""}}
+	if len(w.specs) != len(want) {
+		t.Fatalf("got %d requests, want %d", len(w.specs), len(want))
+	}
+	for i, spec := range w.specs {
+		if got := [2]string{spec.Tags[cloud.TagVersion], spec.Tags[cloud.TagSurge]}; got != want[i] {
+			t.Errorf("request %d: got %v, want %v", i, got, want[i])
+		}
+	}
+}

@@ -116,6 +116,7 @@ type memory struct {
 	pace     pace // the pause between two passes
 	breaker  bool // whether it was open in the last pass that decided
 	told     told
+	preview  preview
 	trial    pool.Trial     // of the present version
 	rolling  policy.Rolling // of the last pass that decided
 

@@ -25,6 +25,7 @@ type pass struct {
 	reading workload.Reading
 	heard   uint64 // how many statuses had been accepted when the snapshot was made
 	left    pool.Budget
+	gap     int        // by how many instances the fullest place is ahead, see policy.Balance
 	trial   pool.Trial // what this pass found out about the present version
 	acted   bool       // something was changed, so the instances must be read from the roster again
 }
@@ -49,6 +50,7 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.remember(ctx))
 	p.rec.Fail(p.stopAgain(ctx))
 	acts := p.act(ctx)
+	p.noteMove()
 	p.rec.Fail(acts)
 	served := acts == nil && p.rec.Wait == nil
 	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
@@ -99,6 +101,7 @@ func (p *pass) observe(ctx context.Context) bool {
 		}
 	}
 	p.noteStrangers()
+	p.foresee(ctx)
 	p.read(ctx, false)
 	p.look()
 	return true
@@ -155,17 +158,21 @@ func (p *pass) look() {
 	r := p.ports.Roster
 	p.heard = r.Heard()
 	deaf := r.Deaf()
-	r.SetWanted(roster.Wanted{Version: p.opts.Version, Lifetime: p.opts.MaximumLifetime})
+	seen := &p.memory.preview
+	r.SetWanted(roster.Wanted{
+		Version: p.opts.Version, Lifetime: p.opts.MaximumLifetime, Images: seen.Images, Types: seen.Types,
+	})
 	s := pool.Snapshot{
 		Now: p.now, Pool: p.ports.Pool, ListedAt: p.listing.At, Limits: p.limits,
 		Backlog: p.reading.Backlog, BacklogAt: p.reading.At, Requests: p.reading.Requests,
 		Instances: r.Instances(p.now), Stale: p.listing.Err != nil || deaf,
-		Version: p.opts.Version, Trial: p.memory.trial, Resting: p.rests(),
+		Version: seen.version(p.opts.Version), Trial: p.memory.trial, Resting: p.rests(),
 	}
 	if p.ports.Orders != nil {
 		s.Orders, s.Memory = p.ports.Orders.Pending()
 		s.Stale = s.Stale || !p.ports.Orders.Known() // without its memory the policy might end too many
 	}
+	p.gap = p.memory.preview.balance.Level(&s, seen.Open)
 	p.rec.Seen = s
 	p.rec.Inputs = record.InputsOf(&s, p.listing.Err, deaf)
 }

@@ -1,10 +1,13 @@
 package loop_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/report"
 )
@@ -195,4 +198,64 @@ func TestRolloutOfServersThatDrain(t *testing.T) {
 		b.wantStates("i-000003:active i-000004:active")
 		b.wantLaunched(4)
 	})
+}
+
+// foresight is a cloud that tells what a launch would make, and makes that.
+type foresight struct {
+	cloud.Cloud
+
+	tell func() cloud.Preview
+}
+
+// Preview implements cloud.Previewer.
+func (f foresight) Preview(context.Context, pool.Name, string) (cloud.Preview, error) {
+	return f.tell(), nil
+}
+
+// Launch implements cloud.Cloud.
+func (f foresight) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instance, error) {
+	if images := f.tell().Images; len(images) > 0 {
+		spec.Image = images[0]
+	}
+	return f.Cloud.Launch(ctx, spec)
+}
+
+// TestRolloutOfAMovingImage: the configuration stays, and the name of the image stands for another one. That is tried
+// with one instance, too.
+func TestRolloutOfAMovingImage(t *testing.T) {
+	t.Parallel()
+	unstarted(t, rolling(2, 3), func(b *bench) {
+		newest := "ami-1"
+		b.preview = func() cloud.Preview { return cloud.Preview{Images: []string{newest}} }
+		b.startController()
+		b.grow(2)
+		newest = badImage
+		b.pass(time.Hour)
+		b.wantStates("i-000001:active i-000002:active")
+		b.wantLaunched(3)
+		newest = "ami-2"
+		b.pass(10 * time.Minute)
+		b.wantStates("i-000004:active i-000005:active")
+		b.wantLaunched(5)
+	}, bootsIn(20*time.Second))
+}
+
+// TestZoneBackAfterAnOutage: what was launched elsewhere moves back, one by one and successor first, until the pool is
+// level, and what is busy stays.
+func TestZoneBackAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	place := "a"
+	unstarted(t, rolling(4, 6), func(b *bench) {
+		open := []string{"a"}
+		b.preview = func() cloud.Preview { return cloud.Preview{Open: open} }
+		b.startController()
+		b.grow(4)
+		b.pass(time.Hour)
+		b.wantLaunched(4)
+		b.workers.load(first, 0.5)
+		open, place = []string{"a", "b"}, "b"
+		b.pass(time.Hour)
+		b.wantLaunched(6)
+		b.wantStates("i-000001:active i-000004:active i-000005:active i-000006:active")
+	}, bootsIn(20*time.Second), func(o *memcloud.Options) { o.Place = func() string { return place } })
 }

@@ -99,6 +99,8 @@ type Rollout struct {
 	policy.Rolling
 
 	Changed bool `json:"changed,omitempty"` // its state is another one than in the last pass
+	// Unknown is why it is not known what a launch would make now; empty if it is, or if the cloud was not asked.
+	Unknown string `json:"unknown,omitempty"`
 }
 
 // Breaker is what the watchdog saw.

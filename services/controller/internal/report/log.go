@@ -75,6 +75,7 @@ type written struct {
 	failures int    // how many passes in a row had failed at the newest record
 	waits    string // token of the launch that is waited for
 	limits   pool.Limits
+	unknown  string // why it was not known what a launch would make
 	rollout  string // what was said of the newest rollout
 	seen     bool   // limits are those of the newest record
 
@@ -182,6 +183,11 @@ func (d *Diary) limits(ctx context.Context, log *slog.Logger, r *record.Record, 
 
 // rollout logs how far the replacement of outdated instances is, when that has changed.
 func (d *Diary) rollout(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	if why := lasting(r.Rollout.Unknown); why != "" && why != w.unknown {
+		w.unknown = why
+		log.WarnContext(ctx, "it is not known what a launch would make now, so that moving images are not rolled out",
+			"error", r.Rollout.Unknown)
+	}
 	if r.Rollout.Text == w.rollout {
 		return
 	}

@@ -40,6 +40,7 @@ func (r *Roster) Succeed(ids ...pool.InstanceID) {
 // made enters what the cloud lists of how an instance was made.
 func (rec *record) made(in *cloud.Instance) {
 	rec.version, rec.image = in.Tags[cloud.TagVersion], in.Image
+	rec.Place = in.Place
 	rec.surging = in.Tags[cloud.TagSurge] == isSurge
 }
 
