@@ -203,7 +203,8 @@ func (r *rollout) ripe() (n int) {
 func (r *rollout) view(forPolicy bool) pool.Snapshot {
 	out := *r.all
 	if len(r.hidden)+len(r.leaving) > 0 {
-		out.Instances = slices.DeleteFunc(slices.Clone(out.Instances), func(in pool.Instance) bool { return r.hidden[in.ID] })
+		out.Instances = slices.DeleteFunc(slices.Clone(out.Instances),
+			func(in pool.Instance) bool { return r.hidden[in.ID] })
 	}
 	gone := r.ahead
 	if forPolicy {
@@ -304,13 +305,13 @@ func (r *rollout) said() Rolling {
 			len(r.old), total)
 	case r.trial.Halted():
 		out.State = RolloutHalted
-		out.Text = fmt.Sprintf("rollout halted: %s was launched as the pool is configured now, and has ended without ever "+
-			"having reported; %d of %d instances are outdated and stay: correct image or settings, or configure the old "+
-			"value again", r.trial.Failed, len(r.old), total)
+		out.Text = fmt.Sprintf("rollout halted: %s was launched as the pool is configured now, and has ended without "+
+			"ever having reported; %d of %d instances are outdated and stay: correct image or settings, or configure "+
+			"the old value again", r.trial.Failed, len(r.old), total)
 	case r.going && full && len(r.hidden)+len(r.paired)+len(r.succeed) == 0:
 		out.State = RolloutStuck
-		out.Text += fmt.Sprintf(": there are as many instances as the maximum, %d, so that no successor can be launched; "+
-			"raise maximum_number_of_instances, or set max_unavailable of rollout to 1", r.limits.Maximum)
+		out.Text += fmt.Sprintf(": there are as many instances as the maximum, %d, so that no successor can be "+
+			"launched; raise maximum_number_of_instances, or set max_unavailable of rollout to 1", r.limits.Maximum)
 	}
 	return out
 }

@@ -58,8 +58,8 @@ func rollCases() map[string]rollCase {
 			fleet: "0.9/old 0.5/old 0.1/new/surge", limits: drain, want: "shut down [i-2]", state: policy.Rolls,
 		},
 		"two at once": {
-			fleet: "idle/old idle/old", rollout: pool.Rollout{MaxSurge: 2}, trial: proven, want: "launch 2", surge: true,
-			state: policy.Rolls,
+			fleet: "idle/old idle/old", rollout: pool.Rollout{MaxSurge: 2}, trial: proven, want: "launch 2",
+			surge: true, state: policy.Rolls,
 		},
 		"two at once, but one until it has reported": {
 			fleet: "idle/old idle/old", rollout: pool.Rollout{MaxSurge: 2}, want: "launch 1", surge: true,
@@ -93,12 +93,14 @@ func rollCases() map[string]rollCase {
 			rollout: pool.Rollout{MaxUnavailable: 1}, want: "nothing", state: policy.Rolls,
 		},
 		"paused": {
-			fleet: "idle/old idle/old idle/new/surge", rollout: pool.Rollout{MaxSurge: 1, Paused: true}, want: "nothing",
-			state: policy.RolloutPaused,
+			fleet: "idle/old idle/old idle/new/surge", rollout: pool.Rollout{MaxSurge: 1, Paused: true},
+			want: "nothing", state: policy.RolloutPaused,
 		},
 		"stale":          {fleet: "idle/old idle/old", stale: true, want: "nothing", state: policy.Rolls},
 		"launches pause": {fleet: "idle/old idle/old", resting: true, want: "nothing", state: policy.Rolls},
-		"the breaker":    {fleet: "idle/old/silent idle/old/silent idle/old/silent idle", want: "nothing", state: policy.Rolls},
+		"the breaker": {
+			fleet: "idle/old/silent idle/old/silent idle/old/silent idle", want: "nothing", state: policy.Rolls,
+		},
 		"the trial fails": {
 			fleet: "idle/old idle/old starting/new/surge/silent", trial: trying,
 			want: "stop [i-3]", state: policy.RolloutHalted,

@@ -173,7 +173,8 @@ type Snapshot struct {
 
 	Version string // names what a launch would make now; empty if that is not known
 	Trial   Trial  // what the last decision knew of that version
-	// Unlevel: what is outdated for its place (OtherZone) has no successor launched now, because it did not help lately.
+	// Unlevel: no successor is launched now for what is outdated for its place (OtherZone), because that did not help
+	// lately.
 	Unlevel bool
 	Resting bool // launches pause, because some have failed, or wait for what lists do not show yet
 }

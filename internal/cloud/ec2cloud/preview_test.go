@@ -26,12 +26,13 @@ func (m *market) preview(image string) cloud.Preview {
 func TestPreviewOfAMovingImage(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
-	m.images = []fakeImage{
-		{id: "ami-0000000000000001", name: "w-*", owner: "self", state: "available", created: "2026-01-01T00:00:00.000Z"},
-	}
+	m.images = []fakeImage{{
+		id: "ami-0000000000000001", name: "w-*", owner: "self", state: "available", created: "2026-01-01T00:00:00.000Z",
+	}}
 	want := func(what string, ids ...string) {
 		t.Helper()
-		if got := m.preview("w-*"); !slices.Equal(got.Images, ids) || !slices.Equal(got.Types, []string{"c7g.large", "m5.large"}) {
+		got := m.preview("w-*")
+		if !slices.Equal(got.Images, ids) || !slices.Equal(got.Types, []string{"c7g.large", "m5.large"}) {
 			t.Errorf("%s: got %+v, want images %v", what, got, ids)
 		}
 	}

@@ -260,7 +260,8 @@ func TestComplaints(t *testing.T) {
 			pool: "rollout: slowly", want: []string{"c.yaml:5: pools.primes.rollout: slowly is not a mapping"},
 		},
 		"a lifetime too short": {
-			pool: "maximum_lifetime: 5s", want: []string{"c.yaml:5: pools.primes.maximum_lifetime: 5s is less than 1m0s"},
+			pool: "maximum_lifetime: 5s",
+			want: []string{"c.yaml:5: pools.primes.maximum_lifetime: 5s is less than 1m0s"},
 		},
 		"lifetimes crossed": {
 			pool: "maximum_lifetime: 4m",

@@ -91,9 +91,9 @@ func New(c provider, store Store, opts Options) *Launcher {
 	return &Launcher{opts: opts, cloud: c, journal: newJournal(opts.Pool, store, opts.ListLag, opts.Token)}
 }
 
-// Change makes later launches use another image, other user data and logins, and another longest pause. Of the options
-// the others stay. A launch that has not been answered is repeated as it was first asked for, because the cloud knows it
-// by its token and refuses the same token with anything else.
+// Change makes later launches use another image, other user data, logins and version, and another longest pause. The
+// other options stay. A launch that has not been answered is repeated as it was first asked for, because the cloud
+// knows it by its token and refuses the same token with anything else.
 func (l *Launcher) Change(to Options) {
 	l.opts.Image, l.opts.UserData, l.opts.Login, l.opts.MostPause = to.Image, to.UserData, to.Login, to.MostPause
 	l.opts.Version = to.Version

@@ -37,8 +37,8 @@ func (p *pass) stopAgain(ctx context.Context) error {
 
 // act carries the decision out: reactivate, launch, shut down, stop. If one of these fails, the others are
 // still done. Instances that are about to end are shut down before anything else, because a launch may take long and
-// clients must not be sent to them meanwhile. Hung instances are stopped first, and outdated ones that no successor waits
-// for, so that their replacements fit under the maximum.
+// clients must not be sent to them meanwhile. Hung instances are stopped first, and outdated ones that no successor
+// waits for, so that their replacements fit under the maximum.
 func (p *pass) act(ctx context.Context) error {
 	d := &p.rec.Decision
 	p.succeed()

@@ -28,7 +28,7 @@ type poolConfig struct {
 	ShutDownThreshold                                               float64
 	StatusInterval                                                  time.Duration // of its workers
 	Blob                                                            bool          // the active set is published
-	Version                                                         string        // of the image; empty: nothing is known
+	Version                                                         string        // of the image; empty: unknown
 	Rollout                                                         pool.Rollout
 	MaximumLifetime                                                 time.Duration
 }
@@ -79,8 +79,9 @@ func (c *poolConfig) desired(t *testing.T) desired.Pool {
 		Work: desired.Queue{Name: "work"}, Status: desired.Queue{Name: "status"},
 		Parser: "std", Parse: message.Parsers()["std"], ServicePort: 20808, Publishes: c.Blob,
 		Loop: loop.Options{
-			Image: "image" + c.Version, Version: version, MaximumLifetime: c.MaximumLifetime, TakesRequests: c.Policy == "resource",
-			UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
+			Image: "image" + c.Version, Version: version, MaximumLifetime: c.MaximumLifetime,
+			TakesRequests: c.Policy == "resource",
+			UserData:      func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
 			Judge: policy.Judge{Policy: decider, Limits: limits, Watchdog: policy.Watchdog{
 				Interval: c.WatchdogInterval, BootDeadline: c.BootDeadline, BreakerRatio: c.BreakerRatio,
 			}, Rollout: c.Rollout},

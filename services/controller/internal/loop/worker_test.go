@@ -46,7 +46,8 @@ func (f *fleet) boot(in cloud.Instance) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &worker{id: in.ID, b: f.b, cancel: cancel, nudge: make(chan struct{}, 1), mute: f.stuck || in.Image == badImage}
+	w := &worker{id: in.ID, b: f.b, cancel: cancel, nudge: make(chan struct{}, 1)}
+	w.mute = f.stuck || in.Image == badImage
 	f.all[in.ID] = w
 	run := w.serve
 	if f.jobs {

@@ -192,15 +192,16 @@ func (d *Diary) rollout(ctx context.Context, log *slog.Logger, r *record.Record,
 		return
 	}
 	w.rollout = r.Rollout.Text
-	level, text := slog.LevelInfo, "rollout"
+	level := slog.LevelInfo
 	switch r.Rollout.State {
 	case "":
-		text = "rollout is over: no instance is outdated"
+		log.InfoContext(ctx, "rollout is over: no instance is outdated")
+		return
 	case policy.RolloutHalted, policy.RolloutStuck:
 		level = slog.LevelWarn
 	case policy.Rolls, policy.RolloutPaused, policy.RolloutOff:
 	}
-	log.Log(ctx, level, text, "state", string(r.Rollout.State), "text", r.Rollout.Text,
+	log.Log(ctx, level, "rollout", "state", string(r.Rollout.State), "text", r.Rollout.Text,
 		"outdated", r.Rollout.Outdated)
 }
 

@@ -53,7 +53,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	r.MustRegister(seconds)
 	return &Metrics{
 		instances: gauge("instances", "Instances by state.", "state"),
-		outdated:  gauge("outdated_instances", "Instances that a launch would make otherwise now, by reason.", "reason"),
+		outdated:  gauge("outdated_instances", "Instances that a launch would make otherwise, by reason.", "reason"),
 		load:      gauge("load", "Sum of the loads of active instances."),
 		backlog:   gauge("backlog_messages", "Messages on the work queue.", "kind"),
 		known:     gauge("backlog_known", "1 if the backlog could be read, else 0."),

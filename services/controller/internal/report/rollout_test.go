@@ -78,7 +78,7 @@ func TestRolloutInMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := report.NewMetrics(registry)
 	m.Pass(t.Context(), rolled(policy.Rolls, "", false))
-	want := `# HELP cloudmaster_outdated_instances Instances that a launch would make otherwise now, by reason.
+	want := `# HELP cloudmaster_outdated_instances Instances that a launch would make otherwise, by reason.
 # TYPE cloudmaster_outdated_instances gauge
 cloudmaster_outdated_instances{pool="p",reason="image"} 3
 cloudmaster_outdated_instances{pool="p",reason="lifetime"} 0
@@ -86,7 +86,8 @@ cloudmaster_outdated_instances{pool="p",reason="settings"} 0
 cloudmaster_outdated_instances{pool="p",reason="type"} 0
 cloudmaster_outdated_instances{pool="p",reason="zone"} 0
 `
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "cloudmaster_outdated_instances"); err != nil {
+	err := testutil.GatherAndCompare(registry, strings.NewReader(want), "cloudmaster_outdated_instances")
+	if err != nil {
 		t.Error(err)
 	}
 }

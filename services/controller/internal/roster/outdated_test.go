@@ -32,8 +32,10 @@ func TestOutdated(t *testing.T) {
 		"another type":         {version: now, in: cloud.Instance{Type: "t2"}, drift: pool.OtherType, current: true},
 		"one of the types":     {version: now, in: cloud.Instance{Type: "m5"}, current: true},
 		"type, not versioned":  {in: cloud.Instance{Type: "t2"}, drift: pool.OtherType},
-		"too old":              {version: now, wanted: roster.Wanted{Lifetime: time.Second}, drift: pool.TooOld, current: true},
-		"not yet":              {version: now, wanted: roster.Wanted{Lifetime: time.Hour}, current: true},
+		"too old": {
+			version: now, wanted: roster.Wanted{Lifetime: time.Second}, drift: pool.TooOld, current: true,
+		},
+		"not yet": {version: now, wanted: roster.Wanted{Lifetime: time.Hour}, current: true},
 	} {
 		r, w := newRoster(), c.wanted
 		w.Version, w.Images, w.Types = now, []string{"ami-2"}, []string{"c7", "m5"}
