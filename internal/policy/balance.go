@@ -22,11 +22,11 @@ const (
 	mostLevelPause  = 6 * time.Hour
 )
 
-// Level marks as outdated, in a snapshot that it may change, the instances that are too many in the fullest place: those
-// that would be the first to go. It does so if that place has at least two more than the emptiest one in which launches
-// are possible. open are these places; nil means that the pool need not be level. Instances that are to take the place
-// of others do not count. While something else is outdated nothing is marked, because replacing that makes the
-// pool level, too.
+// Level marks as outdated, in a snapshot that it may change, the instances that are too many in the fullest place, from
+// those that would be the first to go. It does so if that place has at least two more than the emptiest one in which
+// launches are possible. open are these places; nil means that the pool need not be level. Instances that are to take
+// the place of others do not count. While something else is outdated nothing is marked, because replacing that makes
+// the pool level, too.
 //
 // Level says by Unlevel that no successors are to be launched for this. It waits with growing pauses unless the pool
 // has become more level since the last move, so that a place that comes and goes moves only few instances.
