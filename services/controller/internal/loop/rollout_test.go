@@ -259,3 +259,17 @@ func TestZoneBackAfterAnOutage(t *testing.T) {
 		b.wantStates("i-000001:active i-000004:active i-000005:active i-000006:active")
 	}, bootsIn(20*time.Second), func(o *memcloud.Options) { o.Place = func() string { return place } })
 }
+
+// TestZoneThatNeverHasRoom, although the cloud believes that it may: moves that do not help become rare.
+func TestZoneThatNeverHasRoom(t *testing.T) {
+	t.Parallel()
+	unstarted(t, rolling(4, 6), func(b *bench) {
+		b.preview = func() cloud.Preview { return cloud.Preview{Open: []string{"a", "b"}} }
+		b.startController()
+		b.grow(4)
+		b.pass(24 * time.Hour)
+		if got := b.launched(); got < 6 || got > 4+10 || b.count(pool.Active) != 4 {
+			t.Errorf("got %d launched in a day, and %s in the end, want 4 and up to 10 moves", got, b.states())
+		}
+	}, bootsIn(20*time.Second), func(o *memcloud.Options) { o.Place = func() string { return "a" } })
+}
