@@ -3,6 +3,7 @@ package loop_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,15 +226,16 @@ func (f foresight) Launch(ctx context.Context, spec cloud.Spec) ([]cloud.Instanc
 func TestRolloutOfAMovingImage(t *testing.T) {
 	t.Parallel()
 	unstarted(t, rolling(2, 3), func(b *bench) {
-		newest := "ami-1"
-		b.preview = func() cloud.Preview { return cloud.Preview{Images: []string{newest}} }
+		var newest atomic.Pointer[string] // controllers read it in goroutines of their own
+		newest.Store(new("ami-1"))
+		b.preview = func() cloud.Preview { return cloud.Preview{Images: []string{*newest.Load()}} }
 		b.startController()
 		b.grow(2)
-		newest = badImage
+		newest.Store(new(badImage))
 		b.pass(time.Hour)
 		b.wantStates("i-000001:active i-000002:active")
 		b.wantLaunched(3)
-		newest = "ami-2"
+		newest.Store(new("ami-2"))
 		b.pass(10 * time.Minute)
 		b.wantStates("i-000004:active i-000005:active")
 		b.wantLaunched(5)
@@ -244,20 +246,31 @@ func TestRolloutOfAMovingImage(t *testing.T) {
 // level, and what is busy stays.
 func TestZoneBackAfterAnOutage(t *testing.T) {
 	t.Parallel()
-	place := "a"
+	var back atomic.Bool // zone b
 	unstarted(t, rolling(4, 6), func(b *bench) {
-		open := []string{"a"}
-		b.preview = func() cloud.Preview { return cloud.Preview{Open: open} }
+		b.preview = func() cloud.Preview {
+			if back.Load() {
+				return cloud.Preview{Open: []string{"a", "b"}}
+			}
+			return cloud.Preview{Open: []string{"a"}}
+		}
 		b.startController()
 		b.grow(4)
 		b.pass(time.Hour)
 		b.wantLaunched(4)
 		b.workers.load(first, 0.5)
-		open, place = []string{"a", "b"}, "b"
+		back.Store(true)
 		b.pass(time.Hour)
 		b.wantLaunched(6)
 		b.wantStates("i-000001:active i-000004:active i-000005:active i-000006:active")
-	}, bootsIn(20*time.Second), func(o *memcloud.Options) { o.Place = func() string { return place } })
+	}, bootsIn(20*time.Second), func(o *memcloud.Options) {
+		o.Place = func() string {
+			if back.Load() {
+				return "b"
+			}
+			return "a"
+		}
+	})
 }
 
 // TestZoneThatNeverHasRoom, although the cloud believes that it may: moves that do not help become rare.
