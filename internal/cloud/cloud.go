@@ -58,6 +58,12 @@ const (
 	// TagStarted is when an instance of the warm pool was last started, as TagStateSince. Others do not have it.
 	TagStarted = "cloudmaster:started"
 	TagLaunch  = "cloudmaster:launch" // the token of the launch that started the instance
+	// TagVersion says what the instance was launched as (pool.Version). One without it is never outdated for what it
+	// was launched as.
+	TagVersion = "cloudmaster:version"
+	// TagSurge is "true" on an instance that was launched to take the place of an outdated one, and "false" once it has
+	// taken it. Others do not have it.
+	TagSurge = "cloudmaster:surge"
 )
 
 // Refused reports whether an error proves that the cloud has done nothing of what was asked. ErrThrottled does not
@@ -126,8 +132,10 @@ type Instance struct {
 
 	// Where and what it is. A cloud that does not know these leaves them empty.
 	Zone string // the cloud's word for a part of it that fails by itself
-	Type string // the cloud's word for the size of the machine
-	Spot bool   // the cloud may take it back at any time
+	// Place is where it was launched, as in Preview.Open.
+	Place string
+	Type  string // the cloud's word for the size of the machine
+	Spot  bool   // the cloud may take it back at any time
 
 	// Reason is why the instance ends or has ended, in the cloud's words; empty if it runs, or the cloud does not say.
 	Reason string

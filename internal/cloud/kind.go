@@ -44,6 +44,11 @@ type Kind struct {
 	// ParseEvent reads a message of that queue as a cloud with these settings understands it. Nil if Events is.
 	ParseEvent func(settings kind.Settings, body []byte) (Event, error)
 
+	// Made returns a text that is the same for pools whose instances are made alike, beside image, type, place and
+	// price. If it changes, running instances are outdated (pool.OtherSettings). own are the pool's settings on the
+	// cloud. Nil: nothing but image and user data makes instances differ.
+	Made func(settings kind.Settings, deployment string, name pool.Name, own kind.Settings) string
+
 	// CheckPool returns all, joined, that stands against running a pool on a cloud with these settings.
 	// Each error begins with its key and a colon, or says by itself what it is about.
 	CheckPool func(settings kind.Settings, deployment string, p PoolSpec) error

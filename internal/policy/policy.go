@@ -108,6 +108,9 @@ type Verdict struct {
 	Active  int
 	Breaker bool  // open: so many are silent that at most one is replaced
 	Failed  error // the policy's; nothing was done but what the limits demand
+
+	Rolling Rolling    // how far the replacement of outdated instances is
+	Trial   pool.Trial // what the next snapshot should have
 }
 
 // Inspect looks for hung instances among those that are counted or draining.
@@ -206,6 +209,7 @@ type Judge struct {
 	Policy   Policy
 	Watchdog Watchdog
 	Limits   pool.Limits // as configured
+	Rollout  pool.Rollout
 }
 
 // Check returns all that is wrong with the limits: in themselves, and for the policy.
@@ -256,28 +260,41 @@ func (j Judge) Decide(s *pool.Snapshot, left pool.Budget) (pool.Decision, Verdic
 	if v.Breaker {
 		d.Because("breaker open: %d of %d silent", v.Silent, v.Active)
 	}
+	v.Trial = v.Trial.Without(d.Stop)
 	return d, v
 }
 
-// decide asks policy and limits what to do about the instances that are neither hung nor about to end.
+// decide asks policy, rollout and limits what to do about the instances that are neither hung nor about to end.
 func (j Judge) decide(s *pool.Snapshot, left pool.Budget, v *Verdict) pool.Decision {
 	rest := *s
 	rest.Limits = j.LimitsAt(s.Now)
 	rest.Stale = s.Stale || v.Breaker // last loads of the silent ones prove nothing either
 	rest.Instances = without(s, v.Hung)
+	v.Trial = s.Trial.Look(s, v.Hung)
+	r := newRollout(j.Rollout, &rest, v.Trial, left.Stops)
+	v.Rolling = r.said()
+	if !r.going {
+		rest.Instances = keepDraining(rest.Instances)
+	}
+	seen := r.view(true)
 	var want pool.Decision
-	want, v.Failed = j.Policy.Decide(&rest)
+	want, v.Failed = j.Policy.Decide(&seen)
 	if v.Failed != nil {
 		want = pool.Decision{}
 		want.Because("the policy failed: holding")
+		r.hold()
 	}
 	if v.Breaker && len(v.Hung) > 0 {
 		want.Launch = max(want.Launch, 1)
 	}
 	if !rest.Limits.Drain {
-		endLeftovers(&rest, &want)
+		endLeftovers(&seen, &want)
 	}
-	return rest.Limits.Apply(&rest, want, left)
+	r.ask(&want)
+	bounded := r.view(false)
+	d := bounded.Limits.Apply(&bounded, want, left)
+	r.finish(&d, left)
+	return d
 }
 
 // endLeftovers ends the instances that drain in a pool whose policy drains none: it had another policy when they were

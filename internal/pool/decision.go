@@ -14,6 +14,9 @@ type Decision struct {
 	Stop       []Ending     // instances to terminate; what is in Reactivate too is stopped if there is no room for it
 	Reason     string       // one sentence for the operator
 
+	Surge   bool         // what is launched is beyond the number that the policy wants; see Instance.Surge
+	Succeed []InstanceID // of these, Surge ends now: they count as all others from now on
+
 	// Memory is what the policy wants to find in the snapshot from now on, also after a restart. It is stored
 	// before anything is done. Nil means that what was stored before stays.
 	Memory []byte

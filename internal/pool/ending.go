@@ -25,6 +25,7 @@ const (
 	WarmSurplus   Cause = "warm_surplus"   // it is warm, and fewer are to be kept
 	WarmOutdated  Cause = "warm_outdated"  // it is warm, and was launched with settings that have changed
 	Interrupted   Cause = "interrupted"    // it has said that it is about to end, or its cloud has
+	Outdated      Cause = "outdated"       // it is replaced, because a launch would make something else now
 	Outside       Cause = "outside"        // it has ended or is ending, and this controller did not end it
 )
 
@@ -39,6 +40,10 @@ type Ending struct {
 	Load     float64       `json:"load,omitempty"` // what it last reported
 	// Reason is why, in the cloud's words; empty if it has not said.
 	Reason string `json:"reason,omitempty"`
+	// Drift is why it is outdated; empty for other causes.
+	Drift Drift `json:"drift,omitempty"`
+	// Successor has taken its place; empty if none has yet. It stops being Surge when this ending has begun.
+	Successor InstanceID `json:"successor,omitempty"`
 	// Unheard says that this controller has launched the instance, and that it has never reported.
 	Unheard bool `json:"unheard,omitempty"`
 	// Due is when it must end whatever it is doing. Zero: if it finds work first, it may finish that.
@@ -67,11 +72,21 @@ func (e *Ending) Detail() string {
 		return fmt.Sprintf("load %.2f", e.Load)
 	case Drained, DrainDeadline:
 		return fmt.Sprintf("draining for %s, load %.2f", long, e.Load)
+	case Outdated:
+		return e.outdated()
 	case Outside:
 		return e.outside()
 	case Warmed, WarmSurplus, WarmOutdated:
 	}
 	return ""
+}
+
+// outdated is the evidence for the ending of an outdated instance.
+func (e *Ending) outdated() string {
+	if e.Successor == "" {
+		return string(e.Drift)
+	}
+	return fmt.Sprintf("%s; %s has taken its place", e.Drift, e.Successor)
 }
 
 // outside is the evidence for an ending that was not this controller's doing.

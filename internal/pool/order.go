@@ -18,12 +18,18 @@ type Rank struct {
 	launched int64   // the earliest first
 	at       int32   // where it is in the snapshot, which is sorted by id
 	young    bool    // those that are not come first, whatever the rest says
+	fresh    bool    // those that are not come first, of those that are equally young
 }
 
 func (r Rank) compare(other Rank) int {
 	switch {
 	case r.young != other.young:
 		if r.young {
+			return 1
+		}
+		return -1
+	case r.fresh != other.fresh:
+		if r.fresh {
 			return 1
 		}
 		return -1
@@ -37,18 +43,18 @@ func (r Rank) compare(other Rank) int {
 	return cmp.Compare(r.at, other.at)
 }
 
-// ByVictim orders candidates for a stop: lowest load first, then longest idle, then oldest launch, then id.
-// It does not look at lifetimes: callers leave out the instances that are too young.
+// ByVictim orders candidates for a stop: outdated ones first, then lowest load, then longest idle, then oldest launch,
+// then id. It does not look at lifetimes: callers leave out the instances that are too young.
 func ByVictim(i *Instance) Rank {
-	r := Rank{load: i.Load, idle: math.MaxInt64, launched: nanoseconds(i.Launched)}
+	r := Rank{load: i.Load, idle: math.MaxInt64, launched: nanoseconds(i.Launched), fresh: i.Drift == ""}
 	if !i.IdleSince.IsZero() {
 		r.idle = i.IdleSince.UnixNano()
 	}
 	return r
 }
 
-// ByVictim orders candidates for a shut-down or a stop: those whose lifetimes are over first, then lowest load, then
-// idle longest, then oldest launch, then id.
+// ByVictim orders candidates for a shut-down or a stop: those whose lifetimes are over first, then outdated ones, then
+// lowest load, then idle longest, then oldest launch, then id.
 func (l Limits) ByVictim(now time.Time) Ranking {
 	return func(i *Instance) Rank {
 		r := ByVictim(i)

@@ -126,10 +126,22 @@ type Instance struct {
 	// Announced is why the cloud will end it, or may, in the cloud's words; empty if the cloud has not said. Then
 	// Interrupted is true whatever its statuses say.
 	Announced string
+
+	// Drift is why it is outdated; empty if it is not. An outdated instance that drains is not reactivated.
+	Drift Drift
+	// Current: it is known to be of the version that is launched now. What does not say its version is neither
+	// outdated nor current.
+	Current bool
+	Place   string // where the cloud runs it, as far as the pool's instances are to be level over places; may be empty
+	// Surge: it was launched to take the place of an outdated instance, and has not taken it yet. Until then it is
+	// beyond the number that the policy wants.
+	Surge bool
 }
 
 // Reactivatable reports whether the instance drains and can be made active again.
-func (i *Instance) Reactivatable() bool { return i.State == ShutDown && !i.Interrupted }
+func (i *Instance) Reactivatable() bool {
+	return i.State == ShutDown && !i.Interrupted && i.Drift == ""
+}
 
 // Counted reports whether the instance is capacity: starting or active.
 func (i *Instance) Counted() bool { return i.State == Startup || i.State == Active }
@@ -176,6 +188,13 @@ type Snapshot struct {
 	Limits Limits  // those in force now, which Limits.Apply puts on the decision
 	Orders []Order // in the order in which they came; they are removed when Memory is stored
 	Memory []byte  // what the policy's last decision asked to keep; nil if it has kept nothing yet
+
+	Version string // names what a launch would make now; empty if that is not known
+	Trial   Trial  // what the last decision knew of that version
+	// Unlevel: no successor is launched now for what is outdated for its place (OtherZone), because that did not help
+	// lately.
+	Unlevel bool
+	Resting bool // launches pause, because some have failed, or wait for what lists do not show yet
 }
 
 // Count returns how many instances are in one of the given states.
@@ -192,11 +211,12 @@ func (s *Snapshot) Count(states ...State) int {
 // Counted returns how many instances are capacity: startup + active.
 func (s *Snapshot) Counted() int { return s.Count(Startup, Active) }
 
-// Leaving returns how many instances drain and cannot be made active again, because they are about to end.
+// Leaving returns how many instances drain and cannot be made active again, because they are about to end or are
+// outdated.
 func (s *Snapshot) Leaving() int {
 	n := 0
 	for i := range s.Instances {
-		if in := &s.Instances[i]; in.State == ShutDown && in.Interrupted {
+		if in := &s.Instances[i]; in.State == ShutDown && !in.Reactivatable() {
 			n++
 		}
 	}

@@ -39,8 +39,8 @@ func runCommand(ctx context.Context, stderr io.Writer) *cobra.Command {
 		Use:   "run -c FILE",
 		Short: "Run the controller until it is told to stop; instances run on",
 		Long: `Run the controller until it is told to stop; instances run on. At SIGHUP it reads the configuration
-again: pools are added, changed and removed without touching instances that stay. A file with an error is refused
-as a whole, and the pools run on unchanged.`,
+again: pools are added, changed and removed. Instances that would be launched otherwise now are replaced
+one by one. A file with an error is refused as a whole, and the pools run on unchanged.`,
 		Args: command.NoArgs,
 	}
 	load := configFlag(cmd)

@@ -39,6 +39,11 @@ var archs = map[types.ArchitectureType]string{
 
 // imageFor returns the id of the image that a spec names, for an instance type.
 func (c *Cloud) imageFor(ctx context.Context, name, kind string) (string, error) {
+	return c.imageWithin(ctx, name, kind, imageMemory)
+}
+
+// imageWithin is imageFor, with what a name stood for so long ago at most.
+func (c *Cloud) imageWithin(ctx context.Context, name, kind string, within time.Duration) (string, error) {
 	if strings.Contains(name, ArchMark) {
 		arch, err := c.arch(ctx, kind)
 		if err != nil {
@@ -46,7 +51,7 @@ func (c *Cloud) imageFor(ctx context.Context, name, kind string) (string, error)
 		}
 		name = strings.ReplaceAll(name, ArchMark, arch)
 	}
-	return c.image(ctx, name)
+	return c.image(ctx, name, within)
 }
 
 // arch returns the architecture of an instance type.
@@ -102,15 +107,15 @@ func (c *Cloud) root(ctx context.Context, image string) (string, error) {
 	return c.roots[image], nil
 }
 
-// image returns the id of the image that a name stands for.
-func (c *Cloud) image(ctx context.Context, name string) (string, error) {
+// image returns the id of the image that a name stands for, or stood for so long ago at most.
+func (c *Cloud) image(ctx context.Context, name string, within time.Duration) (string, error) {
 	if imageForm.MatchString(name) {
 		return name, nil
 	}
 	c.mu.Lock()
 	known, ok := c.images[name]
 	c.mu.Unlock()
-	if ok && c.now().Sub(known.when) < imageMemory {
+	if ok && c.now().Sub(known.when) < within {
 		return known.id, nil
 	}
 	look := c.newest

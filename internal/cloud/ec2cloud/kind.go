@@ -133,7 +133,8 @@ func Kind() cloud.Kind {
 		},
 		PoolSettings:  func() kind.Settings { return new(Machine) },
 		AuditInterval: time.Minute, Remote: true, Identity: "aws", Stops: true,
-		Events: eventsReach, ParseEvent: parseEvent, PublicAddress: publicAddress, CheckPool: checkPool, Open: openKind,
+		Events: eventsReach, ParseEvent: parseEvent, PublicAddress: publicAddress,
+		Made: madeOf, CheckPool: checkPool, Open: openKind,
 	}
 }
 

@@ -74,7 +74,8 @@ func (c *Cloud) describe(ctx context.Context, filters ...types.Filter) ([]cloud.
 // instance is EC2's instance in the port's words.
 func (c *Cloud) instance(in *types.Instance) cloud.Instance {
 	out := cloud.Instance{
-		ID: pool.InstanceID(aws.ToString(in.InstanceId)), Phase: cloud.Pending,
+		Place: aws.ToString(in.SubnetId),
+		ID:    pool.InstanceID(aws.ToString(in.InstanceId)), Phase: cloud.Pending,
 		Image: aws.ToString(in.ImageId), Launched: aws.ToTime(in.LaunchTime),
 		Tags: make(map[string]string, len(in.Tags)),
 		Type: string(in.InstanceType), Spot: in.InstanceLifecycle == types.InstanceLifecycleTypeSpot,

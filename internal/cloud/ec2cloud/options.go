@@ -135,7 +135,7 @@ func (v *Volume) validate() error {
 // Guide, "Tag restrictions".
 const (
 	maxVolume   = 64 << 10 // GiB, of io2; other types take less
-	maxTags     = 50 - 8   // 8 are left for ours and for those to come
+	maxTags     = 50 - 12  // 12 are left for ours and for those to come
 	maxTagKey   = 128
 	maxTagValue = 256
 )

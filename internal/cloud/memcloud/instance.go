@@ -91,6 +91,9 @@ func (a *Account) addLocked(
 		},
 		userData: slices.Clone(doc), running: now.Add(a.opts.BootDelay),
 	}
+	if a.opts.Place != nil {
+		in.Place = a.opts.Place()
+	}
 	if in.Tags == nil {
 		in.Tags = map[string]string{}
 	}

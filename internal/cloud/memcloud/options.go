@@ -26,6 +26,8 @@ type Options struct {
 	CallRate  float64
 	CallBurst int
 
+	Place func() string // where the next instance is launched; nil: nowhere in particular
+
 	KnowsIDs bool // Spec.UserData is called with the id of each instance, as by processcloud
 
 	// OnLaunch, OnRunning and OnTerminate attach simulated workers. Each is called once per instance:

@@ -35,6 +35,10 @@ var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 //	/lost           heard of 40 minutes ago
 //	/stale          its status is older than its state
 //	/leaving        its status says that it is about to end
+//	/old            runs another image than a launch would use now
+//	/aged           has lived for the maximum lifetime
+//	/new            is known to be what a launch would make now
+//	/surge          was launched to take the place of an outdated one
 func Fleet(tb testing.TB, words string) []pool.Instance {
 	tb.Helper()
 	var fleet []pool.Instance
@@ -121,6 +125,14 @@ func alter(i *pool.Instance, mark string) error {
 		i.ReportedAt = i.StateSince.Add(-time.Second)
 	case "leaving":
 		i.Interrupted = true
+	case "old":
+		i.Drift = pool.OtherImage
+	case "aged":
+		i.Drift, i.Current = pool.TooOld, true
+	case "new":
+		i.Current = true
+	case "surge":
+		i.Surge = true
 	default:
 		return fmt.Errorf("no mark /%s", mark)
 	}

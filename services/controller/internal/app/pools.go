@@ -78,13 +78,19 @@ func (o *opened) desired(ctx context.Context, p *config.Pool, where *cloud.Kind)
 	if err != nil {
 		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
 	}
+	userData := o.userData(p, address)
+	version, err := o.version(p, userData)
+	if err != nil {
+		return desired.Pool{}, fmt.Errorf("pool %s: %w", p.Name, err)
+	}
 	return desired.Pool{
 		Name: p.Name, Revision: p.Revision(), Cloud: p.Cloud, OnRemove: desired.OnRemove(p.OnRemove),
 		Work: queueOf(p, config.Work), Status: queueOf(p, config.Status), Orders: queueOf(p, config.Orders),
 		Parser: p.StatusParser, Parse: p.Parser(), Verified: p.VerifySender && (login != nil || o.knows(where)),
 		ServicePort: p.ServicePort, AnyAddress: p.AnyAddress, Publishes: p.PublishesActiveSet(),
 		Loop: loop.Options{
-			Image: p.Image, UserData: o.userData(p, address), Login: login, Judge: judge, Warm: p.Warm,
+			Image: p.Image, UserData: userData, Login: login, Judge: judge, Version: version,
+			Warm: p.Warm, MaximumLifetime: p.MaximumLifetime,
 			TakesRequests:  p.Policy.Traits().TakesRequests,
 			PolicyInterval: p.Times.PolicyInterval, PollInterval: p.Times.PollInterval,
 			ReportInterval: p.Times.ReportInterval, ActiveSetInterval: p.Times.ActiveSetInterval,

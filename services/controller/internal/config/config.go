@@ -65,10 +65,13 @@ type Pool struct {
 
 	Policy   Policy
 	Limits   pool.Limits // that the core applies to every decision
+	Rollout  pool.Rollout
 	Watchdog policy.Watchdog
 	Times    Times
 	Warm     int     // stopped instances that are kept to be started
 	Queues   []Queue // work, status, and orders if the policy takes any
+
+	MaximumLifetime time.Duration // instances that are as old are replaced; 0: none is
 
 	StatusParser string
 	VerifySender bool   // where the broker knows who sends, statuses count only from the instance that they name
@@ -167,7 +170,7 @@ func (p *Pool) Judge() (policy.Judge, error) {
 	if err != nil {
 		return policy.Judge{}, err
 	}
-	return policy.Judge{Policy: decider, Limits: p.Limits, Watchdog: p.Watchdog}, nil
+	return policy.Judge{Policy: decider, Limits: p.Limits, Watchdog: p.Watchdog, Rollout: p.Rollout}, nil
 }
 
 // Queue returns the pool's queue for a use; false if it has none.

@@ -58,6 +58,7 @@ func TestDefaults(t *testing.T) {
 			Maximum: 2, StartLimit: 1, StopLimit: 1, MinimumLifetime: 5 * time.Minute,
 			MinimumActiveTime: 2 * time.Minute,
 		},
+		Rollout:  pool.Rollout{MaxSurge: 1},
 		Watchdog: policy.Watchdog{Interval: 10 * time.Minute, BootDeadline: 10 * time.Minute, BreakerRatio: 0.5},
 		Times: config.Times{
 			PolicyInterval: time.Minute, PollInterval: 5 * time.Second, StatusInterval: time.Minute,
@@ -238,6 +239,33 @@ func TestComplaints(t *testing.T) {
 		},
 		"negative limits": {
 			pool: "start_limit: -1, stop_limit: -2", want: []string{"start_limit is -1", "stop_limit is -2"},
+		},
+		"a rollout that cannot move": {
+			pool: "rollout: {max_surge: 0}",
+			want: []string{"c.yaml:5: pools.primes.rollout: max_unavailable and max_surge are both 0"},
+		},
+		"a rollout of minus one": {
+			pool: "rollout: {max_surge: -1, max_unavailable: -2}",
+			want: []string{"max_surge is -1, less than 0", "max_unavailable is -2, less than 0"},
+		},
+		"a rollout of halves": {
+			pool: "rollout: {max_surge: 50%}",
+			want: []string{"c.yaml:5: pools.primes.rollout: max_surge: 50% is not a whole number"},
+		},
+		"a rollout mistyped": {
+			pool: "rollout: {max_sruge: 1, paused: 7}",
+			want: []string{"max_sruge: unknown key, did you mean max_surge?", "paused: 7 is not true or false"},
+		},
+		"a rollout that is none": {
+			pool: "rollout: slowly", want: []string{"c.yaml:5: pools.primes.rollout: slowly is not a mapping"},
+		},
+		"a lifetime too short": {
+			pool: "maximum_lifetime: 5s",
+			want: []string{"c.yaml:5: pools.primes.maximum_lifetime: 5s is less than 1m0s"},
+		},
+		"lifetimes crossed": {
+			pool: "maximum_lifetime: 4m",
+			want: []string{"pools.primes.maximum_lifetime: 4m0s is not more than minimum_lifetime, 5m0s"},
 		},
 		"bare duration": {
 			pool: "policy_interval: 5",

@@ -66,8 +66,9 @@ func (p *Pool) Revision() string {
 	if p.OnCloud != nil {
 		onCloud = kind.Text(p.OnCloud)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %+v %+v %+v %+v %q %t %q %d %t %d %q %#v",
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %+v %+v %+v %+v %q %t %q %d %t %d %q %#v %s",
 		p.Name, p.Image, p.Cloud, p.OnRemove, p.Policy.text(), p.Limits, p.Watchdog, p.Times, p.Queues,
-		p.StatusParser, p.VerifySender, p.ActiveSet, p.ServicePort, p.AnyAddress, p.Warm, onCloud, p.Settings))
+		p.StatusParser, p.VerifySender, p.ActiveSet, p.ServicePort, p.AnyAddress, p.Warm, onCloud, p.Settings,
+		p.rolloutText()))
 	return hex.EncodeToString(sum[:])
 }

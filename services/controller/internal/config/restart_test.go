@@ -86,6 +86,9 @@ func TestRevision(t *testing.T) {
 		{"image: x", "image: x, status_parser: lifeguard"},
 		{"image: x", "image: x, active_set_type: blob"},
 		{"image: x", "image: x, service_port: 1"},
+		{"image: x", "image: x, maximum_lifetime: 24h"},
+		{"image: x", "image: x, rollout: {paused: true}"},
+		{"image: x", "image: x, rollout: {max_surge: 2}"},
 		{"policy: calendar, base: job", "policy: job"},
 		{"deployment: demo", "deployment: other"},
 	} {

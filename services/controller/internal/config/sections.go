@@ -208,6 +208,7 @@ func (r *reader) readPool(name string, cfg *Config) Pool {
 		r.defaulted(p.OnCloud, path...)
 	}
 	p.Policy = r.readPolicy(keys.Policy, path)
+	p.Rollout, p.MaximumLifetime = r.readRollout(path, keys.Rollout), keys.MaximumLifetime
 	traits := p.Policy.Traits()
 	p.Limits = keys.limits(traits.Drains)
 	orders := ""

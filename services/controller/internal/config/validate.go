@@ -174,6 +174,7 @@ func (r *reader) validatePool(c *Config, p *Pool) {
 		r.complain(at("settings"), "%v", err)
 	}
 	r.validateTimes(p)
+	r.validateRollout(p)
 	if check := c.Backend.Kind.CheckQueue; check != nil {
 		for _, q := range p.Queues {
 			r.complainEach(here, check(q.Limits))

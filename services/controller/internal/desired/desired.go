@@ -1,5 +1,5 @@
 // Package desired makes the pools run that should run. Apply starts, changes and removes pools in a running
-// controller without touching instances that stay.
+// controller without ending instances of pools that stay.
 package desired
 
 import (

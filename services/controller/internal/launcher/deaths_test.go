@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/launcher"
 )
 
 // die says that so many instances have ended before they reported.
@@ -77,7 +78,7 @@ func TestAChangeEndsThePause(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.die(10)
-	w.Change("image-2", nil, nil, time.Minute)
+	w.Change(launcher.Options{Image: "image-2", MostPause: time.Minute})
 	if _, _, err := w.want(5); err != nil || w.specs[0].Count != 1 || w.specs[0].Image != "image-2" {
 		t.Errorf("got error %v and %+v, want one of the new image", err, w.specs)
 	}

@@ -42,6 +42,7 @@ type Options struct {
 	Image     string
 	UserData  func(pool.InstanceID) ([]byte, error)
 	Login     func(pool.InstanceID) ([]byte, error) // see cloud.Spec.Login
+	Version   string                                // what instances are launched as; empty: nothing says it
 	ListLag   time.Duration                         // how far the cloud's lists may be behind
 	MostPause time.Duration                         // the longest pause after launches that failed
 	Now       func() time.Time                      // the clock
@@ -83,6 +84,8 @@ type machine struct {
 	image    string
 	userData func(pool.InstanceID) ([]byte, error)
 	login    func(pool.InstanceID) ([]byte, error)
+	version  string
+	surge    bool // see Request.Surge
 }
 
 // New returns a launcher.
@@ -90,13 +93,12 @@ func New(c provider, store Store, opts Options) *Launcher {
 	return &Launcher{opts: opts, cloud: c, journal: newJournal(opts.Pool, store, opts.ListLag, opts.Token)}
 }
 
-// Change makes later launches use another image, other user data and logins, and another longest pause. A launch that
-// has not been answered is repeated as it was first asked for, because the cloud knows it by its token and refuses the
-// same token with anything else.
-func (l *Launcher) Change(
-	image string, userData, login func(pool.InstanceID) ([]byte, error), mostPause time.Duration,
-) {
-	l.opts.Image, l.opts.UserData, l.opts.Login, l.opts.MostPause = image, userData, login, mostPause
+// Change makes later launches use another image, other user data, logins and version, and another longest pause. The
+// other options stay. A launch that has not been answered is repeated as it was first asked for, because the cloud
+// knows it by its token and refuses the same token with anything else.
+func (l *Launcher) Change(to Options) {
+	l.opts.Image, l.opts.UserData, l.opts.Login, l.opts.MostPause = to.Image, to.UserData, to.Login, to.MostPause
+	l.opts.Version = to.Version
 	l.deaths.before = time.Time{} // somebody may have corrected what they died of: one is tried at once
 }
 
@@ -143,6 +145,9 @@ type Request struct {
 	// State is in which the instances begin; the zero value means pool.Startup. A launch that is repeated keeps the
 	// first one.
 	State pool.State
+	// Surge: the instances are to take the place of outdated ones (cloud.TagSurge). A launch that has not been answered
+	// is repeated as it was first asked for.
+	Surge bool
 }
 
 // Launch asks the cloud for instances and returns them, together with what a record says of the attempt,
@@ -201,11 +206,17 @@ func (l *Launcher) intend(want Request, now time.Time) error {
 	}
 	if !open {
 		l.open = intent{
-			token: l.journal.token(), machine: machine{l.opts.Image, l.opts.UserData, l.opts.Login}, at: now,
+			token: l.journal.token(), machine: l.machine(want.Surge), at: now,
 			count: count, failures: l.open.failures, state: cmp.Or(want.State, pool.Startup),
 		}
 	}
 	return nil
+}
+
+func (l *Launcher) machine(surge bool) machine {
+	return machine{
+		image: l.opts.Image, userData: l.opts.UserData, login: l.opts.Login, version: l.opts.Version, surge: surge,
+	}
 }
 
 // unwritten puts off a launch that could not be written to the journal. If the cloud was never asked for it,
@@ -237,11 +248,23 @@ func (l *Launcher) call(ctx context.Context) ([]cloud.Instance, error) {
 	return l.cloud.Launch(ctx, cloud.Spec{
 		Token: l.open.token, Count: l.open.count, Image: l.open.machine.image, UserData: l.open.machine.userData,
 		Login: l.open.machine.login,
-		Tags: map[string]string{
-			cloud.TagPool: string(l.opts.Pool), cloud.TagState: l.open.state.String(),
-			cloud.TagStateSince: l.open.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.open.token,
-		},
+		Tags:  l.tags(),
 	})
+}
+
+// tags returns the tags of the instances of the launch that is asked for.
+func (l *Launcher) tags() map[string]string {
+	tags := map[string]string{
+		cloud.TagPool: string(l.opts.Pool), cloud.TagState: l.open.state.String(),
+		cloud.TagStateSince: l.open.at.UTC().Format(time.RFC3339Nano), cloud.TagLaunch: l.open.token,
+	}
+	if l.open.machine.version != "" {
+		tags[cloud.TagVersion] = l.open.machine.version
+	}
+	if l.open.machine.surge {
+		tags[cloud.TagSurge] = "true"
+	}
+	return tags
 }
 
 func latest(a, b time.Time) time.Time {

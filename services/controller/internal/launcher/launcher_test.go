@@ -146,7 +146,7 @@ func TestUnansweredLaunchIsRepeatedAsItWas(t *testing.T) {
 	if !errors.Is(err, errAway) || w.Open() != token || !slices.Equal(started, []pool.InstanceID{"i-1"}) {
 		t.Errorf("got error %v, open %q, started %v, want it open", err, w.Open(), started)
 	}
-	w.Change("image-2", nil, nil, time.Minute)
+	w.Change(launcher.Options{Image: "image-2", MostPause: time.Minute})
 	w.answers(nil, "i-1", "i-2")
 	w.now = w.Next()
 	again, started, err := w.want(1)
@@ -293,7 +293,7 @@ func TestALaunchIsNotAskedForForEver(t *testing.T) {
 func TestChangeOfTheLongestPause(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.Change("image-1", nil, nil, 3*time.Second)
+	w.Change(launcher.Options{Image: "image-1", MostPause: 3 * time.Second})
 	w.answers(cloud.ErrCapacity)
 	for range 5 {
 		_, _, _ = w.want(1)
@@ -329,6 +329,33 @@ func TestWhatIsSaidOfAnAttempt(t *testing.T) {
 		}
 		if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), "launch 2 instances") {
 			t.Errorf("attempt %d: got error %v, want %v", n, err, c.err)
+		}
+	}
+}
+
+// TestVersionAndSuccessorOnTags: a launch that is repeated says what it said at first, whatever is wanted meanwhile.
+func TestVersionAndSuccessorOnTags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Change(launcher.Options{Image: "image-1", Version: "1.a.b"})
+	w.answers(errAway)
+	ask := func(surge bool) {
+		w.now = w.now.Add(10 * time.Second)
+		_, _, _ = w.Launcher.Launch(t.Context(), launcher.Request{Count: 1, Maximum: 9, Surge: surge})
+	}
+	ask(true)
+	w.Change(launcher.Options{Image: "image-2", Version: "1.c.d"})
+	ask(false)
+	w.answers(nil, "i-1")
+	ask(false)
+	ask(false)
+	want := [][2]string{{"1.a.b", "true"}, {"1.a.b", "true"}, {"1.a.b", "true"}, {"1.c.d", ""}}
+	if len(w.specs) != len(want) {
+		t.Fatalf("got %d requests, want %d", len(w.specs), len(want))
+	}
+	for i, spec := range w.specs {
+		if got := [2]string{spec.Tags[cloud.TagVersion], spec.Tags[cloud.TagSurge]}; got != want[i] {
+			t.Errorf("request %d: got %v, want %v", i, got, want[i])
 		}
 	}
 }

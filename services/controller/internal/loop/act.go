@@ -41,10 +41,11 @@ func (p *pass) lost(in *pool.Instance) bool {
 
 // act carries the decision out: reactivate, launch, shut down, stop. If one of these fails, the others are
 // still done. Instances that are about to end are shut down before anything else, because a launch may take long and
-// clients must not be sent to them meanwhile. Hung instances are stopped first, so that their replacements fit under
-// the maximum.
+// clients must not be sent to them meanwhile. Hung instances are stopped first, and outdated ones that no successor
+// waits for, so that their replacements fit under the maximum.
 func (p *pass) act(ctx context.Context) error {
 	d := &p.rec.Decision
+	p.succeed()
 	if d.Empty() {
 		p.memory.unreturned = time.Time{}
 		return nil
@@ -55,15 +56,20 @@ func (p *pass) act(ctx context.Context) error {
 	for failed < len(d.Stop) && d.Stop[failed].Cause.Failed() {
 		failed++
 	}
+	ahead := failed
+	for ahead < len(d.Stop) && d.Stop[ahead].Cause == pool.Outdated && d.Stop[ahead].Successor == "" {
+		ahead++
+	}
 	leaving, others := interrupted(d.ShutDown)
 	left := p.shutDown(ctx, leaving, nil)
 	stopped := p.stop(ctx, d.Stop[:failed], nil)
+	gone := p.stop(ctx, d.Stop[failed:ahead], &charge)
 	more, reactivated := p.reactivate(ctx, d.Reactivate)
 	return errors.Join(
-		left, stopped, reactivated,
+		left, stopped, gone, reactivated,
 		p.launch(ctx, d.Launch+more, d.Spent.Starts+more),
 		p.shutDown(ctx, others, &charge),
-		p.stop(ctx, d.Stop[failed:], &charge),
+		p.stop(ctx, d.Stop[ahead:], &charge),
 	)
 }
 
@@ -128,6 +134,7 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 func (p *pass) launchNew(ctx context.Context, n, paid int, state pool.State) error {
 	launched, said, err := p.launcher.Launch(ctx, launcher.Request{
 		Count: n, Present: p.ports.Roster.Present(), Maximum: p.limits.Maximum, State: state,
+		Surge: p.rec.Decision.Surge && state == pool.Startup,
 	})
 	if said == nil {
 		return err
@@ -157,6 +164,7 @@ func (p *pass) shutDown(ctx context.Context, list []pool.Ending, charge *int) er
 	var drained []pool.Ending
 	for _, e := range list {
 		if p.ports.Roster.Mark(e.Instance, pool.ShutDown, now) {
+			p.ports.Roster.Succeed(e.Successor)
 			p.budget.stopped(now, charge)
 			drained = append(drained, e)
 		}
@@ -197,6 +205,7 @@ func (p *pass) stop(ctx context.Context, list []pool.Ending, charge *int) error 
 			continue
 		}
 		ended = append(ended, e)
+		p.ports.Roster.Succeed(e.Successor)
 		// An instance that drains was counted towards the stop limit when its drain began.
 		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() {
 			p.budget.stopped(now, charge)

@@ -65,6 +65,38 @@ func scenarios() map[string]scenario {
 			launched: 3,
 			states:   "i-000002:active i-000003:active",
 		},
+		"a rollout": {
+			cfg:   rolling(2, 3),
+			setUp: func(b *bench) { b.grow(2) },
+			story: func(b *bench) {
+				b.configure("two")
+				b.live(8 * time.Minute)
+			},
+			launched: 4,
+			states:   "i-000003:active i-000004:active",
+		},
+		"a rollout in a pool that drains": {
+			cfg:   rollingDrain(),
+			setUp: func(b *bench) { b.grow(2) },
+			story: func(b *bench) {
+				b.configure("two")
+				b.live(8 * time.Minute)
+			},
+			launched: 4,
+			states:   "i-000003:active i-000004:active",
+		},
+		"a rollout of a bad image, taken back": {
+			cfg:   rolling(2, 3),
+			setUp: func(b *bench) { b.grow(2) },
+			story: func(b *bench) {
+				b.configure("bad")
+				b.live(2 * time.Minute)
+				b.configureAgain("one")
+				b.live(8 * time.Minute)
+			},
+			launched: 3,
+			states:   "i-000001:active i-000002:active",
+		},
 	}
 }
 

@@ -33,6 +33,7 @@ type hand struct {
 
 	boots  time.Time // when it begins to work
 	works  bool      // it has begun to
+	bad    bool      // its image never reports
 	mute   bool      // it says nothing any more and does nothing
 	leave  bool      // it says that it is about to end, and takes no jobs
 	load   float64
@@ -49,7 +50,7 @@ func (c *crew) attach(o *memcloud.Options) {
 }
 
 func (c *crew) launched(in cloud.Instance) {
-	w := &hand{id: in.ID, crew: c, wake: driver.NewWake(), boots: time.Now().Add(c.boot)}
+	w := &hand{id: in.ID, crew: c, wake: driver.NewWake(), boots: time.Now().Add(c.boot), bad: in.Image == badImage}
 	task := driver.Task{Name: "worker/" + string(in.ID), Wake: w.wake, Step: w.step}
 	if c.takesJobs() {
 		task.Watch = c.b.work.Watch
@@ -112,7 +113,7 @@ func (w *hand) step(ctx context.Context, now time.Time) (driver.Again, error) {
 		return driver.Again{At: w.boots, NotBefore: w.boots}, nil
 	}
 	if !w.works {
-		w.works, w.mute = true, w.crew.stuck
+		w.works, w.mute = true, w.crew.stuck || w.bad
 	}
 	if w.mute {
 		return driver.Again{Over: true}, nil

@@ -46,6 +46,7 @@ type bench struct {
 	checker    cloud.Checker                      // nil: the cloud is no cloud.Checker
 	mute       bool                               // the work queue cannot tell of messages, as SQS
 	lead       func(time.Time) (time.Time, error) // nil: controllers always lead
+	preview    func() cloud.Preview               // what the cloud tells of launches; nil: it cannot tell
 	detour     *detour                            // nil: nothing is between controllers and the tapped cloud
 	sentEarly  time.Duration                      // how far the broker's clock is behind, as statuses show it
 	sinks      []report.Sink                      // besides those that are always there
@@ -162,6 +163,9 @@ func (b *bench) cloud() cloud.Cloud {
 			cloud.Cloud
 			cloud.Checker
 		}{tapped, b.checker}
+	}
+	if b.preview != nil {
+		return foresight{tapped, b.preview}
 	}
 	if b.detour == nil {
 		return tapped

@@ -56,16 +56,15 @@ type store interface {
 // Options are what the configuration says of a pool. They may change while the loop runs.
 type Options struct {
 	Image         string
+	Version       string // what instances are launched as, see pool.Version; empty: it is not known
 	Judge         policy.Judge
 	UserData      func(pool.InstanceID) ([]byte, error) // what a new instance is told
 	Login         func(pool.InstanceID) ([]byte, error) // what it logs in with; nil: the controller hands out nothing
 	TakesRequests bool                                  // the work queue carries requests for servers
 
-	Prices *price.Book // what instances cost; nil: nobody knows
-	Warm   int         // stopped instances that are kept, to be started instead of new ones launched
-	// Current reports whether a warm instance is as one would be that is launched now; others are replaced. Nil: all
-	// are.
-	Current func(pool.InstanceID) bool
+	Prices          *price.Book   // what instances cost; nil: nobody knows
+	MaximumLifetime time.Duration // instances that are as old are outdated; 0: none is
+	Warm            int           // stopped instances that are kept, to be started instead of new ones launched
 
 	Retiring bool // the pool was removed, and its instances are being ended
 
@@ -118,6 +117,9 @@ type memory struct {
 	pace     pace // the pause between two passes
 	breaker  bool // whether it was open in the last pass that decided
 	told     told
+	preview  preview
+	trial    pool.Trial     // of the present version
+	rolling  policy.Rolling // of the last pass that decided
 
 	unreturned time.Time // since when tags of reactivated instances cannot be written; zero: they can
 
@@ -137,8 +139,7 @@ func New(opts Options, ports Ports) *Loop {
 	l := &Loop{
 		ports: ports, calls: c, cloud: machines,
 		launcher: launcher.New(machines, callStore{c, ports.Store}, launcher.Options{
-			Pool: ports.Pool, Image: opts.Image, UserData: opts.UserData, Login: opts.Login,
-			ListLag: ports.ListLag, MostPause: opts.PolicyInterval, Now: ports.Now, Token: ports.Token,
+			Pool: ports.Pool, ListLag: ports.ListLag, Now: ports.Now, Token: ports.Token,
 		}),
 	}
 	l.Rewire(opts, ports.Work, ports.Orders, ports.Publishes)
@@ -150,7 +151,7 @@ func New(opts Options, ports Ports) *Loop {
 func (l *Loop) Rewire(opts Options, work workload.Queue, book *orders.Book, publishes bool) {
 	l.changed.Store(nil)
 	l.opts = opts
-	l.launcher.Change(opts.Image, opts.UserData, opts.Login, opts.PolicyInterval)
+	l.launcher.Change(opts.launches())
 	l.ports.Work, l.ports.Orders, l.ports.Publishes = work, book, publishes
 	l.work = workload.New(callQueue{work, l.calls}, opts.workload(work))
 	store := publisher.Store(nil)
@@ -177,7 +178,15 @@ func (o *Options) workload(q workload.Queue) workload.Options {
 	return workload.Options{TakesRequests: o.TakesRequests, Watched: watched, PollInterval: o.PollInterval}
 }
 
-// Change sets other options, which apply from the next pass on. The change itself touches no instance.
+// launches returns how instances are launched.
+func (o *Options) launches() launcher.Options {
+	return launcher.Options{
+		Image: o.Image, UserData: o.UserData, Login: o.Login, Version: o.Version, MostPause: o.PolicyInterval,
+	}
+}
+
+// Change sets other options, which apply from the next pass on. The change itself touches no instance; those that a
+// launch would make otherwise now are outdated from then on.
 func (l *Loop) Change(opts Options) { l.changed.Store(&opts) }
 
 // Hint says that work was put on the work queue, which cannot tell of it by itself.
@@ -204,7 +213,7 @@ func (l *Loop) takeChange() {
 		return
 	}
 	l.opts = *opts
-	l.launcher.Change(opts.Image, opts.UserData, opts.Login, opts.PolicyInterval)
+	l.launcher.Change(opts.launches())
 	l.work.Change(opts.workload(l.ports.Work))
 	l.set.SetInterval(opts.ActiveSetInterval)
 }

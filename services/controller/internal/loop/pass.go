@@ -10,6 +10,7 @@ import (
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/inventory"
 	"cloudmaster/services/controller/internal/record"
+	"cloudmaster/services/controller/internal/roster"
 	"cloudmaster/services/controller/internal/workload"
 )
 
@@ -24,7 +25,9 @@ type pass struct {
 	reading workload.Reading
 	heard   uint64 // how many statuses had been accepted when the snapshot was made
 	left    pool.Budget
-	acted   bool // something was changed, so the instances must be read from the roster again
+	gap     int        // by how many instances the fullest place is ahead, see policy.Balance
+	trial   pool.Trial // what this pass found out about the present version
+	acted   bool       // something was changed, so the instances must be read from the roster again
 }
 
 func (p *pass) run(ctx context.Context) {
@@ -48,6 +51,7 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.stopAgain(ctx))
 	p.rec.Fail(p.repairWarm(ctx))
 	acts := p.act(ctx)
+	p.noteMove()
 	p.rec.Fail(acts)
 	served := acts == nil && p.rec.Wait == nil
 	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
@@ -99,6 +103,7 @@ func (p *pass) observe(ctx context.Context) bool {
 		}
 	}
 	p.noteStrangers()
+	p.foresee(ctx)
 	p.read(ctx, false)
 	p.look()
 	return true
@@ -155,15 +160,21 @@ func (p *pass) look() {
 	r := p.ports.Roster
 	p.heard = r.Heard()
 	deaf := r.Deaf()
+	seen := &p.memory.preview
+	r.SetWanted(roster.Wanted{
+		Version: p.opts.Version, Lifetime: p.opts.MaximumLifetime, Images: seen.Images, Types: seen.Types,
+	})
 	s := pool.Snapshot{
 		Now: p.now, Pool: p.ports.Pool, ListedAt: p.listing.At, Limits: p.limits,
 		Backlog: p.reading.Backlog, BacklogAt: p.reading.At, Requests: p.reading.Requests,
 		Instances: r.Instances(p.now), Stale: p.listing.Err != nil || deaf,
+		Version: seen.version(p.opts.Version), Trial: p.memory.trial, Resting: p.rests(),
 	}
 	if p.ports.Orders != nil {
 		s.Orders, s.Memory = p.ports.Orders.Pending()
 		s.Stale = s.Stale || !p.ports.Orders.Known() // without its memory the policy might end too many
 	}
+	p.gap = p.memory.preview.balance.Level(&s, seen.Open)
 	p.rec.Seen = s
 	p.rec.Inputs = record.InputsOf(&s, p.listing.Err, deaf)
 }
@@ -179,6 +190,7 @@ func (p *pass) decide(ctx context.Context) {
 		p.judge()
 	}
 	p.rec.Words = p.rec.Decision.String()
+	p.noteRollout()
 	b := &p.rec.Breaker
 	b.Changed, p.memory.breaker = b.Open != p.memory.breaker, b.Open
 }
@@ -187,6 +199,7 @@ func (p *pass) judge() {
 	d, v := p.opts.Judge.Decide(&p.rec.Seen, p.left)
 	p.rec.Decision = d
 	p.rec.Breaker = record.Breaker{Open: v.Breaker, Silent: v.Silent, Active: v.Active}
+	p.rec.Rollout.Rolling, p.trial = v.Rolling, v.Trial
 	p.rec.Policy = ""
 	if v.Failed != nil {
 		p.rec.Policy = v.Failed.Error()

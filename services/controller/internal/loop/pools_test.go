@@ -29,6 +29,9 @@ type poolConfig struct {
 	ShutDownThreshold                                               float64
 	StatusInterval                                                  time.Duration // of its workers
 	Blob                                                            bool          // the active set is published
+	Version                                                         string        // of the image; empty: unknown
+	Rollout                                                         pool.Rollout
+	MaximumLifetime                                                 time.Duration
 }
 
 // base has the defaults of the configuration, with limits that do not bite.
@@ -68,16 +71,21 @@ func (c *poolConfig) desired(t *testing.T) desired.Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	version := ""
+	if c.Version != "" {
+		version = pool.Version(c.Version, "told")
+	}
 	return desired.Pool{
 		Name: c.Name, Revision: fmt.Sprintf("%+v", *c), Cloud: "mem",
 		Work: desired.Queue{Name: "work"}, Status: desired.Queue{Name: "status"},
 		Parser: "std", Parse: message.Parsers()["std"], ServicePort: 20808, Publishes: c.Blob,
 		Loop: loop.Options{
-			Image: "image", Warm: c.Warm, TakesRequests: c.Policy == "resource",
+			Image: "image" + c.Version, Version: version, MaximumLifetime: c.MaximumLifetime,
+			Warm: c.Warm, TakesRequests: c.Policy == "resource",
 			UserData: func(pool.InstanceID) ([]byte, error) { return []byte("pool: test\n"), nil },
 			Judge: policy.Judge{Policy: decider, Limits: limits, Watchdog: policy.Watchdog{
 				Interval: c.WatchdogInterval, BootDeadline: c.BootDeadline, BreakerRatio: c.BreakerRatio,
-			}},
+			}, Rollout: c.Rollout},
 			PolicyInterval: c.PolicyInterval, PollInterval: c.PollInterval,
 			ReportInterval: c.ReportInterval, ActiveSetInterval: c.ActiveSetInterval,
 		},

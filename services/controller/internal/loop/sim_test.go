@@ -14,6 +14,7 @@ import (
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue/memqueue"
+	"cloudmaster/services/controller/internal/desired"
 )
 
 var (
@@ -154,11 +155,16 @@ func randomPool(rng *rand.Rand, policy string) poolConfig {
 	cfg.PolicyInterval = time.Duration(5+rng.IntN(60)) * time.Second
 	cfg.ActiveSetInterval = time.Duration(1+rng.IntN(30)) * time.Second
 	cfg.ShutDownInterval = 10 * time.Minute
+	cfg.Version, cfg.Rollout = "one", pool.Rollout{MaxSurge: rng.IntN(3), MaxUnavailable: rng.IntN(2)}
+	if cfg.Rollout == (pool.Rollout{}) {
+		cfg.Rollout.MaxSurge = 1
+	}
 	return cfg
 }
 
 // excused are those that may be ended although they last said that they are busy: hung
-// ones, those who said it to the controller before, those whose drain is over, and those that are gone by now.
+// ones, those who said it to the controller before, those whose drain is over, those that are stopped, and those that
+// are gone by now.
 func (s *sim) excused(id pool.InstanceID) bool {
 	if s.workers.isMute(id) || s.tap.misled(id) {
 		return true
@@ -166,6 +172,9 @@ func (s *sim) excused(id pool.InstanceID) bool {
 	for _, in := range s.account.Instances() {
 		if in.ID != id {
 			continue
+		}
+		if in.Phase == cloud.Stopped {
+			return true
 		}
 		since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince])
 		return in.Tags[cloud.TagState] == pool.ShutDown.String() && err == nil &&
@@ -193,7 +202,9 @@ func (s *sim) happen() {
 		s.someone(func(id pool.InstanceID) { s.workers.all[id].announce(s.rng.IntN(4) > 0) })
 	case n < 72:
 		s.account.SetCapacity(s.rng.IntN(6))
-	case n < 76:
+	case n < 73:
+		s.configure([]string{"one", "two", "three", "bad"}[s.rng.IntN(4)])
+	case n < 77:
 		s.stopController()
 		s.succeed()
 	case n < 80:
@@ -274,8 +285,10 @@ func (s *sim) settle() {
 		}
 	}
 	s.tap.dieAt(0, false)
-	s.pass(time.Hour)
+	s.configure("last")
+	s.pass(2 * time.Hour)
 	s.controllerIsQuiet()
+	s.allAreCurrent()
 	if got := len(s.present()); got != s.cfg.Minimum || s.count(pool.Active) != s.cfg.Minimum {
 		s.t.Errorf("in the end there are %s, want %d active", s.states(), s.cfg.Minimum)
 	}
@@ -291,6 +304,29 @@ func (s *sim) settle() {
 	}
 	if jobs, times := s.workers.finished(); s.cfg.Policy == "job" && (jobs != s.sent || times > jobs+s.lost) {
 		s.t.Errorf("got %d of %d jobs done, %d times, with %d workers lost", jobs, s.sent, times, s.lost)
+	}
+}
+
+// configure has the controller launch another image from now on.
+func (s *sim) configure(version string) {
+	s.cfg.Version = version
+	if s.life == nil {
+		return
+	}
+	if _, err := s.life.pools.Apply(s.life.ctx, []desired.Pool{s.cfg.desired(s.t)}); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// allAreCurrent: at rest nothing is outdated any more, if there was room for a successor.
+func (s *sim) allAreCurrent() {
+	if s.cfg.Minimum == s.cfg.Maximum && s.cfg.Rollout.MaxUnavailable == 0 {
+		return
+	}
+	for _, in := range s.present() {
+		if in.Image != "imagelast" {
+			s.t.Errorf("in the end %s runs %s", in.ID, in.Image)
+		}
 	}
 }
 

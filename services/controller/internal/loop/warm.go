@@ -39,8 +39,11 @@ func (p *pass) startWarm(ctx context.Context, n, paid int) (taken int, err error
 	}
 	var errs []error
 	for _, id := range r.Startable(p.now) {
-		if taken == n || r.Present() >= p.limits.Maximum || !p.current(id) {
+		if taken == n || r.Present() >= p.limits.Maximum {
 			break
+		}
+		if !p.current(id) {
+			continue
 		}
 		out, err := p.rouse(ctx, id)
 		if !errors.Is(err, cloud.ErrCapacity) { // then one is launched, which tells if there is no room either
@@ -61,7 +64,15 @@ func (p *pass) startWarm(ctx context.Context, n, paid int) (taken int, err error
 
 func first(ids []pool.InstanceID, n int) []pool.InstanceID { return ids[:min(n, len(ids))] }
 
-func (p *pass) current(id pool.InstanceID) bool { return p.opts.Current == nil || p.opts.Current(id) }
+// current reports whether an instance may be started, and be kept, instead of one that is launched now. While outdated
+// instances are not replaced (docs/rollout.md), outdated ones may: also because what is launched now never reports.
+func (p *pass) current(id pool.InstanceID) bool {
+	how := p.opts.Judge.Rollout
+	if how.MaxSurge == 0 && how.MaxUnavailable == 0 || how.Paused || p.trial.Halted() {
+		return true
+	}
+	return !p.ports.Roster.Outdated(id, p.now)
+}
 
 // rouse starts one warm instance: it writes down that it is started, and then asks the cloud.
 func (p *pass) rouse(ctx context.Context, id pool.InstanceID) (record.Started, error) {
@@ -138,7 +149,7 @@ func (p *pass) keepWarm(ctx context.Context, list []pool.Ending, charge *int) (o
 	room := p.opts.Warm
 	reserve := p.ports.Roster.Reserve(p.now)
 	for i := range reserve {
-		if reserve[i].State == pool.Warm {
+		if reserve[i].State == pool.Warm && p.current(reserve[i].ID) { // outdated ones make room for it
 			room--
 		}
 	}
@@ -164,13 +175,26 @@ func (p *pass) keepWarm(ctx context.Context, list []pool.Ending, charge *int) (o
 		return append(others, kept...), err
 	}
 	p.ports.Roster.Tagged(t)
-	lost, err := p.cool(ctx, kept)
+	lost, err := p.cool(ctx, p.spare(kept))
 	for _, e := range kept {
 		if in := p.rec.Seen.Find(e.Instance); in != nil && in.Counted() && !slices.Contains(lost, e) {
 			p.budget.stopped(now, charge)
 		}
 	}
 	return append(others, lost...), err
+}
+
+// spare leaves out the instances that have found work while their tags were written. They are stopped when they have
+// done it (repairWarm).
+func (p *pass) spare(list []pool.Ending) []pool.Ending {
+	working := p.ports.Roster.Occupied(p.ports.Now(), p.lost)
+	return slices.DeleteFunc(slices.Clone(list), func(e pool.Ending) bool {
+		spared := slices.Contains(working, e.Instance)
+		if spared {
+			p.rec.Endings = append(p.rec.Endings, record.Ending{Ending: e, Act: record.KeepWarm, Spared: true})
+		}
+		return spared
+	})
 }
 
 // cool tells the cloud to stop warm instances. It returns those that it refuses to stop, which must end.
@@ -232,27 +256,34 @@ func (p *pass) tendWarm(ctx context.Context) error {
 	return errors.Join(append(errs, p.stop(ctx, booted, nil), p.fillWarm(ctx))...)
 }
 
-// needless returns the instances of the warm pool that are to end because fewer are wanted, or because they are
-// outdated. Those that still boot go first.
+// needless returns the instances of the warm pool that are to end because fewer are wanted. A stopped one that is
+// outdated stays until a successor has booted and is stopped.
 func (p *pass) needless(reserve []pool.Instance) (out []pool.Ending) {
-	slices.SortStableFunc(reserve, func(a, b pool.Instance) int { return int(b.State) - int(a.State) })
-	left, working := p.opts.Warm, p.ports.Roster.Occupied(p.now, p.lost)
+	slices.SortStableFunc(reserve, func(a, b pool.Instance) int { return int(b.State) - int(a.State) }) // warm first
+	working := p.ports.Roster.Occupied(p.now, p.lost)
+	stopped, booting := 0, 0 // that are not outdated, and stay
+	var outdated []pool.Ending
 	for i := range reserve {
 		in := &reserve[i]
+		current, warm := p.current(in.ID), in.State == pool.Warm
 		switch {
 		case slices.Contains(working, in.ID): // it may finish that first
-			left = max(0, left-1)
-		case in.State == pool.Warm && in.Announced != "": // the cloud is about to end it
+			booting++
+		case warm && in.Announced != "": // the cloud is about to end it
 			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.Interrupted, Reason: in.Announced})
-		case !p.current(in.ID):
+		case warm && !current:
+			outdated = append(outdated, pool.Ending{Instance: in.ID, Cause: pool.WarmOutdated})
+		case !current:
 			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.WarmOutdated})
-		case left == 0 || in.State == pool.Warming && p.ports.Roster.Present() > p.limits.Maximum:
+		case stopped+booting >= p.opts.Warm || !warm && p.ports.Roster.Present() > p.limits.Maximum:
 			out = append(out, pool.Ending{Instance: in.ID, Cause: pool.WarmSurplus})
+		case warm:
+			stopped++
 		default:
-			left--
+			booting++
 		}
 	}
-	return out
+	return append(out, outdated[min(len(outdated), max(0, p.opts.Warm-stopped)):]...)
 }
 
 // neverBooted returns the instances that were launched to be stopped and have never reported.
@@ -284,7 +315,8 @@ func (f *fill) failed(now time.Time) {
 // fillWarm launches one instance for the warm pool, if there are too few and the pool is quiet.
 func (p *pass) fillWarm(ctx context.Context) error {
 	r := p.ports.Roster
-	if len(r.Reserve(p.now)) >= p.opts.Warm || !p.quiet() || r.Present() >= p.limits.Maximum {
+	reserve := slices.DeleteFunc(r.Reserve(p.now), func(in pool.Instance) bool { return !p.current(in.ID) })
+	if len(reserve) >= p.opts.Warm || !p.quiet() || r.Present() >= p.limits.Maximum {
 		return nil
 	}
 	return p.launchNew(ctx, 1, 1, pool.Warming)

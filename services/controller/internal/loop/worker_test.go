@@ -39,11 +39,15 @@ type worker struct {
 	nudge chan struct{}
 }
 
+// badImage is one whose instances never report.
+const badImage = "imagebad"
+
 func (f *fleet) boot(in cloud.Instance) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &worker{id: in.ID, b: f.b, cancel: cancel, nudge: make(chan struct{}, 1), mute: f.stuck}
+	w := &worker{id: in.ID, b: f.b, cancel: cancel, nudge: make(chan struct{}, 1)}
+	w.mute = f.stuck || in.Image == badImage
 	f.all[in.ID] = w
 	run := w.serve
 	if f.jobs {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/price"
 )
@@ -39,6 +40,7 @@ type Record struct {
 	Decision pool.Decision `json:"-"`
 	Words    string        `json:"decision,omitempty"` // the decision on one line
 	Breaker  Breaker       `json:"breaker"`
+	Rollout  Rollout       `json:"rollout,omitzero"`
 	Policy   string        `json:"policy_error,omitempty"` // why the policy could not decide
 	Wait     *Wait         `json:"wait,omitempty"`         // why launches that the decision asks for wait
 
@@ -93,6 +95,15 @@ func InputsOf(s *pool.Snapshot, listErr error, deaf bool) Inputs {
 
 // Unknown is the age of data that are not known.
 const Unknown time.Duration = -1
+
+// Rollout is how far the replacement of outdated instances is.
+type Rollout struct {
+	policy.Rolling
+
+	Changed bool `json:"changed,omitempty"` // its state is another one than in the last pass
+	// Unknown is why it is not known what a launch would make now; empty if it is, or if the cloud was not asked.
+	Unknown string `json:"unknown,omitempty"`
+}
 
 // Breaker is what the watchdog saw.
 type Breaker struct {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/record"
 )
@@ -53,6 +54,9 @@ func (l Log) write(ctx context.Context, events []Event) {
 			if e.Summary.Warm > 0 {
 				attrs = append(attrs, slog.Int("warm", e.Summary.Warm))
 			}
+			if e.Summary.Rollout != "" {
+				attrs = append(attrs, slog.String("rollout", e.Summary.Rollout))
+			}
 		}
 		l.log.LogAttrs(ctx, slog.LevelInfo, "report", attrs...)
 	}
@@ -74,7 +78,9 @@ type written struct {
 	failures int    // how many passes in a row had failed at the newest record
 	waits    string // token of the launch that is waited for
 	limits   pool.Limits
-	seen     bool // limits are those of the newest record
+	unknown  string // why it was not known what a launch would make
+	rollout  string // what was said of the newest rollout
+	seen     bool   // limits are those of the newest record
 
 	strangers []pool.InstanceID // those of the newest record
 	missing   []string          // what had no price in the newest record
@@ -139,6 +145,7 @@ func (d *Diary) Pass(ctx context.Context, r *record.Record) {
 	if r.Blind == "" {
 		d.limits(ctx, log, r, w)
 		d.prices(ctx, log, r, w)
+		d.rollout(ctx, log, r, w)
 		d.decision(ctx, log, r, w)
 	}
 	d.failure(ctx, log, r, w)
@@ -175,6 +182,30 @@ func (d *Diary) limits(ctx context.Context, log *slog.Logger, r *record.Record, 
 		log.InfoContext(ctx, "other limits are in force", "minimum", l.Minimum, "maximum", l.Maximum)
 	}
 	w.seen, w.limits = true, l
+}
+
+// rollout logs how far the replacement of outdated instances is, when that has changed.
+func (d *Diary) rollout(ctx context.Context, log *slog.Logger, r *record.Record, w *written) {
+	if why := lasting(r.Rollout.Unknown); why != "" && why != w.unknown {
+		w.unknown = why
+		log.WarnContext(ctx, "it is not known what a launch would make now, so that moving images are not rolled out",
+			"error", r.Rollout.Unknown)
+	}
+	if r.Rollout.Text == w.rollout {
+		return
+	}
+	w.rollout = r.Rollout.Text
+	level := slog.LevelInfo
+	switch r.Rollout.State {
+	case "":
+		log.InfoContext(ctx, "rollout is over: no instance is outdated")
+		return
+	case policy.RolloutHalted, policy.RolloutStuck:
+		level = slog.LevelWarn
+	case policy.Rolls, policy.RolloutPaused, policy.RolloutOff:
+	}
+	log.Log(ctx, level, "rollout", "state", string(r.Rollout.State), "text", r.Rollout.Text,
+		"outdated", r.Rollout.Outdated)
 }
 
 // decision logs a decision that differs from the last one, and each ending with its cause.

@@ -14,6 +14,7 @@ import (
 // Metrics are the collectors of all pools of a process.
 type Metrics struct {
 	instances *prometheus.GaugeVec
+	outdated  *prometheus.GaugeVec
 	load      *prometheus.GaugeVec
 	backlog   *prometheus.GaugeVec
 	known     *prometheus.GaugeVec
@@ -53,6 +54,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	r.MustRegister(seconds)
 	return &Metrics{
 		instances: gauge("instances", "Instances by state.", "state"),
+		outdated:  gauge("outdated_instances", "Instances that a launch would make otherwise, by reason.", "reason"),
 		load:      gauge("load", "Sum of the loads of active instances."),
 		backlog:   gauge("backlog_messages", "Messages on the work queue.", "kind"),
 		known:     gauge("backlog_known", "1 if the backlog could be read, else 0."),
@@ -129,6 +131,9 @@ func (m *Metrics) observed(name string, r *record.Record) {
 		}
 		m.instances.WithLabelValues(name, state.String()).Set(float64(n))
 	}
+	for _, why := range pool.Drifts() {
+		m.outdated.WithLabelValues(name, string(why)).Set(float64(r.Rollout.Outdated[why]))
+	}
 	m.load.WithLabelValues(name).Set(load)
 	m.costs(name, &r.Cost)
 	m.ages(name, "work", r.Ages.Work)
@@ -173,7 +178,7 @@ func (m *Metrics) Intake(_ context.Context, in *record.Intake) {
 func (m *Metrics) Forget(name pool.Name) {
 	labels := prometheus.Labels{"pool": string(name)}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		m.instances, m.load, m.backlog, m.known, m.age, m.breaker,
+		m.instances, m.outdated, m.load, m.backlog, m.known, m.age, m.breaker,
 		m.passes, m.seconds, m.decisions, m.launches, m.failures, m.starts, m.stops, m.messages, m.cost, m.priced,
 		m.oldest,
 	} {

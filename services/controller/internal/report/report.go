@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
 	"cloudmaster/services/controller/internal/price"
 	"cloudmaster/services/controller/internal/record"
@@ -88,6 +89,7 @@ type Summary struct {
 	Instances []pool.Instance
 	Cost      price.Cost
 	Ages      record.Ages
+	Rollout   string // how far the replacement of outdated instances is; empty: there are none
 }
 
 // Lines returns the event as lines for people.
@@ -143,6 +145,9 @@ func (s *Summary) lines(now time.Time) []string {
 	if s.Warm > 0 {
 		lines[0] += fmt.Sprintf(", %d warm", s.Warm)
 	}
+	if s.Rollout != "" {
+		lines = append(lines, s.Rollout)
+	}
 	if len(s.Instances) == 0 {
 		return lines
 	}
@@ -182,6 +187,9 @@ func Events(r *record.Record) []Event {
 	if r.Breaker.Changed {
 		add(Event{What: Noticed, Text: r.Breaker.String()})
 	}
+	if r.Rollout.Changed && (r.Rollout.State == policy.RolloutHalted || r.Rollout.State == policy.RolloutStuck) {
+		add(Event{What: Noticed, Text: r.Rollout.Text})
+	}
 	replaced := 0 // hung instances are ended before anything is launched
 	for ; replaced < len(r.Endings) &&
 		(r.Endings[replaced].Act == record.StopAgain || r.Endings[replaced].Cause.Failed()); replaced++ {
@@ -205,7 +213,8 @@ func Events(r *record.Record) []Event {
 	}
 	if r.Tell {
 		add(Event{What: Summarized, Summary: Summary{
-			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost, Ages: r.Ages, Warm: len(r.Warm),
+			Backlog: r.Seen.Backlog, Instances: r.Instances, Cost: r.Cost, Ages: r.Ages,
+			Warm: len(r.Warm), Rollout: r.Rollout.Text,
 		}})
 	}
 	return out

@@ -43,6 +43,7 @@ type Roster struct {
 	heard     uint64                      // guarded by mu; how many statuses of known instances were accepted
 	listening time.Time                   // guarded by mu; since when statuses reach us; zero: they do not
 	listed    time.Time                   // guarded by mu; when the newest list was asked for; zero: none yet
+	wanted    Wanted                      // guarded by mu; what a launch would make now
 }
 
 // record is what is known of one instance.
@@ -56,6 +57,9 @@ type record struct {
 	tagged   pool.State         // the state that its tags say
 	noted    bool               // its tags say that it is about to end
 	wordKept bool               // its tags have what the cloud has announced
+	surging  bool               // its tags say that it is Surge
+	version  string             // what it was launched as; empty: it does not say
+	image    string             // the cloud's id of its image; empty if the cloud does not know
 	expected time.Time          // lists that were asked for before this may lack it, because they are behind
 	listed   bool               // a list has shown it
 	missing  bool               // the newest list lacks it
@@ -202,6 +206,7 @@ func (r *Roster) see(in *cloud.Instance, now time.Time) (isNew, outside bool) {
 func (rec *record) take(in *cloud.Instance, at, now time.Time) (outside bool) {
 	rec.phase, rec.host, rec.hosts = in.Phase, in.Address, in.Hosts
 	rec.Type, rec.Zone, rec.Spot = in.Type, in.Zone, in.Spot
+	rec.made(in)
 	rec.tagged, rec.noted = pool.ParseState(in.Tags[cloud.TagState]), in.Tags[cloud.TagInterrupted] == isInterrupted
 	rec.wordKept = in.Tags[cloud.TagAnnounced] != ""
 	rec.recall(in.Tags)
@@ -224,7 +229,7 @@ func (r *Roster) add(in *cloud.Instance, now time.Time) *record {
 	rec := &record{Instance: pool.Instance{
 		ID: in.ID, Cloud: r.cloud, Launched: launched, HeardAt: now,
 		State: pool.ParseState(in.Tags[cloud.TagState]), StateSince: launched,
-		Interrupted: in.Tags[cloud.TagInterrupted] == isInterrupted,
+		Interrupted: in.Tags[cloud.TagInterrupted] == isInterrupted, Surge: in.Tags[cloud.TagSurge] == isSurge,
 	}}
 	if since, err := time.Parse(time.RFC3339Nano, in.Tags[cloud.TagStateSince]); err == nil {
 		rec.StateSince = earlier(since, now)

@@ -16,6 +16,7 @@ type Tagging struct {
 	Interrupted Note
 	Announced   string            // what the cloud has announced; empty: nothing
 	Started     time.Time         // when it was started out of the warm pool; zero: the tag stays as it is
+	Succeeded   bool              // they have taken the place of outdated ones, and their tags do not say so
 	IDs         []pool.InstanceID // sorted
 }
 
@@ -50,6 +51,9 @@ func (t *Tagging) Tags() map[string]string {
 	if t.Announced != "" {
 		tags[cloud.TagAnnounced] = t.Announced
 	}
+	if t.Succeeded {
+		tags[cloud.TagSurge] = "false"
+	}
 	return tags
 }
 
@@ -71,18 +75,20 @@ func (r *Roster) Mistagged() []Tagging {
 	defer r.mu.Unlock()
 	var out []Tagging
 	for id, rec := range r.records {
-		if rec.tagged == rec.State && rec.noted == rec.Interrupted && rec.kept() || rec.State == pool.Stopping {
+		note, succeeded := rec.note(), rec.surging && !rec.Surge
+		same := rec.tagged == rec.State && rec.noted == rec.Interrupted && rec.kept() && !succeeded
+		if same || rec.State == pool.Stopping {
 			continue
 		}
-		note := rec.note()
 		i := slices.IndexFunc(out, func(t Tagging) bool {
 			return t.State == rec.State && t.Since.Equal(rec.StateSince) && t.Interrupted == note &&
-				t.Announced == rec.Announced
+				t.Announced == rec.Announced && t.Succeeded == succeeded
 		})
 		if i < 0 {
 			i = len(out)
 			out = append(out, Tagging{
 				State: rec.State, Since: rec.StateSince, Interrupted: note, Announced: rec.Announced,
+				Succeeded: succeeded,
 			})
 		}
 		out[i].IDs = append(out[i].IDs, id)
@@ -105,6 +111,7 @@ func (r *Roster) Tagged(t Tagging) {
 			if t.Interrupted != Unsaid {
 				rec.noted = t.Interrupted == Interrupted
 			}
+			rec.surging = rec.surging && !t.Succeeded
 		}
 	}
 }

@@ -137,17 +137,22 @@ func (r *Roster) Stopped(now time.Time, ids ...pool.InstanceID) { r.Ended(now, i
 // to this controller may have work, unless it is lost.
 func (r *Roster) Uncooled(now time.Time, lost func(*pool.Instance) bool) []pool.InstanceID {
 	return r.which(func(rec *record) bool {
-		in := rec.Instance
-		in.HeardAt = r.heardAt(rec, now)
 		return rec.State == pool.Warm && (rec.phase == cloud.Running || rec.phase == cloud.Pending) &&
-			now.Sub(rec.ended) > r.opts.ListLag && !r.occupied(rec, now, lost) &&
-			(!rec.ReportedAt.IsZero() || lost(&in))
+			now.Sub(rec.ended) > r.opts.ListLag && !r.busyReserve(rec, now, lost)
 	})
 }
 
 // Occupied lists the instances that are warm or warming and have work all the same, so that they must not be ended.
 func (r *Roster) Occupied(now time.Time, lost func(*pool.Instance) bool) []pool.InstanceID {
-	return r.which(func(rec *record) bool { return rec.Reserve() && r.occupied(rec, now, lost) })
+	return r.which(func(rec *record) bool { return rec.Reserve() && r.busyReserve(rec, now, lost) })
+}
+
+// busyReserve reports whether an instance that is warm or warming may have work all the same. One that runs and has not
+// reported to this controller may have taken some. It is called with the lock held.
+func (r *Roster) busyReserve(rec *record, now time.Time, lost func(*pool.Instance) bool) bool {
+	in := rec.Instance
+	in.HeardAt = r.heardAt(rec, now)
+	return r.occupied(rec, now, lost) || rec.ReportedAt.IsZero() && !asleep(rec.phase) && !lost(&in)
 }
 
 // occupied reports whether an instance that is not needed may finish its work. It is called with the lock held.
@@ -233,6 +238,7 @@ func (r *Roster) instances(now time.Time, want func(*record) bool) []pool.Instan
 		in := rec.Instance
 		in.Address = r.address(rec)
 		in.HeardAt = r.heardAt(rec, now)
+		in.Drift, in.Current = r.drift(rec, now)
 		out = append(out, in)
 	}
 	return out

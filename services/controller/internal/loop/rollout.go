@@ -1,0 +1,81 @@
+package loop
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/policy"
+	"cloudmaster/internal/pool"
+)
+
+// preview is what the cloud said last of what a launch would make.
+type preview struct {
+	cloud.Preview
+
+	image   string    // that it is of
+	again   time.Time // after a failure it is not asked before this
+	balance policy.Balance
+}
+
+// previewPause is how long a cloud that could not tell is not asked again.
+const previewPause = time.Minute
+
+// foresee asks the cloud what a launch would make now, if it can tell. While it cannot, what it said last counts.
+func (p *pass) foresee(ctx context.Context) {
+	teller, can := p.ports.Cloud.(cloud.Previewer)
+	m := &p.memory.preview
+	if m.image != p.opts.Image {
+		m.Preview, m.image, m.again = cloud.Preview{}, p.opts.Image, time.Time{}
+	}
+	if !can || p.opts.Judge.Rollout == (pool.Rollout{}) || p.now.Before(m.again) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tagTimeout)
+	defer cancel()
+	said, err := teller.Preview(ctx, p.ports.Pool, p.opts.Image)
+	if err != nil {
+		p.rec.Rollout.Unknown, m.again = err.Error(), p.now.Add(previewPause)
+		return
+	}
+	m.Preview = said
+}
+
+// version names what a launch would make: what instances are launched as, and what the name of the image stands for.
+func (v *preview) version(launchedAs string) string {
+	if launchedAs == "" {
+		return ""
+	}
+	return strings.Join(append([]string{launchedAs}, v.Images...), " ")
+}
+
+// rests reports whether launches pause, so that no outdated instance can be replaced.
+func (p *pass) rests() bool { return p.launcher.Next().After(p.now) || p.launcher.Wait() != nil }
+
+// noteRollout remembers what this pass found out about the replacement of outdated instances.
+func (p *pass) noteRollout() {
+	m, now := &p.memory, &p.rec.Rollout
+	m.trial = p.trial
+	now.Changed = now.State != m.rolling.State
+	m.rolling = now.Rolling
+}
+
+// noteMove remembers that a successor was asked for to make the pool more level.
+func (p *pass) noteMove() {
+	v := &p.memory.preview
+	for i := range p.rec.Launches {
+		if p.rec.Decision.Surge && !p.rec.Launches[i].Again && p.rec.Rollout.Outdated[pool.OtherZone] > 0 {
+			v.balance = v.balance.Moved(p.now, p.gap, v.Open)
+		}
+	}
+}
+
+// succeed has instances count as all others that were launched to take the place of outdated ones. Their tags are
+// written at the end of the pass.
+func (p *pass) succeed() {
+	if ids := p.rec.Decision.Succeed; len(ids) > 0 {
+		p.acted = true
+		p.ports.Roster.Succeed(ids...)
+	}
+}
