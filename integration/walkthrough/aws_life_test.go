@@ -22,6 +22,7 @@ func TestStoryLife(t *testing.T) {
 	s.processed("1|6573")
 	s.leave(server)
 	s.sees("no instances", s.empty("primes", "fib"))
+	s.over()
 	s.controllerStops()
 	s.teardown()
 	if left := s.amazon.left(region); len(left) > 0 {

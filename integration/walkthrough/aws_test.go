@@ -154,6 +154,10 @@ func policyOf(program string, args []string) string {
 	return ""
 }
 
+// mostPolicy is how many characters a managed IAM policy may have, without white space. Source: IAM User Guide,
+// "IAM and AWS STS quotas".
+const mostPolicy = 6144
+
 // keyOf returns the access key of a user for a program, who has the rights of the IAM policy that "controller policy"
 // prints for it, and no others.
 func (s *story) keyOf(program string, args []string) string {
@@ -163,6 +167,9 @@ func (s *story) keyOf(program string, args []string) string {
 		return s.keys[name]
 	}
 	text := s.succeeds("controller", "policy", "-c", s.config, "--account", s.account, name)
+	if size := len(strings.Join(strings.Fields(strings.Join(text, "")), "")); size > mostPolicy {
+		s.t.Fatalf("the IAM policy %s has %d characters, and IAM takes %d", name, size, mostPolicy)
+	}
 	doc, err := iampolicy.Parse(name, iampolicy.Identity, []byte(strings.Join(text, "\n")))
 	s.must(err)
 	user := s.region + "-" + name
@@ -191,6 +198,16 @@ func (s *story) logged(parts ...string) int {
 func (s *story) alive() []ec2.Instance {
 	return slices.DeleteFunc(s.cloud.Instances(), func(i ec2.Instance) bool {
 		return i.State != "pending" && i.State != "running"
+	})
+}
+
+// over waits until no process runs any more. EC2 says that an instance has ended when its processes have; here they may
+// take some seconds longer.
+func (s *story) over() {
+	s.t.Helper()
+	s.sees("no processes", func() (string, bool) {
+		running := s.metal.Running()
+		return join(running), len(running) == 0
 	})
 }
 

@@ -8,7 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
+
+// hurriedRest is for how long a hurried controller does not ask again for what had no capacity.
+const hurriedRest = 6 * time.Second
 
 // Pauses that nobody can configure, and that are minutes long. A story that sees their end would take as long, so its
 // controller is built from a tree in which these lines differ, and nothing else.
