@@ -42,6 +42,7 @@ func TestStoryZoneDown(t *testing.T) {
 	s.feeds("4|2")
 	s.sees("four in the zones that are left", s.spread(2, 0, 2))
 
+	// The pool is uneven here. What makes it level without growth is to be shown in this place.
 	s.cloud.ZoneUp(b)
 	s.rested()
 	s.feeds("5|2", "6|2")
