@@ -80,6 +80,10 @@ integration: ## Run the tests that need LocalStack (Docker, or LOCALSTACK_ENDPOI
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/suite ./integration/suite
 	@$(BIN)/suite $(INTEGRATION)
 
+.PHONY: stories
+stories: ## Play the stories on the fake of AWS, a part of make integration that needs no Docker
+	CLOUDMASTER_STORIES=1 go test -count=1 -parallel 4 -run '^TestStory' ./integration/walkthrough
+
 .PHONY: localstack-image
 localstack-image: ## Build an image of LocalStack where none can be pulled (root, Docker)
 	integration/localstack/build-image.sh

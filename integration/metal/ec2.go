@@ -27,6 +27,7 @@ const deploymentTag = "cloudmaster:deployment"
 // instance is what we need to know about an EC2 instance.
 type instance struct {
 	id, image, state string
+	launched         string // when it was started last, as EC2 writes it
 	userData         string
 }
 
@@ -52,6 +53,7 @@ func (e ec2) list(ctx context.Context) ([]instance, error) {
 				ID    string `xml:"instanceId"`
 				Image string `xml:"imageId"`
 				State string `xml:"instanceState>name"`
+				Start string `xml:"launchTime"`
 			} `xml:"reservationSet>item>instancesSet>item"`
 			Next string `xml:"nextToken"`
 		}
@@ -59,7 +61,7 @@ func (e ec2) list(ctx context.Context) ([]instance, error) {
 			return nil, err
 		}
 		for _, i := range page.Instances {
-			out = append(out, instance{id: i.ID, image: i.Image, state: i.State})
+			out = append(out, instance{id: i.ID, image: i.Image, state: i.State, launched: i.Start})
 		}
 		if token = page.Next; token == "" {
 			return out, nil

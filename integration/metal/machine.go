@@ -19,13 +19,14 @@ import (
 
 var errNoProcess = errors.New("no process runs")
 
-// machine is one instance, from when it is first seen to the end of its process.
+// machine is one instance, from when it is seen to be running to the end of its process.
 type machine struct {
 	inst  instance
 	metal *Metal
 	log   *slog.Logger
-	over  chan struct{} // closed when the instance is terminated
+	over  chan struct{} // closed when the instance is stopped or terminated
 	once  sync.Once     // makes sure that over is closed only once
+	ended chan struct{} // closed when the process has ended after that, or will never be started
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd     // nil before the boot and after the end; guarded by mu
@@ -34,7 +35,29 @@ type machine struct {
 }
 
 func newMachine(inst instance, m *Metal) *machine {
-	return &machine{inst: inst, metal: m, log: m.log.With("instance", inst.id), over: make(chan struct{})}
+	return &machine{
+		inst: inst, metal: m, log: m.log.With("instance", inst.id),
+		over: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+// outlived reports whether the instance was stopped and started since this machine was made, and nothing is left of
+// the machine's process. A process that ended by itself while its instance ran on is not started again.
+func (m *machine) outlived(now instance) bool {
+	select {
+	case <-m.over:
+	default:
+		if now.launched == m.inst.launched {
+			return false
+		}
+		m.terminate() // the stop fell between two looks
+	}
+	select {
+	case <-m.ended:
+		return true
+	default:
+		return false // it still ends
+	}
 }
 
 // terminate makes the process end, without waiting for it.
@@ -44,6 +67,7 @@ func (m *machine) terminate() {
 
 // live boots the instance, and returns when its process has ended.
 func (m *machine) live(ctx context.Context, boot time.Duration) {
+	defer close(m.ended)
 	wait := time.NewTimer(boot)
 	defer wait.Stop()
 	select {

@@ -1,8 +1,8 @@
 // Package metal gives the EC2 instances of a LocalStack what they lack there: a process that runs.
 // For each running instance with a deployment's tag it starts the binary that belongs to the
 // instance's image. The process gets a metadata service of its own and none of the caller's
-// credentials, and it ends when the instance is terminated or gone. Slow boots, crashes, hangs and
-// spot reclaims happen on command.
+// credentials, and it ends when the instance is stopped, terminated or gone; an instance that is
+// started again gets a new one. Slow boots, crashes, hangs and spot reclaims happen on command.
 package metal
 
 import (
@@ -165,7 +165,8 @@ func (m *Metal) watch(ctx context.Context) {
 	}
 }
 
-// reconcile starts the processes of new instances, and ends those of instances that no longer run.
+// reconcile starts the processes of instances that are new or started again, and ends those of instances that no longer
+// run.
 func (m *Metal) reconcile(ctx context.Context, list []instance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,10 +176,14 @@ func (m *Metal) reconcile(ctx context.Context, list []instance) {
 			continue
 		}
 		runs[inst.id] = true
-		if m.machines[inst.id] != nil {
+		before := m.machines[inst.id]
+		if before != nil && !before.outlived(inst) {
 			continue
 		}
 		machine := newMachine(inst, m)
+		if before != nil {
+			machine.err = before.failure()
+		}
 		m.machines[inst.id] = machine
 		boot := m.boot
 		m.wg.Go(func() { machine.live(ctx, boot) })

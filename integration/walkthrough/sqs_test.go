@@ -24,7 +24,7 @@ func ids(set map[string]float64) []string { return slices.Sorted(maps.Keys(set))
 // sqs returns a client of SQS that does not use the wire.
 func (w *world) sqs() *sqs.Client {
 	return sqs.New(sqs.Options{
-		Region: region, BaseEndpoint: w.ec2.Options().BaseEndpoint,
+		Region: w.region, BaseEndpoint: w.ec2.Options().BaseEndpoint,
 		Credentials: credentials.NewStaticCredentialsProvider(w.account, "test", ""),
 	})
 }
@@ -68,7 +68,7 @@ func (w *world) deletesQueue(queue string) {
 func (w *world) userData(name string) string {
 	w.t.Helper()
 	doc, err := agent.UserData{
-		Deployment: deployment, Pool: pool.Name(name), Backend: "aws://" + region,
+		Deployment: deployment, Pool: pool.Name(name), Backend: "aws://" + w.region,
 		Queues: agent.Queues{Work: name + "-work-" + deployment, Status: name + "-status-" + deployment},
 	}.Encode()
 	w.must(err)

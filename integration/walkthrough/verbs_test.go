@@ -69,7 +69,7 @@ func (w *world) controllerDies() {
 
 func (w *world) allocatorStarts() {
 	w.t.Helper()
-	w.run("allocator", "--listen", w.front, "--ops-listen", w.frontOps, "--backend", "aws://"+region,
+	w.run("allocator", "--listen", w.front, "--ops-listen", w.frontOps, "--backend", "aws://"+w.region,
 		"--deployment", deployment, "--pool", "fib", "--refresh-interval", "500ms", "--request-interval", "5s")
 	w.sees("an allocator that has read the active set", func() (string, bool) {
 		_, err := program.Get(w.t.Context(), "http://"+w.frontOps+"/readyz")
@@ -80,7 +80,9 @@ func (w *world) allocatorStarts() {
 // feeds sends jobs with the real client.
 func (w *world) feeds(jobs ...string) {
 	w.t.Helper()
-	args := []string{"--backend", "aws://" + region, "--queue", "primes-work-" + deployment, "--ceiling", "2000000000"}
+	args := []string{
+		"--backend", "aws://" + w.region, "--queue", "primes-work-" + deployment, "--ceiling", "2000000000",
+	}
 	for _, j := range jobs {
 		args = append(args, "--job", j)
 	}

@@ -60,6 +60,7 @@ var build = sync.OnceValue(func() error {
 type world struct {
 	t       testing.TB
 	account string // a number; LocalStack keeps each account's resources apart
+	region  string
 	dir     string
 	config  string // path of the configuration file
 	stderr  *os.File
@@ -74,6 +75,10 @@ type world struct {
 	images     map[string]string // image ids by program
 	controller *program.Process
 	others     []*program.Process
+
+	hurried bool // the controller is the one that hurry builds
+	// key returns the access key of a program; nil: the account's number, which LocalStack takes for one.
+	key func(name string, args []string) string
 }
 
 // plot says how a walk-through differs from the others.
@@ -81,6 +86,7 @@ type plot struct {
 	pools    string            // YAML; "" means both pools of the sample
 	defaults map[string]string // keys of the section "defaults", which replace those of shortTimes
 	noMetal  bool              // instances get no processes
+	hurried  bool              // the controller's pauses are short; see hurry
 }
 
 // shortTimes make what takes minutes in production happen in seconds.
@@ -93,7 +99,7 @@ var shortTimes = map[string]string{
 }
 
 var configuration = template.Must(template.New("").Parse(`deployment: ` + deployment + `
-backend: aws://` + region + `
+backend: aws://{{.Region}}
 ops_listen: {{.Ops}}
 log_level: debug
 clouds:
@@ -136,37 +142,52 @@ func begin(t testing.TB, p plot) *world {
 	if endpoint == "" {
 		t.Skip("set LOCALSTACK_ENDPOINT to a running LocalStack; make integration does")
 	}
+	w := newWorld(t, region, fmt.Sprintf("%012d", rand.Int64N(1e12)), endpoint, wire.Options{})
+	w.bake("primes-worker", "walk-primes-1")
+	w.bake("fib-server", "walk-fib-1")
+	if !p.noMetal {
+		w.powered(endpoint, metal.Options{})
+	}
+	w.configure(p)
+	w.setup()
+	return w
+}
+
+// newWorld returns a world in a region of an account, with a wire in front of what answers for AWS at the endpoint.
+func newWorld(t testing.TB, region, account, endpoint string, opts wire.Options) *world {
+	t.Helper()
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, account: fmt.Sprintf("%012d", rand.Int64N(1e12)), dir: t.TempDir(),
+		t: t, account: account, region: region, dir: t.TempDir(),
 		ops: freeAddress(t), front: freeAddress(t), frontOps: freeAddress(t), images: make(map[string]string),
 	}
 	var err error
 	w.stderr, err = os.Create(filepath.Join(w.dir, "stderr.log"))
 	w.must(err)
 	t.Cleanup(w.end)
-	w.wire, err = wire.Start(t.Context(), endpoint, wire.Options{})
+	w.wire, err = wire.Start(t.Context(), endpoint, opts)
 	w.must(err)
 	w.ec2 = ec2.New(ec2.Options{
 		Region: region, BaseEndpoint: aws.String(endpoint), // without the wire, so that our own calls are not counted
 		Credentials: credentials.NewStaticCredentialsProvider(w.account, "test", ""),
 	})
-	w.bake("primes-worker", "walk-primes-1")
-	w.bake("fib-server", "walk-fib-1")
-	if !p.noMetal {
-		images := map[string]string{
-			w.images["primes-worker"]: w.program("primes-worker"), w.images["fib-server"]: w.program("fib-server"),
-		}
-		ctx := context.WithoutCancel(t.Context())
-		w.metal, err = metal.Start(ctx, endpoint, filepath.Join(w.dir, "instances"), images,
-			metal.Options{Wire: w.wire.URL(), Region: region, Account: w.account})
-		w.must(err)
-	}
-	w.configure(p)
-	w.setup()
 	return w
+}
+
+// powered gives instances their processes. It knows the images that are there by now.
+func (w *world) powered(endpoint string, opts metal.Options) {
+	w.t.Helper()
+	images := make(map[string]string)
+	for name, image := range w.images {
+		images[image] = w.program(name)
+	}
+	opts.Wire, opts.Region, opts.Account = w.wire.URL(), w.region, w.account
+	var err error
+	ctx := context.WithoutCancel(w.t.Context())
+	w.metal, err = metal.Start(ctx, endpoint, filepath.Join(w.dir, "instances"), images, opts)
+	w.must(err)
 }
 
 // configure writes the configuration file.
@@ -178,7 +199,9 @@ func (w *world) configure(p plot) {
 	defaults := maps.Clone(shortTimes)
 	maps.Copy(defaults, p.defaults)
 	var doc strings.Builder
-	w.must(configuration.Execute(&doc, map[string]any{"Ops": w.ops, "Pools": p.pools, "Defaults": defaults}))
+	w.must(configuration.Execute(&doc, map[string]any{
+		"Region": w.region, "Ops": w.ops, "Pools": p.pools, "Defaults": defaults,
+	}))
 	w.config = filepath.Join(w.dir, "cloudmaster.yaml")
 	w.must(os.WriteFile(w.config, []byte(doc.String()), 0o600))
 }
@@ -249,19 +272,28 @@ func (w *world) must(err error) {
 	}
 }
 
-func (w *world) program(name string) string { return filepath.Join(binDir, name) }
+func (w *world) program(name string) string {
+	if w.hurried && name == "controller" {
+		return filepath.Join(binDir, "hurried", name)
+	}
+	return filepath.Join(binDir, name)
+}
 
 // start starts one of the programs as an operator would, with credentials of the account.
 func (w *world) start(name string, args ...string) *program.Process {
 	w.t.Helper()
-	p, err := program.Start(w.t.Context(), nil, w.stderr, w.environment(), w.program(name), args...)
+	p, err := program.Start(w.t.Context(), nil, w.stderr, w.environment(name, args), w.program(name), args...)
 	w.must(err)
 	return p
 }
 
-func (w *world) environment() []string {
+func (w *world) environment(name string, args []string) []string {
+	key := w.account
+	if w.key != nil {
+		key = w.key(name, args)
+	}
 	return []string{
-		"AWS_ACCESS_KEY_ID=" + w.account, "AWS_SECRET_ACCESS_KEY=test", "AWS_SESSION_TOKEN=",
+		"AWS_ACCESS_KEY_ID=" + key, "AWS_SECRET_ACCESS_KEY=test", "AWS_SESSION_TOKEN=",
 		"AWS_PROFILE=", "AWS_REGION=", "AWS_DEFAULT_REGION=",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull,
 		"AWS_ENDPOINT_URL=" + w.wire.URL(), "AWS_EC2_METADATA_DISABLED=true",

@@ -24,6 +24,8 @@ const launchTimeout = time.Minute
 // Options are the settings of Start; zero values work.
 type Options struct {
 	Log *slog.Logger // nil logs nothing
+	// OwnTokens: the target keeps client tokens itself, as EC2 does, so that the wire need not.
+	OwnTokens bool
 }
 
 // Wire is a running proxy. Its methods may be called concurrently.
@@ -31,6 +33,7 @@ type Wire struct {
 	target    *url.URL
 	url       string
 	log       *slog.Logger
+	ownTokens bool
 	transport *http.Transport
 	server    *http.Server
 	served    chan error
@@ -54,7 +57,7 @@ func Start(ctx context.Context, target string, opts Options) (*Wire, error) {
 		return nil, fmt.Errorf("start wire: %w", err)
 	}
 	w := &Wire{
-		target: to, url: "http://" + listener.Addr().String(), log: opts.Log,
+		target: to, url: "http://" + listener.Addr().String(), log: opts.Log, ownTokens: opts.OwnTokens,
 		// Without compression of its own, bodies pass unchanged.
 		transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
 		served:    make(chan error, 1),
@@ -153,6 +156,9 @@ func (w *Wire) pass(in *http.Request, body []byte, call Call, form url.Values) (
 	// A launch goes on even if its caller has left, because the caller must find it recorded when it asks again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), launchTimeout)
 	defer cancel()
+	if w.ownTokens {
+		return w.forward(ctx, in, body)
+	}
 	return w.tokens.once(token, form.Encode(), func() (answer, error) { return w.forward(ctx, in, body) })
 }
 

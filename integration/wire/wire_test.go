@@ -410,3 +410,16 @@ func TestTargetGone(t *testing.T) {
 		t.Errorf("got %v, want an error with the address", err)
 	}
 }
+
+// TestOwnTokens: a target that keeps client tokens itself gets each launch with a token.
+func TestOwnTokens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.ownTokens = true
+	const launch = "Action=RunInstances&MinCount=1&ClientToken=a"
+	for _, want := range []string{"answer 1", "answer 2"} {
+		if got := b.ec2(launch); got.body != want {
+			t.Errorf("got %q, want %q", got.body, want)
+		}
+	}
+}

@@ -29,7 +29,8 @@ func (f *Fake) InstanceKey(region, id string) (string, error) {
 	p.Context = call.Context{}
 	p.Context.Set("ec2:SourceInstanceARN",
 		"arn:"+call.Partition+":ec2:"+region+":"+f.opts.Account+":instance/"+id)
-	key := "ASIA" + strings.ToUpper(strings.TrimPrefix(id, "i-"))
+	// Ids are counted in each region, so the region is a part of the key.
+	key := "ASIA" + strings.ToUpper(strings.TrimPrefix(id, "i-")+strings.ReplaceAll(region, "-", ""))
 	f.AddKey(key, p)
 	return key, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"maps"
 	"slices"
+	"time"
 
 	"cloudmaster/integration/aws/call"
 )
@@ -277,5 +278,19 @@ func formRules(in *request) []rule {
 			})
 		}
 	})
+	return out
+}
+
+// Groups returns the names of the region's security groups but those that VPCs come with, in order.
+func (r *Region) Groups() []string {
+	var out []string
+	r.locked(func(time.Time) {
+		for _, g := range r.groups {
+			if g.name != "default" {
+				out = append(out, g.name)
+			}
+		}
+	})
+	slices.Sort(out)
 	return out
 }

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"encoding/xml"
+	"slices"
 	"time"
 
 	"cloudmaster/integration/aws/call"
@@ -123,4 +124,23 @@ func removeRole(r *request) (any, *call.Error) {
 	}
 	p.role, p.changed = "", r.s.opts.Now()
 	return nil, nil
+}
+
+// All returns the ARNs of all roles and instance profiles of an account that were made and not deleted, in order.
+func (s *Service) All(account string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for k, r := range s.roles {
+		if k.account == account {
+			out = append(out, r.arn())
+		}
+	}
+	for k := range s.profiles {
+		if k.account == account {
+			out = append(out, arn(account, "instance-profile/"+k.name))
+		}
+	}
+	slices.Sort(out)
+	return out
 }

@@ -8,7 +8,9 @@ package s3
 
 import (
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -197,6 +199,13 @@ func (f *Fake) AddForeign(name, region, owner string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.buckets[name] = newBucket(owner, region, f.now())
+}
+
+// Buckets returns the names of all buckets, in order.
+func (f *Fake) Buckets() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.buckets))
 }
 
 // Objects returns the contents of a bucket by key; nil if there is no bucket.

@@ -11,6 +11,7 @@ package sqs
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -72,6 +73,18 @@ func (s *Service) Policy(arn string) *iampolicy.Document {
 		return q.policy
 	}
 	return nil
+}
+
+// All returns the ARNs of all queues, in order.
+func (s *Service) All() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for where := range s.queues {
+		out = append(out, where.arn())
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (s *Service) atLocked(arn string) *queue {

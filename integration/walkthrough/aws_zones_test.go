@@ -1,0 +1,86 @@
+package walkthrough
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"cloudmaster/integration/aws/ec2"
+)
+
+// unpowered is a pool whose instances run no process: only how many there are is of interest, and where.
+const unpowered = `  primes:
+    policy: job
+    image: walk-primes-*
+    cloud: aws
+    start_threshold: 1
+    maximum_number_of_instances: 9
+    watchdog_interval: 0s
+`
+
+// balanced spreads a pool over the three zones of the region.
+var balanced = map[string]string{
+	"zones": "balanced", "subnets": "[subnet-a, subnet-b, subnet-c]", "start_limit": "9",
+}
+
+// TestStoryZoneDown: while a zone is down the pool grows in the others, also for what the zone has lost. When it is
+// back, growth makes the pool level again.
+func TestStoryZoneDown(t *testing.T) {
+	s := newStory(t, plot{pools: unpowered, defaults: balanced, noMetal: true, hurried: true})
+	s.controllerStarts()
+	s.feeds("1|2", "2|2", "3|2")
+	s.sees("one in each zone", s.spread(1, 1, 1))
+
+	a, b, c := s.region+"a", s.region+"b", s.region+"c"
+	s.cloud.ZoneDown(b)
+	for _, i := range s.alive() {
+		if i.Zone == b {
+			s.must(s.cloud.End(i.ID, ec2.ServerInternalError))
+		}
+	}
+	s.feeds("4|2")
+	s.sees("four in the zones that are left", s.spread(2, 0, 2))
+
+	// The pool is uneven here. What makes it level without growth is to be shown in this place.
+	s.cloud.ZoneUp(b)
+	s.rested()
+	s.feeds("5|2", "6|2")
+	s.sees("a level pool", s.spread(2, 2, 2))
+	if got := len(s.cloud.Instances()); got != 7 {
+		t.Errorf("got %d instances in all, want 7: none was launched twice or ended for the balance", got)
+	}
+	for _, i := range s.cloud.Instances() {
+		if zone := i.Zone; zone != a && zone != b && zone != c {
+			t.Errorf("instance %s is in zone %s", i.ID, zone)
+		}
+	}
+}
+
+// spread checks how many instances live in each zone of the region.
+func (s *story) spread(a, b, c int) func() (string, bool) {
+	want := make(map[string]int)
+	for zone, n := range map[string]int{"a": a, "b": b, "c": c} {
+		if n > 0 {
+			want[s.region+zone] = n
+		}
+	}
+	return func() (string, bool) {
+		got := make(map[string]int)
+		for _, i := range s.alive() {
+			got[i.Zone]++
+		}
+		return fmt.Sprint(got), maps.Equal(got, want)
+	}
+}
+
+// rested waits until what had no capacity so far is asked for again: the pause of a hurried controller, which nobody
+// can see from outside.
+func (s *story) rested() {
+	s.t.Helper()
+	if s.logged("EC2 has no capacity", fmt.Sprintf(`"again_after":%d`, hurriedRest)) == 0 {
+		s.t.Fatal("nothing rests, or for another time")
+	}
+	end := time.Now().Add(hurriedRest)
+	s.sees("the end of the pause", func() (string, bool) { return "", time.Now().After(end) })
+}
