@@ -6,10 +6,16 @@ import (
 	"time"
 )
 
-// twoTypes are the types of a pool in order, and full is how EC2 says that it has no room.
+// twoTypes are the types of a pool in order.
 var twoTypes = map[string]string{"instance_types": "[c7a.large, t3.micro]"}
 
-const full = "InsufficientInstanceCapacity"
+const (
+	// full is how EC2 says that it has no room.
+	full = "InsufficientInstanceCapacity"
+	// mostJobs is after how many jobs, each with an instance of its own that takes seconds, the preferred type must
+	// have been used again.
+	mostJobs = 10
+)
 
 // room leaves room for so many instances of a type in each zone.
 func (s *story) room(kind string, most int) {
@@ -37,6 +43,9 @@ func TestStoryTypeWithoutCapacity(t *testing.T) {
 	}
 	s.cloud.Unlimit()
 	for job := 2; s.everOf("c7a.large") == 0; job++ {
+		if job > mostJobs {
+			t.Fatalf("%d jobs later the preferred type has not been used again", mostJobs)
+		}
 		one := fmt.Sprintf("%d|6573", job)
 		s.feeds(one)
 		s.processed(one)

@@ -40,8 +40,8 @@ func (s *story) forgeries(name string, n int) func() (string, bool) {
 	}
 }
 
-// TestStoryForgedIdle: somebody who may send to the status queue says that a busy worker is idle, or ends. So does
-// another worker of the pool. It is counted and logged, and the worker goes on.
+// TestStoryForgedIdle: the account's root user says that a busy worker is idle, or ends. So does another worker of the
+// pool, which may send to its status queue too. It is counted and logged, and the worker goes on.
 func TestStoryForgedIdle(t *testing.T) {
 	s := newStory(t, plot{pools: primesPool, defaults: map[string]string{"start_threshold": "1"}})
 	s.controllerStarts()
@@ -49,7 +49,7 @@ func TestStoryForgedIdle(t *testing.T) {
 	victim, other := s.worksOn(0, "1"), s.worksOn(0, "2")
 	colleague, err := s.amazon.InstanceKey(s.region, other)
 	s.must(err)
-	for i, key := range []string{s.keyOf("feed-primes", nil), colleague} {
+	for i, key := range []string{s.account, colleague} {
 		s.forges("primes", key, message.Status{
 			InstanceID: pool.InstanceID(victim), State: "active", Load: 0, Activity: message.Idle,
 		})
@@ -64,8 +64,8 @@ func TestStoryForgedIdle(t *testing.T) {
 	s.reportsNot(0, victim, "interrupted")
 }
 
-// TestStoryForgedAddress: somebody sends the address of his own server for a server of the pool. No client is sent
-// there.
+// TestStoryForgedAddress: somebody who may do everything in the account sends the address of his own server for a
+// server of the pool. No client is sent there.
 func TestStoryForgedAddress(t *testing.T) {
 	const evil = "203.0.113.66:20808"
 	s := newStory(t, plot{pools: fibPool})
@@ -75,7 +75,7 @@ func TestStoryForgedAddress(t *testing.T) {
 	s.sees("a server", s.serves(1))
 	server := ids(s.set())[0]
 	before := s.published()
-	s.forges("fib", s.keyOf("allocator", nil), message.Status{
+	s.forges("fib", s.account, message.Status{
 		InstanceID: pool.InstanceID(server), State: "active", Load: 0.1, Address: evil,
 	})
 	s.sees("it counted", s.forgeries("fib", 1))

@@ -39,6 +39,30 @@ func TestStorySpotServer(t *testing.T) {
 	s.leave(client, again)
 }
 
+// TestStorySpotEvent: the notice reaches the controller by EventBridge alone, because the program on the instance does
+// not look for it. The server is replaced all the same.
+func TestStorySpotEvent(t *testing.T) {
+	s := newStory(t, plot{pools: fibPool, defaults: map[string]string{"market": "spot"}})
+	s.controllerStarts()
+	s.allocatorStarts()
+	client := s.connected()
+	s.sees("a server", s.serves(1))
+	victim := ids(s.set())[0]
+	s.amazon.happens(s.region, "EC2 Spot Instance Interruption Warning", victim, map[string]any{
+		"instance-id": victim, "instance-action": "terminate",
+	})
+	s.sees("another server in the active set, and not the old one", func() (string, bool) {
+		set := ids(s.set())
+		return join(set), len(set) == 1 && set[0] != victim
+	})
+	if i := s.instance(victim); i.State != "running" {
+		t.Errorf("got %+v after the replacement, want an instance that still runs", i)
+	}
+	s.must(s.cloud.Reclaim(victim, time.Minute))
+	s.reports(0, "fib Instance "+victim+" is gone")
+	s.leave(client)
+}
+
 // TestStorySpotWorker: a worker whose instance is about to be taken back hands its job back. Another one, which is
 // launched before the instance ends, does it, once.
 func TestStorySpotWorker(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"cloudmaster/integration/aws/call"
 	"cloudmaster/integration/aws/cloudwatch"
 	"cloudmaster/integration/aws/ec2"
+	"cloudmaster/integration/aws/events"
 	"cloudmaster/integration/aws/iam"
 	"cloudmaster/integration/aws/iampolicy"
 	"cloudmaster/integration/aws/sqs"
@@ -33,6 +34,7 @@ type amazon struct {
 	t      testing.TB
 	iam    *iam.Service
 	sqs    *sqs.Service
+	bus    *events.Service
 	rights *authz.Authorizer
 }
 
@@ -44,15 +46,23 @@ func newAmazon(t *testing.T, opts iam.Options) *amazon {
 		t.Skipf("takes minutes: set %s=1, as make stories does", storiesVar)
 	}
 	a := &amazon{t: t, iam: iam.New(opts), sqs: sqs.New()}
+	a.bus = events.New(a.sqs.Deliver)
 	a.rights = authz.New(a.iam, a.sqs.Policy)
 	var err error
 	a.Server, err = awsfake.Start(t.Context(), awsfake.Options{
 		Authorizer: a.rights, Profiles: a.iam.Profiles(ec2.DefaultAccount), RoleID: a.roleID,
-		Services: map[string]call.Service{"iam": a.iam, "sqs": a.sqs, cloudwatch.Name: cloudwatch.Service{}},
+		Services: map[string]call.Service{
+			"iam": a.iam, "sqs": a.sqs, events.Name: a.bus, cloudwatch.Name: cloudwatch.Service{},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.WatchInstances(func(e ec2.Event) {
+		a.happens(e.Region, "EC2 Instance State-change Notification", e.Instance.ID, map[string]any{
+			"instance-id": e.Instance.ID, "state": e.Instance.State,
+		})
+	})
 	t.Cleanup(a.end)
 	return a
 }
@@ -63,9 +73,25 @@ func (a *amazon) roleID(role string) string {
 	return strings.TrimSuffix(p.UserID, ":")
 }
 
+// happens puts an event about an instance onto EventBridge's bus. Source of the events: EC2 User Guide, "State change
+// events for your instances" and "Spot Instance interruption notices".
+func (a *amazon) happens(region, what, instance string, detail map[string]any) {
+	err := a.bus.Put(&events.Event{
+		Account: a.Account(), Region: region, Source: "aws.ec2", DetailType: what, Detail: detail, At: time.Now(),
+		Resources: []string{"arn:" + call.Partition + ":ec2:" + region + ":" + a.Account() + ":instance/" + instance},
+	})
+	if err != nil {
+		a.t.Errorf("event %q of %s: %v", what, instance, err)
+	}
+}
+
 func (a *amazon) end() {
+	times := make(map[string]int)
 	for _, r := range a.rights.Refused() {
-		a.t.Errorf("a call was not allowed: %s", r)
+		times[r.String()]++
+	}
+	for what, n := range times {
+		a.t.Errorf("a call was not allowed, %d times: %s", n, what)
 	}
 	if err := a.rights.Err(); err != nil {
 		a.t.Errorf("what was allowed means nothing: %v", err)
@@ -218,9 +244,9 @@ func (s *story) teardown() {
 }
 
 // left are the names of all that is in the account but instances that have ended: roles, instance profiles, queues,
-// buckets, security groups.
+// rules, buckets, security groups.
 func (a *amazon) left(regions ...string) []string {
-	out := slices.Concat(a.iam.All(a.Account()), a.sqs.All(), a.S3().Buckets())
+	out := slices.Concat(a.iam.All(a.Account()), a.sqs.All(), a.bus.All(), a.S3().Buckets())
 	for _, r := range regions {
 		out = append(out, a.EC2(r).Groups()...)
 		for _, i := range a.EC2(r).Instances() {
