@@ -42,7 +42,6 @@ func TestStoryZoneDown(t *testing.T) {
 	s.feeds("4|2")
 	s.sees("four in the zones that are left", s.spread(2, 0, 2))
 
-	// The pool is uneven here. What makes it level without growth is to be shown in this place.
 	s.cloud.ZoneUp(b)
 	s.rested()
 	s.feeds("5|2", "6|2")
@@ -54,6 +53,33 @@ func TestStoryZoneDown(t *testing.T) {
 		if zone := i.Zone; zone != a && zone != b && zone != c {
 			t.Errorf("instance %s is in zone %s", i.ID, zone)
 		}
+	}
+}
+
+// TestStoryZoneLevel: after a zone was down the pool becomes level without growth: successor first, and never more than
+// the maximum.
+func TestStoryZoneLevel(t *testing.T) {
+	s := newStory(t, plot{pools: `  primes:
+    policy: fixed
+    image: walk-primes-*
+    cloud: aws
+    minimum_number_of_instances: 3
+    maximum_number_of_instances: 4
+`, defaults: balanced, hurried: true})
+	peak := s.most()
+	s.cloud.ZoneDown(s.region + "b")
+	s.controllerStarts()
+	s.sees("three active", s.has(3, "primes", "active"))
+	if text, ok := s.spread(2, 0, 1)(); !ok {
+		t.Fatalf("got %s while zone b is down, want two in a and one in c", text)
+	}
+	s.cloud.ZoneUp(s.region + "b")
+	s.sees("a level pool", s.spread(1, 1, 1))
+	if n := peak(); n > 4 {
+		t.Errorf("got %d instances at the same time, want at most 4", n)
+	}
+	if n := len(s.cloud.Instances()); n != 4 {
+		t.Errorf("got %d instances in all, want 4: one was moved", n)
 	}
 }
 
