@@ -90,6 +90,7 @@ type instance struct {
 	hidden   time.Time   // until when all calls lack it once more
 	ended    time.Time   // when it was terminated
 	impaired bool        // its status checks fail
+	events   []Scheduled // what EC2 has scheduled for it
 }
 
 // alive reports whether the instance takes room.

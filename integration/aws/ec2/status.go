@@ -2,6 +2,8 @@ package ec2
 
 import (
 	"encoding/xml"
+	"slices"
+	"time"
 
 	"cloudmaster/integration/aws/call"
 )
@@ -13,11 +15,35 @@ type statusAnswer struct {
 }
 
 type statusItem struct {
-	ID       string    `xml:"instanceId"`
-	Zone     string    `xml:"availabilityZone"`
-	State    stateItem `xml:"instanceState"`
-	System   string    `xml:"systemStatus>status"`
-	Instance string    `xml:"instanceStatus>status"`
+	ID       string      `xml:"instanceId"`
+	Zone     string      `xml:"availabilityZone"`
+	State    stateItem   `xml:"instanceState"`
+	System   string      `xml:"systemStatus>status"`
+	Instance string      `xml:"instanceStatus>status"`
+	Events   []Scheduled `xml:"eventsSet>item"`
+}
+
+// Scheduled is an event that EC2 has scheduled for an instance.
+type Scheduled struct {
+	Code        string    `xml:"code"` // such as instance-retirement
+	Description string    `xml:"description"`
+	NotBefore   time.Time `xml:"notBefore"`
+}
+
+// fields are the filters of DescribeInstanceStatus that the fake knows. It has none for tags.
+func (s *statusItem) fields(name string) ([]string, bool) {
+	if name == "event.code" {
+		var codes []string
+		for _, e := range s.Events {
+			codes = append(codes, e.Code)
+		}
+		return codes, true
+	}
+	value, known := map[string]string{
+		"availability-zone": s.Zone, "instance-state-name": s.State.Name,
+		"system-status.status": s.System, "instance-status.status": s.Instance,
+	}[name]
+	return []string{value}, known
 }
 
 // describeStatus tells of instances that run, or of all if the request says so.
@@ -26,16 +52,17 @@ func (r *Region) describeStatus(in *request) (any, error) {
 	if _, err := r.named(ids, in.now, (*instance).seen); err != nil {
 		return nil, err
 	}
-	matching, err := r.matching(in, ids)
-	if err != nil {
-		return nil, err
-	}
 	var found []statusItem
-	for _, i := range matching {
+	for _, i := range r.instances {
+		if !i.seen(in.now) || len(ids) > 0 && !slices.Contains(ids, i.ID) {
+			continue
+		}
 		if i.State != running && in.form.Get("IncludeAllInstances") != "true" {
 			continue
 		}
-		item := statusItem{ID: i.ID, Zone: i.Zone, State: stateOf(i.State), System: "ok", Instance: "ok"}
+		item := statusItem{
+			ID: i.ID, Zone: i.Zone, State: stateOf(i.State), System: "ok", Instance: "ok", Events: i.events,
+		}
 		switch {
 		case i.State != running:
 			item.System, item.Instance = "not-applicable", "not-applicable"
@@ -44,7 +71,13 @@ func (r *Region) describeStatus(in *request) (any, error) {
 		case i.impaired:
 			item.Instance = "impaired"
 		}
-		found = append(found, item)
+		ok, err := passes(in.form, nil, item.fields)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, item)
+		}
 	}
 	part, next, err := page(in.form, found)
 	return statusAnswer{Statuses: part, Next: next}, err

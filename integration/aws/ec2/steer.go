@@ -102,6 +102,14 @@ func (r *Region) Impair(id string, impaired bool) error {
 	})
 }
 
+// Schedule makes EC2 schedule an event for the instance.
+func (r *Region) Schedule(id string, e Scheduled) error {
+	return r.on(id, func(i *instance, _ time.Time) error {
+		i.events = append(i.events, e)
+		return nil
+	})
+}
+
 // Reclaim makes AWS take a spot instance back now. The two minutes of notice are over then: they are told in the
 // instance's metadata, which is not part of EC2's API. For the given time there is no spot capacity of this type in
 // this zone.
