@@ -82,6 +82,7 @@ var Actions = []Action{
 	{"iam:DeleteInstanceProfile", "instance-profile" + tagged, "iam.DeleteInstanceProfile", "setup"},
 	{"iam:DeleteRole", "role" + tagged, "iam.DeleteRole", "setup"},
 	{"iam:DeleteRolePolicy", "role" + roleKeys, "iam.DeleteRolePolicy", "setup"},
+	{"iam:DeleteRolePermissionsBoundary", "role" + roleKeys, "", "setup?"},
 	{"iam:DetachRolePolicy", "role" + roleKeys + " iam:PolicyARN", "iam.DetachRolePolicy", "setup"},
 	{"iam:GetInstanceProfile", "instance-profile" + tagged, "iam.GetInstanceProfile", "setup"},
 	{"iam:GetPolicy", "policy", "iam.GetPolicy", "setup?"},

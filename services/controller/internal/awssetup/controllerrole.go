@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"cloudmaster/internal/cloud/ec2cloud"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -12,7 +14,7 @@ import (
 // that can be known without AWS.
 func Check(ctx context.Context, cfg *config.Config) error {
 	_, err := boundaryOf(cfg)
-	errs := []error{err, checkControllerRole(cfg), checkRules(cfg)}
+	errs := []error{err, checkControllerRole(cfg), checkProfiles(cfg), checkRules(cfg)}
 	for _, name := range onEC2(cfg) {
 		region, _ := reach(cfg, name)
 		if region == "" {
@@ -37,6 +39,43 @@ func checkControllerRole(cfg *config.Config) error {
 	}
 	return fmt.Errorf("pools.%s: its role would have the name of the controller's, which clouds.%s.controller_role "+
 		"asks for: rename the pool, or leave controller_role out", roleController, pl.Cloud)
+}
+
+// checkProfiles refuses pools whose instances would get the rights of the controller that setup makes a role for.
+func checkProfiles(cfg *config.Config) error {
+	made := make(map[string]bool) // names of the controllers' instance profiles
+	for _, name := range onEC2(cfg) {
+		if region, _ := reach(cfg, name); ec2Settings(cfg, name).ControllerRole {
+			made[controllerRole(cfg, region)] = true
+		}
+	}
+	var errs []error
+	for _, pl := range pools(cfg) {
+		if cfg.Clouds[pl.Cloud].Kind.Name != ec2cloud.KindName || pl.Name == roleController {
+			continue
+		}
+		region, _ := reach(cfg, pl.Cloud)
+		profile := launch(cfg, region, pl).InstanceProfile
+		if name := profile[strings.LastIndexByte(profile, '/')+1:]; made[name] {
+			errs = append(errs, fmt.Errorf("pools.%s.instance_profile: %s is the controller's, and instances of the "+
+				"pool would have its rights: leave the key out, so that setup makes one for the pool, or name another one",
+				pl.Name, name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// controllerRoles are the ARNs of the roles that setup makes for controllers in the regions with instances; none if
+// roles of that name are those of a pool.
+func (p *Policies) controllerRoles() []string {
+	if _, isPool := p.cfg.Pools[roleController]; isPool {
+		return nil
+	}
+	var out []string
+	for _, region := range p.regions() {
+		out = append(out, p.iam("role/"+controllerRole(p.cfg, region)))
+	}
+	return out
 }
 
 // controllerRoleAt reports whether setup makes a role for a controller at a place.

@@ -86,6 +86,25 @@ func TestPoolOfTheControllersName(t *testing.T) {
 	}
 }
 
+func TestPoolsWithTheControllersProfile(t *testing.T) {
+	t.Parallel()
+	const path = "arn:aws:iam::123456789012:instance-profile/path/cloudmaster-d-eu-west-1-controller"
+	cfg := parsed(t, "deployment: d\nbackend: aws://eu-west-1\nclouds: {c: {type: ec2, controller_role: true}}\n"+
+		"pools:\n  a: {image: i, cloud: c, instance_profile: cloudmaster-d-eu-west-1-controller}\n"+
+		"  b: {image: i, cloud: c, instance_profile: \""+path+"\"}\n"+
+		"  ok: {image: i, cloud: c, instance_profile: cloudmaster-d-eu-west-1-b}\n")
+	err := awssetup.Check(t.Context(), cfg)
+	for _, name := range []string{"a", "b"} {
+		want := "pools." + name + ".instance_profile: cloudmaster-d-eu-west-1-controller is the controller's"
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "pools.ok") {
+		t.Errorf("got %v, want no word about pool ok", err)
+	}
+}
+
 func TestADeploymentTooLongForRules(t *testing.T) {
 	t.Parallel()
 	name := strings.Repeat("d", 32)

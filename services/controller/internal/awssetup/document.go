@@ -82,5 +82,12 @@ func (c Condition) and(key string, values ...string) Condition {
 	return out
 }
 
+// orNone wants another key to have one of the values, or not to be there.
+func (c Condition) orNone(key string, values ...string) Condition {
+	out := maps.Clone(c)
+	out["StringEqualsIfExists"] = map[string]Values{key: values}
+	return out
+}
+
 // whoAmI grants a call that needs no right. It is here so that a reader of the document sees that it is made.
 func whoAmI() Statement { return allow("WhoAmI", []string{"sts:GetCallerIdentity"}, everything...) }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -117,8 +118,19 @@ func (p *Policies) Instance(pl *config.Pool) Document {
 	)
 }
 
-// Controller is the controller's IAM policy.
-func (p *Policies) Controller() Document { return p.fit(p.controller()) }
+// Controller is the controller's IAM policy. The pattern that stands for the roles of many pools is also that of the
+// controller's own role, which it must not pass: instances are what pools' programs run on.
+func (p *Policies) Controller() Document {
+	exact := p.controller()
+	d := p.fit(exact)
+	if reflect.DeepEqual(d, exact) || len(onEC2(p.cfg)) == 0 {
+		return d
+	}
+	if own := p.controllerRoles(); len(own) > 0 {
+		d.Statement = append(d.Statement, deny("KeepOwnRole", []string{"iam:PassRole"}, own...))
+	}
+	return d
+}
 
 func (p *Policies) controller() Document {
 	var s []Statement

@@ -132,7 +132,6 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 			"LaunchInGroups":       {made + "deployment": "sample"},
 			"LaunchImagesOfOwners": {"ec2:Owner": account},
 			"TagAtLaunch":          {"ec2:CreateAction": "RunInstances"},
-			"TagOurs":              {launched: "sample"},
 			"EndOurs":              {launched: "sample"},
 			"GiveRoles":            {"iam:PassedToService": "ec2.amazonaws.com"},
 		},
@@ -158,6 +157,18 @@ func TestWhatNoNameTellsApartIsBoundByTag(t *testing.T) {
 				t.Errorf("%s: %s: got condition %v, want %v", program, sid, got, want)
 			}
 		}
+	}
+}
+
+// TestTagsKeepInstancesOurs: the tag of another deployment would give it the instance.
+func TestTagsKeepInstancesOurs(t *testing.T) {
+	t.Parallel()
+	got := statement(documents(t)["controller"], "TagOurs").Condition
+	if want := (awssetup.Condition{
+		"StringEquals":         {"ec2:ResourceTag/cloudmaster:deployment": {"sample"}},
+		"StringEqualsIfExists": {"aws:RequestTag/cloudmaster:deployment": {"sample"}},
+	}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got condition %v, want %v", got, want)
 	}
 }
 

@@ -49,7 +49,9 @@ func (p *Policies) controlInstances() []Statement {
 		allow("TagAtLaunch", []string{"ec2:CreateTags"}, slices.Concat(instances,
 			p.ec2("volume", "network-interface", "spot-instances-request"))...).
 			when(equals("ec2:CreateAction", "RunInstances")),
-		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).when(ours),
+		// Another deployment's tag would make the instance one of that deployment.
+		allow("TagOurs", []string{"ec2:CreateTags"}, instances...).
+			when(ours.orNone("aws:RequestTag/"+cloud.TagDeployment, p.owner)),
 		allow("EndOurs", []string{"ec2:TerminateInstances"}, instances...).when(ours),
 		allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...),
 		allow("GiveRoles", []string{"iam:PassRole"}, p.roles()...).when(p.toEC2()),

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"cloudmaster/internal/activeset"
-	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/config"
 )
 
@@ -62,7 +61,8 @@ func (p *Policies) fit(d Document) Document {
 }
 
 // patterns are what can stand for the ARNs of pools' things. Without the deployment in them, names are those of others,
-// too, and have none.
+// too, and have none. Nor have the deployment's own queues: one pattern for them would let whoever sends hints send
+// events, too, and would be that of all deployments whose names begin like this one's.
 func (p *Policies) patterns() map[string]string {
 	out := make(map[string]string)
 	for _, pl := range pools(p.cfg) {
@@ -74,11 +74,6 @@ func (p *Policies) patterns() map[string]string {
 		}
 		region := p.regionOf(pl.Cloud)
 		out[p.iam("role/"+ownedRole(p.cfg, region, pl.Name))] = p.iam("role/" + ownedRoles(p.cfg, region) + "*")
-	}
-	if begin := p.queue("cloudmaster-" + p.cfg.Deployment); p.cfg.Deployment != "" {
-		for _, q := range p.shared() {
-			out[q], out[queue.DeadLetters(q)] = begin+"-*", begin+"-*"
-		}
 	}
 	return out
 }
