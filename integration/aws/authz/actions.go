@@ -45,10 +45,10 @@ var Actions = []Action{
 		"ec2.CreateTags ec2.RunInstances ec2.CreateSecurityGroup", "controller setup",
 	},
 	{"ec2:DeleteSecurityGroup", "security-group" + ec2Tag, "ec2.DeleteSecurityGroup", "setup"},
-	{"ec2:DescribeImages", "*", "ec2.DescribeImages", "controller"},
+	{"ec2:DescribeImages", "*", "ec2.DescribeImages", "controller setup"},
 	{"ec2:DescribeInstances", "*", "ec2.DescribeInstances", "controller setup"},
 	{"ec2:DescribeInstanceStatus", "*", "ec2.DescribeInstanceStatus", "controller"},
-	{"ec2:DescribeInstanceTypes", "*", "ec2.DescribeInstanceTypes", "controller?"},
+	{"ec2:DescribeInstanceTypes", "*", "ec2.DescribeInstanceTypes", "controller? setup"},
 	{"ec2:DescribeSecurityGroups", "*", "ec2.DescribeSecurityGroups", "controller setup"},
 	{"ec2:DescribeSubnets", "*", "ec2.DescribeSubnets", "setup"},
 	{"ec2:DescribeVpcs", "*", "ec2.DescribeVpcs", "setup"},
@@ -133,7 +133,7 @@ var Actions = []Action{
 	{"sqs:SendMessage", "queue" + tagged, "sqs.SendMessage sqs.SendMessageBatch", senders},
 	{"sqs:SetQueueAttributes", "queue" + tagged, "sqs.SetQueueAttributes", "setup"},
 	{"sqs:TagQueue", "queue" + tagged + tagging, "sqs.CreateQueue", "setup"},
-	{"ssm:GetParameter", "parameter", "ssm.GetParameter", "controller"},
+	{"ssm:GetParameter", "parameter", "ssm.GetParameter", "controller setup?"},
 	{"sts:GetCallerIdentity", "*", "sts.GetCallerIdentity", "controller setup allocator"},
 }
 

@@ -69,34 +69,36 @@ var (
 
 // ofController are what a controller may and may not do, whatever its pools are called.
 func ofController(job, role string) (may, mayNot []ask) {
-	return []ask{
-			{pass, roles + role, toEC2},
-			{end, machine, tags("sample")},
-			{tag, machine, tags("sample").with(setState, "draining")},
-			{take, queues + job + "-status-sample", nil},
-			{take, queues + "cloudmaster-sample-events", nil},
-			{run, machine, launch},
-		}, []ask{
-			{pass, roles + controller, toEC2},
-			{pass, roles + onOther, toEC2},
-			{pass, roles + role, keys{"iam:PassedToService": {"lambda.amazonaws.com"}}},
-			{end, machine, tags("other")},
-			{end, machine, nil},
-			{tag, machine, tags("other").with(setOwner, "sample")}, // take another's instance
-			{tag, machine, tags("sample").with(setOwner, "other")}, // slip another one an instance
-			{run, machine, launch.with(setOwner, "other")},
-			{run, machine, launch.with("ec2:MetadataHttpTokens", "optional")},
-			{run, inRegion + "security-group/sg-1", tags("other")},
-			{run, "arn:aws:ec2:eu-west-1::image/ami-1", keys{"ec2:Owner": {"999999999999"}}}, // an image of anybody
-			{take, queues + job + "-status-other", nil},
-			{take, queues + "cloudmaster-other-events", nil},
-			{take, queues + "cloudmaster-sample-2-events", nil}, // of deployment sample-2
-			{send, queues + job + "-status-sample", nil},
-			{"s3:PutObject", "arn:aws:s3:::cloudmaster-other-" + account + "-eu-west-1/controller/lease", nil},
-			{"s3:DeleteObject", ownBucket + "/controller/lease", nil},
-			{grant, roles + role, tags("sample")},
-			{"sqs:DeleteQueue", queues + job + "-work-sample", nil},
-		}
+	may = []ask{
+		{pass, roles + role, toEC2},
+		{end, machine, tags("sample")},
+		{tag, machine, tags("sample").with(setState, "draining")},
+		{take, queues + job + "-status-sample", nil},
+		{take, queues + "cloudmaster-sample-events", nil},
+		{run, machine, launch},
+	}
+	mayNot = []ask{
+		{pass, roles + controller, toEC2},
+		{pass, roles + onOther, toEC2},
+		{pass, roles + role, keys{"iam:PassedToService": {"lambda.amazonaws.com"}}},
+		{end, machine, tags("other")},
+		{end, machine, nil},
+		{tag, machine, tags("other").with(setOwner, "sample")}, // take another's instance
+		{tag, machine, tags("sample").with(setOwner, "other")}, // slip another one an instance
+		{run, machine, launch.with(setOwner, "other")},
+		{run, machine, launch.with("ec2:MetadataHttpTokens", "optional")},
+		{run, inRegion + "security-group/sg-1", tags("other")},
+		{run, "arn:aws:ec2:eu-west-1::image/ami-1", keys{"ec2:Owner": {"999999999999"}}}, // an image of anybody
+		{take, queues + job + "-status-other", nil},
+		{take, queues + "cloudmaster-other-events", nil},
+		{take, queues + "cloudmaster-sample-2-events", nil}, // of deployment sample-2
+		{send, queues + job + "-status-sample", nil},
+		{"s3:PutObject", "arn:aws:s3:::cloudmaster-other-" + account + "-eu-west-1/controller/lease", nil},
+		{"s3:DeleteObject", ownBucket + "/controller/lease", nil},
+		{grant, roles + role, tags("sample")},
+		{"sqs:DeleteQueue", queues + job + "-work-sample", nil},
+	}
+	return may, mayNot
 }
 
 // ofSender are what a program that sends to work queues may and may not do.
@@ -117,39 +119,41 @@ func ofSender(to, status string) (may, mayNot []ask) {
 // ofSetup are what setup may and may not do.
 func ofSetup() (may, mayNot []ask) {
 	made := keys{setOwner: {"sample"}, "aws:RequestTag/cloudmaster:region": {"eu-west-1"}}
-	return []ask{
-			{"iam:CreateRole", roles + own, made.with(bound, limits)},
-			{grant, roles + own, tags("sample").with(bound, limits)},
-			{pass, roles + own, toEC2},
-			{"ec2:DeleteSecurityGroup", inRegion + "security-group/sg-1", tags("sample")},
-		}, []ask{
-			{"iam:CreateRole", roles + "admin", made.with(bound, limits)},
-			{"iam:CreateRole", roles + onOther, made.with(bound, limits)},
-			{"iam:CreateRole", roles + own, made.with(setOwner, "other").with(bound, limits)},
-			{grant, roles + onOther, tags("other").with(bound, limits)},
-			{grant, roles + own, tags("other").with(bound, limits)}, // a role under our name that is not ours
-			{"iam:AddRoleToInstanceProfile", profiles + onOther, tags("other")},
-			{"iam:DeleteRolePermissionsBoundary", roles + own, tags("sample").with(bound, limits)},
-			{"iam:CreatePolicyVersion", limits, nil},
-			{"iam:AttachRolePolicy", roles + own, tags("sample").with(bound, limits)},
-			{pass, roles + onOther, toEC2},
-			{run, machine, launch},
-			{"sts:AssumeRole", roles + own, nil},
-			{end, machine, tags("sample")},
-			{"ec2:DeleteSecurityGroup", inRegion + "security-group/sg-1", tags("other")},
-			{"ec2:AuthorizeSecurityGroupIngress", inRegion + "security-group/sg-1", nil},
-			{"sqs:DeleteQueue", queues + "primes-work-other", nil},
-			{"sqs:DeleteQueue", queues + "cloudmaster-sample-2-hints", nil}, // of deployment sample-2
-			{"sqs:SetQueueAttributes", queues + "cloudmaster-other-events", nil},
-			{send, queues + "cloudmaster-sample-events", nil},
-			{"s3:DeleteBucket", "arn:aws:s3:::cloudmaster-other-" + account + "-eu-west-1", nil},
-			{"s3:PutObject", ownBucket + "/controller/lease", nil},
-			{
-				"events:PutTargets", rules + "cloudmaster-sample-events-health",
-				keys{"events:TargetArn": {queues + "primes-work-other"}},
-			},
-			{"events:DeleteRule", rules + "cloudmaster-other-events-health", tags("other")},
-		}
+	may = []ask{
+		{"iam:CreateRole", roles + own, made.with(bound, limits)},
+		{grant, roles + own, tags("sample").with(bound, limits)},
+		{pass, roles + own, toEC2},
+		{"ec2:DeleteSecurityGroup", inRegion + "security-group/sg-1", tags("sample")},
+	}
+	mayNot = []ask{
+		{"iam:CreateRole", roles + "admin", made.with(bound, limits)},
+		{"iam:CreateRole", roles + onOther, made.with(bound, limits)},
+		{"iam:CreateRole", roles + own, made.with(setOwner, "other").with(bound, limits)},
+		{grant, roles + onOther, tags("other").with(bound, limits)},
+		{grant, roles + own, tags("other").with(bound, limits)}, // a role under our name that is not ours
+		{"iam:AddRoleToInstanceProfile", profiles + onOther, tags("other")},
+		{"iam:DeleteRolePermissionsBoundary", roles + own, tags("sample").with(bound, limits)},
+		{"iam:CreatePolicyVersion", limits, nil},
+		{"iam:AttachRolePolicy", roles + own, tags("sample").with(bound, limits)},
+		{pass, roles + onOther, toEC2},
+		{run, machine, launch},
+		{"sts:AssumeRole", roles + own, nil},
+		{end, machine, tags("sample")},
+		{"ec2:DeleteSecurityGroup", inRegion + "security-group/sg-1", tags("other")},
+		{"ec2:AuthorizeSecurityGroupIngress", inRegion + "security-group/sg-1", nil},
+		{"sqs:DeleteQueue", queues + "primes-work-other", nil},
+		{"sqs:DeleteQueue", queues + "cloudmaster-sample-2-hints", nil}, // of deployment sample-2
+		{"sqs:SetQueueAttributes", queues + "cloudmaster-other-events", nil},
+		{send, queues + "cloudmaster-sample-events", nil},
+		{"s3:DeleteBucket", "arn:aws:s3:::cloudmaster-other-" + account + "-eu-west-1", nil},
+		{"s3:PutObject", ownBucket + "/controller/lease", nil},
+		{
+			"events:PutTargets", rules + "cloudmaster-sample-events-health",
+			keys{"events:TargetArn": {queues + "primes-work-other"}},
+		},
+		{"events:DeleteRule", rules + "cloudmaster-other-events-health", tags("other")},
+	}
+	return may, mayNot
 }
 
 // unbounded are what setup must not do with a boundary, beside all else that it may not.
@@ -193,7 +197,9 @@ func TestWhatHoldersMayNot(t *testing.T) {
 		"deploy/aws/feed-primes.json": func() ([]ask, []ask) {
 			return ofSender("primes-work-sample", "primes-status-sample")
 		},
-		"many/feeder.json":          func() ([]ask, []ask) { return ofSender(job+"-work-sample", job+"-status-sample") },
+		"many/feeder.json": func() ([]ask, []ask) {
+			return ofSender(job+"-work-sample", job+"-status-sample")
+		},
 		"deploy/aws/allocator.json": func() ([]ask, []ask) { return ofSender("fib-work-sample", "fib-status-sample") },
 		"many/allocator.json": func() ([]ask, []ask) {
 			return ofSender(servers+"-work-sample", servers+"-status-sample")

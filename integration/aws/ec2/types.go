@@ -78,12 +78,25 @@ func (r *Region) describeTypes(in *request) (any, error) {
 	var out typesAnswer
 	for _, name := range names {
 		t := r.kinds[name]
+		if ok, err := passes(in.form, nil, t.fields); err != nil {
+			return nil, err
+		} else if !ok {
+			continue
+		}
 		out.Types = append(out.Types, typeItem{
 			Name: name, Current: true, Archs: []string{t.Arch}, CPUs: t.CPUs, Memory: t.Memory,
 			Burstable: burstable(name), Usages: []string{"on-demand", "spot"},
 		})
 	}
 	return out, nil
+}
+
+// fields are what filters of instance types compare.
+func (t *Type) fields(name string) ([]string, bool) {
+	value, known := map[string]string{
+		"instance-type": t.Name, "processor-info.supported-architecture": t.Arch,
+	}[name]
+	return []string{value}, known
 }
 
 // burstable reports whether instances of a type earn credits.

@@ -118,11 +118,7 @@ func (c *Cloud) image(ctx context.Context, name string, within time.Duration) (s
 	if ok && c.now().Sub(known.when) < within {
 		return known.id, nil
 	}
-	look := c.newest
-	if strings.HasPrefix(name, parameterPrefix) {
-		look = c.parameter
-	}
-	id, err := look(ctx, name)
+	id, err := c.look(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -132,17 +128,26 @@ func (c *Cloud) image(ctx context.Context, name string, within time.Duration) (s
 	return id, nil
 }
 
+// look returns the id of the image that a name or an SSM parameter stands for.
+func (c *Cloud) look(ctx context.Context, name string) (string, error) {
+	if strings.HasPrefix(name, parameterPrefix) {
+		return parameter(ctx, c.params, name)
+	}
+	img, err := newest(ctx, c.client, c.opts.ImageOwners, name)
+	return aws.ToString(img.ImageId), err
+}
+
 // newest finds the youngest available image of a name.
-func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
-	pages := ec2.NewDescribeImagesPaginator(c.client, &ec2.DescribeImagesInput{
-		Owners:  c.opts.ImageOwners,
+func newest(ctx context.Context, client *ec2.Client, owners []string, name string) (types.Image, error) {
+	pages := ec2.NewDescribeImagesPaginator(client, &ec2.DescribeImagesInput{
+		Owners:  owners,
 		Filters: []types.Filter{filter("name", name), filter("state", "available")},
 	})
 	var best types.Image
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return "", fmt.Errorf("look for image %q: %w", name, classify(err))
+			return best, fmt.Errorf("look for image %q: %w", name, classify(err))
 		}
 		for i := range page.Images { // dates are ISO 8601 in UTC, so that they can be compared as text
 			if img := page.Images[i]; best.ImageId == nil ||
@@ -152,16 +157,16 @@ func (c *Cloud) newest(ctx context.Context, name string) (string, error) {
 		}
 	}
 	if best.ImageId == nil {
-		return "", fmt.Errorf("%w: image %q: no available image of this name belongs to %s; "+
+		return best, fmt.Errorf("%w: image %q: no available image of this name belongs to %s; "+
 			"build it with make ami in this region, or correct the pool's image",
-			cloud.ErrNotFound, name, strings.Join(c.opts.ImageOwners, ", "))
+			cloud.ErrNotFound, name, strings.Join(owners, ", "))
 	}
-	return *best.ImageId, nil
+	return best, nil
 }
 
 // parameter reads the id of an image from SSM.
-func (c *Cloud) parameter(ctx context.Context, name string) (string, error) {
-	out, err := c.params.GetParameter(ctx, &ssm.GetParameterInput{
+func parameter(ctx context.Context, client *ssm.Client, name string) (string, error) {
+	out, err := client.GetParameter(ctx, &ssm.GetParameterInput{
 		Name: aws.String(strings.TrimPrefix(name, parameterPrefix)),
 	})
 	if err != nil {

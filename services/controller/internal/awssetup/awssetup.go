@@ -108,7 +108,7 @@ func policiesOf(ctx context.Context, cfg *config.Config, account string) (*Polic
 // planSetup looks at everything that is needed, in the order in which it is made.
 func (s *site) planSetup(ctx context.Context) (*plan, error) {
 	var p plan
-	if err := s.planBoundary(ctx, &p); err != nil {
+	if err := errors.Join(s.planBoundary(ctx, &p), s.planMachines(ctx, &p)); err != nil {
 		return nil, err
 	}
 	if s.queues != nil {

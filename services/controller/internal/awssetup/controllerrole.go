@@ -58,8 +58,8 @@ func checkProfiles(cfg *config.Config) error {
 		profile := launch(cfg, region, pl).InstanceProfile
 		if name := profile[strings.LastIndexByte(profile, '/')+1:]; made[name] {
 			errs = append(errs, fmt.Errorf("pools.%s.instance_profile: %s is the controller's, and instances of the "+
-				"pool would have its rights: leave the key out, so that setup makes one for the pool, or name another one",
-				pl.Name, name))
+				"pool would have its rights: leave the key out, so that setup makes one for the pool, or name "+
+				"another one", pl.Name, name))
 		}
 	}
 	return errors.Join(errs...)

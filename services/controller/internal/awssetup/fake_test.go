@@ -30,6 +30,7 @@ type fakeAWS struct {
 	groups   []*fakeGroup
 	faults   map[string][]string // the error codes with which the next calls of an action are answered, in order
 	calls    []string            // all actions, in order
+	images   map[string]string   // the architectures of images, by what they are found by
 	managed  map[string]bool     // the ARNs of managed policies
 	lost     map[string]int      // so many next calls of an action take effect, and are answered with an error of IAM
 }
@@ -52,6 +53,7 @@ func newFake(t *testing.T) *fakeAWS {
 	f := &fakeAWS{
 		t: t, roles: make(map[string]*fakeRole), profiles: make(map[string]*fakeProfile),
 		faults: make(map[string][]string), managed: make(map[string]bool), lost: make(map[string]int),
+		images: make(map[string]string),
 	}
 	srv := httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(srv.Close)
@@ -62,13 +64,17 @@ func newFake(t *testing.T) *fakeAWS {
 // config has two pools on EC2 in a region; more are further keys of pool fib.
 func (f *fakeAWS) config(deployment, region, more string) *config.Config {
 	f.t.Helper()
+	image := ", image: f"
+	if strings.Contains(more, "image:") {
+		image = ""
+	}
 	text := fmt.Sprintf(`deployment: %s
 backend: nats://127.0.0.1:4222
 clouds: {aws: {type: ec2, region: %s, endpoint: %q}}
 pools:
   primes: {policy: job, image: p, cloud: aws}
-  fib: {policy: resource, image: f, cloud: aws, service_port: 20808, client_cidrs: [10.0.0.0/8]%s}
-`, deployment, region, f.endpoint, more)
+  fib: {policy: resource%s, cloud: aws, service_port: 20808, client_cidrs: [10.0.0.0/8]%s}
+`, deployment, region, f.endpoint, image, more)
 	cfg, err := config.Parse("c.yaml", []byte(text), app.Kinds())
 	if err != nil {
 		f.t.Fatal(err)

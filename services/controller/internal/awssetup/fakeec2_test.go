@@ -54,9 +54,37 @@ func (f *fakeAWS) rules(region, name string) []string {
 	return out
 }
 
+// fakeTypes are the architectures of the instance types that there are.
+var fakeTypes = map[string]string{
+	"t3.micro": "x86_64", "t3.small": "x86_64", "c7a.large": "x86_64", "c7g.large": "arm64",
+}
+
 var ec2Actions = map[string]func(f *fakeAWS, region string, in url.Values) (string, fakeError){
 	"DescribeVpcs": func(*fakeAWS, string, url.Values) (string, fakeError) {
 		return "<vpcSet><item><vpcId>vpc-1</vpcId><cidrBlock>172.31.0.0/16</cidrBlock></item></vpcSet>", ""
+	},
+	"DescribeInstanceTypes": func(_ *fakeAWS, _ string, in url.Values) (string, fakeError) {
+		var out strings.Builder
+		for i := 1; in.Has(fmt.Sprintf("Filter.1.Value.%d", i)); i++ {
+			name := in.Get(fmt.Sprintf("Filter.1.Value.%d", i))
+			if arch := fakeTypes[name]; arch != "" && in.Get("Filter.1.Name") == "instance-type" {
+				out.WriteString("<item>" + element("instanceType", name) + "<processorInfo><supportedArchitectures>" +
+					element("item", arch) + "</supportedArchitectures></processorInfo></item>")
+			}
+		}
+		return "<instanceTypeSet>" + out.String() + "</instanceTypeSet>", ""
+	},
+	"DescribeImages": func(f *fakeAWS, _ string, in url.Values) (string, fakeError) {
+		for name, arch := range f.images {
+			if in.Get("Filter.1.Value.1") == name || in.Get("ImageId.1") == name {
+				return "<imagesSet><item>" + element("imageId", "ami-0123456789abcdef0") +
+					element("architecture", arch) + "</item></imagesSet>", ""
+			}
+		}
+		if in.Has("ImageId.1") {
+			return "", "InvalidAMIID.NotFound"
+		}
+		return "<imagesSet/>", ""
 	},
 	"DescribeInstances": func(*fakeAWS, string, url.Values) (string, fakeError) { return "<reservationSet/>", "" },
 	"DescribeSecurityGroups": func(f *fakeAWS, region string, in url.Values) (string, fakeError) {

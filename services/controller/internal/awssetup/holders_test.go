@@ -33,19 +33,22 @@ func judgedPolicies(t *testing.T) map[string]awssetup.Document {
 	t.Helper()
 	const boundary = "arn:aws:iam::" + account + ":policy/limits"
 	out := make(map[string]awssetup.Document)
-	for dir, c := range map[string]struct{ cloud, pools string }{
-		"many":  {"controller_role: true", judgedPools()},
-		"bound": {"permissions_boundary: " + boundary, "  primes: {policy: job, image: x, cloud: aws}\n"},
+	for dir, c := range map[string]struct {
+		cloud, pools string
+		names        []string
+	}{
+		"many": {"controller_role: true", judgedPools(), []string{"controller", "allocator", "feeder", "setup"}},
+		"bound": {
+			"permissions_boundary: " + boundary, "  primes: {policy: job, image: x, cloud: aws}\n", []string{"setup"},
+		},
 	} {
 		cfg, err := config.Parse("c.yaml", []byte("deployment: sample\nbackend: aws://"+region+
 			"\nclouds: {aws: {type: ec2, "+c.cloud+"}}\npools:\n"+c.pools), app.Kinds())
 		try(t, err)
 		p, err := awssetup.NewPolicies(t.Context(), cfg, account, region, "cloudmaster-sample-"+account+"-"+region)
 		try(t, err)
-		for _, name := range []string{"controller", "allocator", "feeder", "setup"} {
-			if doc, _ := p.Named(name); len(doc.Statement) > 0 { // without a pool of servers nobody allocates
-				out[dir+"/"+name+".json"] = doc
-			}
+		for _, name := range c.names {
+			out[dir+"/"+name+".json"], _ = p.Named(name)
 		}
 	}
 	return out

@@ -113,7 +113,7 @@ func TestStatementsNameWhatTheyGrant(t *testing.T) {
 // wide are statements whose resources no name tells apart. Those that change something are
 // bound to the deployment's tag, or are what instances are launched with.
 var wide = map[string]bool{
-	"WhoAmI": true, "SeeInstances": true, "SeeNetwork": true, "ListRoles": true, "ReadImageNames": true,
+	"WhoAmI": true, "SeeInstances": true, "SeeEC2": true, "ListRoles": true, "ReadImageNames": true,
 	"LaunchTagged": true, "LaunchWith": true, "TagAtLaunch": true, "TagOurs": true, "EndOurs": true,
 	"MakeGroups": true, "MakeGroupsInVPC": true, "TagNewGroups": true, "ChangeOurGroups": true,
 	"LaunchVolumes": true, "LaunchInGroups": true, "LaunchImagesOfOwners": true,

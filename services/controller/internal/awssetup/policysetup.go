@@ -5,6 +5,7 @@ import (
 
 	"cloudmaster/internal/awsconf"
 	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/config"
 	"cloudmaster/services/controller/internal/lease"
 )
 
@@ -21,6 +22,12 @@ func (p *Policies) setup() Document {
 	}
 	if len(onEC2(p.cfg)) > 0 {
 		s = append(s, p.setupGroups()...)
+		if slices.ContainsFunc(pools(p.cfg), func(pl *config.Pool) bool {
+			_, named := namesParameter(pl)
+			return named
+		}) {
+			s = append(s, allow("ReadImageNames", []string{"ssm:GetParameter"}, p.parameters()...))
+		}
 		s = append(s, p.setupRoles()...)
 		s = append(s, p.setupSpot()...)
 	}
@@ -69,8 +76,9 @@ func (p *Policies) setupRules() []Statement {
 func (p *Policies) setupGroups() []Statement {
 	tag := awsconf.TagDeployment
 	return []Statement{
-		allow("SeeNetwork", []string{
-			"ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+		allow("SeeEC2", []string{
+			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "ec2:DescribeSecurityGroups",
+			"ec2:DescribeSubnets", "ec2:DescribeVpcs",
 		}, everything...),
 		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, p.ec2("security-group")...).
 			when(equals("aws:RequestTag/"+tag, p.cfg.Deployment)),
