@@ -28,11 +28,13 @@ func TestMachinesThatCannotBe(t *testing.T) {
 			", image: ami-0123456789abcdef0", map[string]string{"ami-0123456789abcdef0": "arm64"}, []string{unfit},
 		},
 		"an image for some": {
-			", instance_types: [c7a.large, c7g.large]", map[string]string{"f": "x86_64"},
+			", instance_types: [c7a.large, c7g.large]",
+			map[string]string{"f": "x86_64"},
 			[]string{unfit + "c7g.large (arm64): "},
 		},
 		"an image under a wrong": {
-			both, map[string]string{"f-amd64": "x86_64", "f-arm64": "x86_64"},
+			both,
+			map[string]string{"f-amd64": "x86_64", "f-arm64": "x86_64"},
 			[]string{fibImage + "f-arm64 is for amd64"},
 		},
 		"another's architecture": {
