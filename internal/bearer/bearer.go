@@ -31,6 +31,8 @@ const (
 	leastToken = 16
 	// look is how often the file is looked at, at most.
 	look = time.Second
+	// settled is how old a change is before the file is read. Until then somebody may still be writing it.
+	settled = time.Second
 )
 
 // shape is what a token may be made of (RFC 6750, section 2.1).
@@ -100,6 +102,7 @@ type Tokens struct {
 	sums   [][sha256.Size]byte // guarded by mu
 	seen   os.FileInfo         // guarded by mu; as the file was when it was read last
 	looked time.Time           // guarded by mu
+	newest os.FileInfo         // guarded by mu; as the file was at the last look, if it has not been read since
 }
 
 // Open reads a file of tokens. A nil log discards.
@@ -127,8 +130,9 @@ func sums(tokens []string) [][sha256.Size]byte {
 }
 
 // Valid reports whether this is one of the tokens. How long it takes does not depend on how much of one is right. A
-// change of the file counts after a second at most. If it cannot be used then, the last tokens stay valid, and the log
-// has why: an operator who is writing the file must not lock clients out.
+// change of the file counts when the file has stayed as it is for a second, which is two seconds after it at most: what
+// is half written would lock clients out, and may be the beginning of a token. If the file cannot be used then, the last
+// tokens stay valid, and the log has why.
 func (t *Tokens) Valid(token string) bool {
 	sum, found := sha256.Sum256([]byte(token)), 0
 	for _, want := range t.current(time.Now()) {
@@ -148,7 +152,10 @@ func (t *Tokens) current(now time.Time) [][sha256.Size]byte {
 	if err == nil && same(info, t.seen) || err != nil && t.seen == nil {
 		return t.sums
 	}
-	t.seen = info
+	if err == nil && !t.settledLocked(info) {
+		return t.sums
+	}
+	t.seen, t.newest = info, nil
 	tokens, err := Read(t.file)
 	if err != nil {
 		t.log.WarnContext(context.Background(), "tokens cannot be read again; the last ones stay valid", "error", err)
@@ -157,6 +164,14 @@ func (t *Tokens) current(now time.Time) [][sha256.Size]byte {
 	t.sums = sums(tokens)
 	t.log.InfoContext(context.Background(), "tokens were read again", "file", t.file, "tokens", len(tokens))
 	return t.sums
+}
+
+// settledLocked reports whether a file that has changed is as it was at the look before, or was written long enough ago.
+// Both are needed: a server without clients does not look, and the file's time may be of another machine's clock.
+func (t *Tokens) settledLocked(info os.FileInfo) bool {
+	before := t.newest
+	t.newest = info
+	return same(info, before) || time.Since(info.ModTime()) >= settled
 }
 
 func same(a, b os.FileInfo) bool {

@@ -97,6 +97,8 @@ func TestRotation(t *testing.T) {
 		valid("at first", true, false)
 		write(t, file, "\n"+first+"\r\n"+second+"\n\n", 0o600)
 		time.Sleep(time.Second)
+		valid("a moment ago", true, false)
+		time.Sleep(time.Second)
 		valid("both", true, true)
 		write(t, file, "", 0o600)
 		for range 5 {
@@ -115,9 +117,64 @@ func TestRotation(t *testing.T) {
 		}
 		write(t, file, second, 0o600)
 		time.Sleep(time.Second)
+		tokens.Valid(second)
+		time.Sleep(time.Second)
 		valid("replaced", false, true)
 		if strings.Contains(log.String(), first) || strings.Contains(log.String(), second) {
 			t.Errorf("a token is in the log:\n%s", log.String())
+		}
+	})
+}
+
+// TestHalfWrittenFile: what an editor has written so far, which may be one token of two, locks nobody out.
+func TestHalfWrittenFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "tokens")
+	write(t, file, first+"\n"+second+"\n", 0o600)
+	synctest.Test(t, func(t *testing.T) {
+		tokens, err := bearer.Open(file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 40 { // the first 40 of its characters, one a second
+			write(t, file, first[:min(n+1, len(first))]+strings.Repeat("\n", n%2), 0o600)
+			time.Sleep(time.Second)
+			if !tokens.Valid(first) || !tokens.Valid(second) {
+				t.Fatalf("after %d characters: a token of the last whole file is refused", n+1)
+			}
+			if half := first[:min(n+1, len(first)-1)]; tokens.Valid(half) {
+				t.Fatalf("%q is valid, the beginning of a token", half)
+			}
+		}
+		write(t, file, second+"\n", 0o600)
+		for range 2 {
+			time.Sleep(time.Second)
+			tokens.Valid(second)
+		}
+		if tokens.Valid(first) || !tokens.Valid(second) {
+			t.Error("two seconds after the last change it does not count")
+		}
+	})
+}
+
+// TestChangeWithoutClients: a token that was taken away while nobody asked is refused at once.
+func TestChangeWithoutClients(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "tokens")
+	write(t, file, first+"\n", 0o600)
+	old := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC) // before the bubble's time, which begins in 2000
+	synctest.Test(t, func(t *testing.T) {
+		tokens, err := bearer.Open(file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, file, second+"\n", 0o600)
+		if err := os.Chtimes(file, old, old); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if tokens.Valid(first) || !tokens.Valid(second) {
+			t.Error("the change of an hour ago does not count")
 		}
 	})
 }
