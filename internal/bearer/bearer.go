@@ -166,7 +166,8 @@ func (t *Tokens) current(now time.Time) [][sha256.Size]byte {
 	return t.sums
 }
 
-// settledLocked reports whether a file that has changed is as it was at the look before, or was written long enough ago.
+// settledLocked reports whether a file that has changed is as it was at the look before, or was written long enough
+// ago.
 // Both are needed: a server without clients does not look, and the file's time may be of another machine's clock.
 func (t *Tokens) settledLocked(info os.FileInfo) bool {
 	before := t.newest

@@ -36,10 +36,10 @@ type Rollout struct {
 func (r Rollout) Validate() error {
 	var errs []error
 	if r.MaxUnavailable < 0 {
-		errs = append(errs, fmt.Errorf("rollout: max_unavailable is %d, less than 0", r.MaxUnavailable))
+		errs = append(errs, fmt.Errorf("rollout: max_unavailable is %d: write 0 or more", r.MaxUnavailable))
 	}
 	if r.MaxSurge < 0 {
-		errs = append(errs, fmt.Errorf("rollout: max_surge is %d, less than 0", r.MaxSurge))
+		errs = append(errs, fmt.Errorf("rollout: max_surge is %d: write 0 or more", r.MaxSurge))
 	}
 	if r.MaxUnavailable == 0 && r.MaxSurge == 0 {
 		errs = append(errs, errors.New("rollout: max_unavailable and max_surge are both 0, so that nothing could "+

@@ -200,7 +200,7 @@ func TestEC2Complaints(t *testing.T) {
 			`"mainframe" is not a type of cloud: there are process, ec2`,
 		},
 		"not a list": {
-			"subnets: [subnet-3]", "subnets: {a: b}", "pools.b.subnets: map[a:b] is not a list of words",
+			"subnets: [subnet-3]", "subnets: {a: b}", "pools.b.subnets: {a: b} is not a list of words",
 		},
 	}
 	for name, c := range cases {

@@ -246,7 +246,7 @@ func TestComplaints(t *testing.T) {
 		},
 		"a rollout of minus one": {
 			pool: "rollout: {max_surge: -1, max_unavailable: -2}",
-			want: []string{"max_surge is -1, less than 0", "max_unavailable is -2, less than 0"},
+			want: []string{"max_surge is -1: write 0 or more", "max_unavailable is -2: write 0 or more"},
 		},
 		"a rollout of halves": {
 			pool: "rollout: {max_surge: 50%}",
@@ -257,7 +257,19 @@ func TestComplaints(t *testing.T) {
 			want: []string{"max_sruge: unknown key, did you mean max_surge?", "paused: 7 is not true or false"},
 		},
 		"a rollout that is none": {
-			pool: "rollout: slowly", want: []string{"c.yaml:5: pools.primes.rollout: slowly is not a mapping"},
+			pool: "rollout: slowly", want: []string{
+				"c.yaml:5: pools.primes.rollout: slowly is not a mapping of keys to values, as {max_surge: 1}",
+			},
+		},
+		"a rollout with all keys wrong": {
+			pool: "rollout: {max_surge: a, max_unavailable: 1.5, paused: z}",
+			want: []string{
+				"max_surge: a is not a whole number", "max_unavailable: 1.5 is not a whole number",
+				"paused: z is not true or false",
+			},
+		},
+		"settings that are none": {
+			pool: "settings: 3", want: []string{"settings: 3 is not a mapping of keys to values, as {max_n: 5}"},
 		},
 		"a lifetime too short": {
 			pool: "maximum_lifetime: 5s",

@@ -68,8 +68,8 @@ type poolKeys struct {
 	MinimumLifetime   time.Duration `key:"minimum_lifetime" help:"no stop by policy before this age"`
 	MinimumActiveTime time.Duration `key:"minimum_active_time" help:"no stop and no shut-down before this time as active"`
 
-	MaximumLifetime time.Duration  `key:"maximum_lifetime" help:"older instances are replaced; 0: none is"`
-	Rollout         map[string]any `key:"rollout" default:"{max_unavailable: 0, max_surge: 1, paused: false}" help:"how outdated instances are replaced: how many may be missing, how many too many, and whether to wait"`
+	MaximumLifetime time.Duration `key:"maximum_lifetime" help:"older instances are replaced; 0: none is"`
+	Rollout         rolloutSaid   `key:"rollout" default:"{max_unavailable: 0, max_surge: 1, paused: false}" help:"how outdated instances are replaced: how many may be missing, how many too many, and whether to wait"`
 
 	WatchdogInterval time.Duration `key:"watchdog_interval" help:"silence that makes an instance hung; 0: none does"`
 

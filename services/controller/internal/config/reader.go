@@ -84,7 +84,7 @@ func (r *reader) layer(target any, path ...string) {
 			continue
 		}
 		value, _ := r.value(path, key)
-		r.complain(here, "%v is %v", value, err)
+		r.complain(here, "%s is %v", written(value), err)
 	}
 }
 
@@ -170,6 +170,19 @@ func foreignKeys(out map[string]string, format string, of map[string][]string) {
 	}
 }
 
+// notAMapping says what a mapping should have been. Of those to whole numbers and to words there is one each.
+func notAMapping(t reflect.Type) error {
+	switch {
+	case t == reflect.TypeFor[rolloutSaid]():
+		return errors.New("not a mapping of keys to values, as {max_surge: 1}")
+	case t.Elem().Kind() == reflect.Int:
+		return errors.New("not a mapping of keys to numbers, as {" + keyStopped + ": 2}")
+	case t.Elem().Kind() == reflect.String:
+		return errors.New("not a mapping of keys to words, as {team: web}")
+	}
+	return errors.New("not a mapping of keys to values, as {max_n: 5}")
+}
+
 // notA says what a value should have been.
 func notA(t reflect.Type) error {
 	if t.Kind() == reflect.Pointer {
@@ -185,7 +198,7 @@ func notA(t reflect.Type) error {
 	case t.Kind() == reflect.Bool:
 		return errors.New("not true or false")
 	case t.Kind() == reflect.Map:
-		return errors.New("not a mapping of keys to values, as {max_n: 5}")
+		return notAMapping(t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		return errors.New("not a list of words")
 	}

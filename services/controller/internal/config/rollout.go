@@ -13,31 +13,37 @@ const keyRollout = "rollout"
 // defaultRollout replaces outdated instances one by one, each after its successor has reported.
 func defaultRollout() pool.Rollout { return pool.Rollout{MaxSurge: 1} }
 
+// rolloutSaid is what stands in rollout. It has a type of its own for the sake of the message when it is no mapping.
+type rolloutSaid map[string]any
+
 // rolloutKeys are the keys within rollout.
 var rolloutKeys = []string{"max_unavailable", "max_surge", "paused"}
 
 // readRollout reads how outdated instances are replaced.
-func (r *reader) readRollout(path []string, said map[string]any) pool.Rollout {
+func (r *reader) readRollout(path []string, said rolloutSaid) pool.Rollout {
 	here := append(slices.Clone(path), keyRollout)
 	out := defaultRollout()
+	number := func(key string, to *int) {
+		n, ok := said[key].(int)
+		if !ok {
+			r.complain(here, "%s: %v is not a whole number", key, said[key])
+			return // as by default, so that nobody complains of it a second time
+		}
+		*to = n
+	}
 	for _, key := range slices.Sorted(mapKeys(said)) {
-		value, ok := said[key], true
 		switch key {
 		case "max_unavailable":
-			out.MaxUnavailable, ok = value.(int)
+			number(key, &out.MaxUnavailable)
 		case "max_surge":
-			out.MaxSurge, ok = value.(int)
+			number(key, &out.MaxSurge)
 		case "paused":
-			if out.Paused, ok = value.(bool); !ok {
-				r.complain(here, "%s: %v is not true or false", key, value)
+			var ok bool
+			if out.Paused, ok = said[key].(bool); !ok {
+				r.complain(here, "%s: %v is not true or false", key, said[key])
 			}
-			continue
 		default:
 			r.complain(here, "%s: unknown key%s", key, suggestion(key, rolloutKeys))
-		}
-		if !ok {
-			r.complain(here, "%s: %v is not a whole number", key, value)
-			return defaultRollout()
 		}
 	}
 	return out

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -90,6 +91,19 @@ func setItem(target any, number int, item any) (wrong itemErrors) {
 		}
 	}
 	return wrong
+}
+
+// written is a value as it may stand in a file, on one line.
+func written(value any) string {
+	m, ok := value.(map[string]any)
+	if !ok {
+		return fmt.Sprint(value)
+	}
+	var parts []string
+	for _, key := range slices.Sorted(mapKeys(m)) {
+		parts = append(parts, key+": "+written(m[key]))
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
 }
 
 // structured reports whether values are written as YAML where there is only text.

@@ -20,7 +20,7 @@ func (r *reader) readWarm(said map[string]int, path []string) int {
 		}
 	}
 	if n := said[keyStopped]; n < 0 {
-		r.complain(at, "%s is %d, less than 0", keyStopped, n)
+		r.complain(at, "%s is %d: write 0 or more", keyStopped, n)
 		return 0
 	}
 	return said[keyStopped]

@@ -26,13 +26,13 @@ func TestWarm(t *testing.T) {
 func TestWrongWarm(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ old, new, want string }{
-		"negative": {"key_name: k", "warm: {stopped: -1}", "c.yaml:9: pools.b.warm: stopped is -1, less than 0"},
+		"negative": {"key_name: k", "warm: {stopped: -1}", "c.yaml:9: pools.b.warm: stopped is -1: write 0 or more"},
 		"other key": {
 			"key_name: k", "warm: {started: 1}",
 			"pools.b.warm: started: unknown key: how many instances are kept stopped",
 		},
-		"a number":   {"key_name: k", "warm: 2", "pools.b.warm: 2 is not a mapping of keys to values"},
-		"a fraction": {"key_name: k", "warm: {stopped: 1.5}", "pools.b.warm: map[stopped:1.5] is not a"},
+		"a number":   {"key_name: k", "warm: 2", "pools.b.warm: 2 is not a mapping of keys to numbers, as {stopped: 2}"},
+		"a fraction": {"key_name: k", "warm: {stopped: 1.5}", "pools.b.warm: {stopped: 1.5} is not a mapping of keys to numbers, as"},
 		"spot": {
 			"{image: x, cloud: aws}", "{image: x, cloud: aws, warm: {stopped: 1}}",
 			"pools.a.warm: EC2 cannot stop spot instances that a launch has asked for: leave warm out",
