@@ -130,9 +130,9 @@ func sums(tokens []string) [][sha256.Size]byte {
 }
 
 // Valid reports whether this is one of the tokens. How long it takes does not depend on how much of one is right. A
-// change of the file counts when the file has stayed as it is for a second, which is two seconds after it at most: what
-// is half written would lock clients out, and may be the beginning of a token. If the file cannot be used then, the last
-// tokens stay valid, and the log has why.
+// change of the file counts when the file has stayed as it is for a second, which is two seconds after it at most:
+// what is half written would lock clients out, and may be the beginning of a token. If the file cannot be used then,
+// the last tokens stay valid, and the log has why.
 func (t *Tokens) Valid(token string) bool {
 	sum, found := sha256.Sum256([]byte(token)), 0
 	for _, want := range t.current(time.Now()) {

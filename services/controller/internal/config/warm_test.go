@@ -31,8 +31,10 @@ func TestWrongWarm(t *testing.T) {
 			"key_name: k", "warm: {started: 1}",
 			"pools.b.warm: started: unknown key: how many instances are kept stopped",
 		},
-		"a number":   {"key_name: k", "warm: 2", "pools.b.warm: 2 is not a mapping of keys to numbers, as {stopped: 2}"},
-		"a fraction": {"key_name: k", "warm: {stopped: 1.5}", "pools.b.warm: {stopped: 1.5} is not a mapping of keys to numbers, as"},
+		"a number": {"key_name: k", "warm: 2", "b.warm: 2 is not a mapping of keys to numbers, as {stopped: 2}"},
+		"a fraction": {
+			"key_name: k", "warm: {stopped: 1.5}", "pools.b.warm: {stopped: 1.5} is not a mapping of keys to numbers",
+		},
 		"spot": {
 			"{image: x, cloud: aws}", "{image: x, cloud: aws, warm: {stopped: 1}}",
 			"pools.a.warm: EC2 cannot stop spot instances that a launch has asked for: leave warm out",
