@@ -72,12 +72,13 @@ func (*world) Note(*call.Caller, string) {}
 
 // result is what the tests read of answers.
 type result struct {
-	Code      string `xml:"Errors>Error>Code"`
-	Message   string `xml:"Errors>Error>Message"`
-	Next      string `xml:"nextToken"`
-	Status    int    `xml:"-"`
-	Instances []item `xml:"instancesSet>item"`
-	Listed    []item `xml:"reservationSet>item>instancesSet>item"`
+	Code      string   `xml:"Errors>Error>Code"`
+	Message   string   `xml:"Errors>Error>Message"`
+	Next      string   `xml:"nextToken"`
+	Status    int      `xml:"-"`
+	Instances []item   `xml:"instancesSet>item"`
+	Listed    []item   `xml:"reservationSet>item>instancesSet>item"`
+	Types     []string `xml:"instanceTypeSet>item>instanceType"`
 	Health    []struct {
 		Instance string `xml:"instanceStatus>status"`
 	} `xml:"instanceStatusSet>item"`

@@ -31,6 +31,7 @@ type fakeAWS struct {
 	faults   map[string][]string // the error codes with which the next calls of an action are answered, in order
 	calls    []string            // all actions, in order
 	images   map[string]string   // the architectures of images, by what they are found by
+	params   map[string]string   // the values of SSM parameters
 	managed  map[string]bool     // the ARNs of managed policies
 	lost     map[string]int      // so many next calls of an action take effect, and are answered with an error of IAM
 }
@@ -53,7 +54,7 @@ func newFake(t *testing.T) *fakeAWS {
 	f := &fakeAWS{
 		t: t, roles: make(map[string]*fakeRole), profiles: make(map[string]*fakeProfile),
 		faults: make(map[string][]string), managed: make(map[string]bool), lost: make(map[string]int),
-		images: make(map[string]string),
+		images: make(map[string]string), params: make(map[string]string),
 	}
 	srv := httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(srv.Close)
@@ -128,6 +129,10 @@ type fakeError string
 func (f *fakeAWS) serve(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.Header.Get("X-Amz-Target") == "AmazonSSM.GetParameter" {
+		f.parameter(w, r)
+		return
+	}
 	if err := r.ParseForm(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

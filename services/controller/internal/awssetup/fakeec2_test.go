@@ -1,7 +1,9 @@
 package awssetup_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -130,6 +132,22 @@ var ec2Actions = map[string]func(f *fakeAWS, region string, in url.Values) (stri
 		g.Rules[i].Description = r.Description
 		return ""
 	}),
+}
+
+// parameter answers for SSM.
+func (f *fakeAWS) parameter(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Name string }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		f.t.Errorf("read a request of SSM: %v", err)
+	}
+	out := map[string]any{"Parameter": map[string]string{"Value": f.params[in.Name]}}
+	if _, known := f.params[in.Name]; !known {
+		w.WriteHeader(http.StatusBadRequest)
+		out = map[string]any{"__type": "ParameterNotFound"}
+	}
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		f.t.Errorf("answer for SSM: %v", err)
+	}
 }
 
 // onGroup does something with each rule of a request.

@@ -70,6 +70,32 @@ const (
 	fibImage = "pools.fib.image: "
 )
 
+// TestImagesOfParameters: a parameter that is not there yet is no error, one with an image of another architecture is.
+func TestImagesOfParameters(t *testing.T) {
+	const id = "ami-0123456789abcdef0"
+	for name, c := range map[string]struct{ value, arch, want string }{
+		"none yet":        {},
+		"fits":            {value: id, arch: "x86_64"},
+		"image is gone":   {value: id},
+		"does not fit":    {value: id, arch: "arm64", want: fibImage + "ssm:/images/f is for arm64, and cannot run"},
+		"holds something": {value: "latest", want: `image "ssm:/images/f": the SSM parameter holds`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			if c.value != "" {
+				f.params["/images/f"] = c.value
+			}
+			if c.arch != "" {
+				f.images[id] = c.arch
+			}
+			_, err := f.setup(f.config("d", region, `, image: "ssm:/images/f"`))
+			if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
 // TestMachinesOfSeveralPools: all that is wrong is said at once.
 func TestMachinesOfSeveralPools(t *testing.T) {
 	f := newFake(t)
