@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -83,8 +85,8 @@ func Parse(args []string, stdout, stderr io.Writer) (Settings, *slog.Logger, err
 
 func (f *flags) flagSet() *pflag.FlagSet {
 	fs := pflag.NewFlagSet(Name, pflag.ContinueOnError)
-	fs.StringVar(&f.Listen, "listen", "127.0.0.1:20809", "`HOST:PORT` to take clients on")
-	fs.StringVar(&f.OpsListen, "ops-listen", "127.0.0.1:20811",
+	fs.StringVar(&f.Listen, "listen", defaultListen, "`HOST:PORT` to take clients on")
+	fs.StringVar(&f.OpsListen, "ops-listen", defaultOps,
 		"`HOST:PORT` for /healthz, /readyz, /metrics and the view of pools; empty: none")
 	fs.StringVar(&f.Backend, "backend", "nats://127.0.0.1:4222",
 		"`ADDRESS` of the backend that has the active sets and the work queues")
@@ -122,8 +124,34 @@ func (f *flags) finish() error {
 		positive("forget-after", f.Forget),
 		notNegative("peer-connections", f.PeerConnections),
 		notNegative("peer-requests", f.PeerRequests),
+		f.checkAddresses(),
 		f.checkTLS(),
 	)
+}
+
+// defaultListen and defaultOps are where an allocator listens unless it is told otherwise.
+const (
+	defaultListen = "127.0.0.1:20809"
+	defaultOps    = "127.0.0.1:20811"
+)
+
+// checkAddresses finds what is wrong before anything is opened, so that it is said together with all else.
+func (f *flags) checkAddresses() error {
+	errs := []error{hostPort("listen", f.Listen, defaultListen)}
+	if f.OpsListen != "" {
+		errs = append(errs, hostPort("ops-listen", f.OpsListen, defaultOps))
+	}
+	return errors.Join(errs...)
+}
+
+// hostPort refuses what is no address to listen on. The port may be 0, for any that is free, or have a name, which is
+// looked up when it is listened on.
+func hostPort(key, text, example string) error {
+	_, port, err := net.SplitHostPort(text)
+	if n, notANumber := strconv.Atoi(port); err != nil || notANumber == nil && (n < 0 || n > math.MaxUint16) {
+		return fmt.Errorf("%s: %q is not HOST:PORT, as %s", key, text, example)
+	}
+	return nil
 }
 
 func (f *flags) checkTLS() error {
@@ -253,7 +281,7 @@ func positive(key string, d time.Duration) error {
 
 func notNegative(key string, n int) error {
 	if n < 0 {
-		return fmt.Errorf("%s: %d is below 0, which means that there is no bound", key, n)
+		return fmt.Errorf("%s: %d is below 0: write 0 for no bound, or how many there may be", key, n)
 	}
 	return nil
 }

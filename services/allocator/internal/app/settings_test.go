@@ -121,9 +121,16 @@ func TestParseRefuses(t *testing.T) {
 		"certificate alone": {"--pool fib --tls-certificate c", []string{"tls-key: is missing"}},
 		"below 0": {
 			"--pool fib --peer-requests -1 --peer-connections -2",
-			[]string{"peer-requests: -1 is below 0", "peer-connections: -2 is below 0"},
+			[]string{"peer-requests: -1 is below 0: write", "peer-connections: -2 is below 0: write 0 for no bound"},
 		},
-		"flag": {"--pol fib", []string{"--pol"}},
+		"addresses": {
+			"--pool fib --listen x --ops-listen 127.0.0.1:99999 --peer-requests -1", []string{
+				`listen: "x" is not HOST:PORT, as 127.0.0.1:20809`,
+				`ops-listen: "127.0.0.1:99999" is not HOST:PORT, as 127.0.0.1:20811`, "peer-requests: -1",
+			},
+		},
+		"no address": {"--pool fib --listen=", []string{`listen: "" is not HOST:PORT`}},
+		"flag":       {"--pol fib", []string{"--pol"}},
 		"all at once": {
 			"--refresh-interval 0s --request-interval -1s --forget-after 0s --client-load -1",
 			[]string{"pool: name", "client-load", "refresh-interval: 0s", "request-interval: -1s", "forget-after: 0s"},
