@@ -49,7 +49,7 @@ func TestPrices(t *testing.T) {
 		}
 	}
 	for add, want := range map[string]string{
-		"prices: /nowhere/prices.csv\n": "c.yaml:6: prices: read prices: open /nowhere/prices.csv: no such file",
+		"prices: /nowhere/prices.csv\n": "c.yaml:6: prices: read prices: open /nowhere/prices.csv: no such file or directory; correct the path",
 		"prices: [a]\n":                 "c.yaml:6: prices: [a] is not a word",
 	} {
 		if _, err := parse(doc + add); err == nil || !strings.Contains(err.Error(), want) {

@@ -58,8 +58,8 @@ func (r *reader) validateRollout(p *Pool) {
 			life, leastLifetime)
 	}
 	if life := p.MaximumLifetime; life >= leastLifetime && life <= p.Limits.MinimumLifetime {
-		r.complain(append(here, "maximum_lifetime"), "%s is not more than minimum_lifetime, %s", life,
-			p.Limits.MinimumLifetime)
+		r.complain(append(here, "maximum_lifetime"), "%s is not more than minimum_lifetime, %s: raise it, or lower "+
+			"minimum_lifetime", life, p.Limits.MinimumLifetime)
 	}
 }
 

@@ -65,7 +65,7 @@ var Shipped = sync.OnceValues(func() (*Table, error) { return Parse("prices.csv"
 func Load(file string) (*Table, error) {
 	f, err := os.Open(file) //nolint:gosec // the operator names it
 	if err != nil {
-		return nil, fmt.Errorf("read prices: %w", err)
+		return nil, fmt.Errorf("read prices: %w; correct the path, or leave it out for the table that ships", err)
 	}
 	defer func() { _ = f.Close() }() // nothing was written
 	raw, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
