@@ -109,7 +109,7 @@ func (s *settings) addMap(source string, values map[string]any) error {
 // addFile reads YAML node by node. Viper's own reader has no line numbers, turns keys into lower case, and
 // reads the version 1.10 as the number 1.1.
 func (s *settings) addFile(file string) error {
-	text, err := os.ReadFile(file)
+	text, err := ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}

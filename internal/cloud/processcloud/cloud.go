@@ -14,8 +14,10 @@
 // standard input. Its environment is a short list of inherited variables, Options.Env,
 // CLOUDMASTER_USER_DATA (the document itself), CLOUDMASTER_INSTANCE_ID and
 // CLOUDMASTER_INSTANCE_DIR. It lives on when the Cloud value, or its process, ends; any Cloud value
-// on the same directory finds it again and may end it. Signals go to the instance's process only,
-// not to processes that it started.
+// on the same directory finds it again and may end it. SIGTERM and the SIGKILL after the grace time go
+// to the instance's process only. When that has ended, the processes that it started and that have kept
+// its environment are killed, as nothing outlives a machine: a worker below a script that is gone
+// would otherwise take jobs of which no controller knows.
 //
 // # Crashes
 //

@@ -104,9 +104,25 @@ var errNoProcess = errors.New("no process of the instance was found")
 // find returns the process of an instance by the marks in its environment, or errNoProcess. Only
 // the leader of its session counts, because the processes that an instance starts inherit the marks.
 func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error) {
+	found, err := procfs.ProcStat{}, errNoProcess
+	failed := p.eachMarked(id, dir, func(stat procfs.ProcStat) bool {
+		if stat.Session == stat.PID {
+			found, err = stat, nil
+		}
+		return err != nil
+	})
+	if failed != nil {
+		return procfs.ProcStat{}, failed
+	}
+	return found, err
+}
+
+// eachMarked calls yield, until that returns false, for each process that runs and has the marks of an instance in its
+// environment: the instance's own, and those that it has started.
+func (p *processes) eachMarked(id pool.InstanceID, dir string, yield func(procfs.ProcStat) bool) error {
 	all, err := p.fs.AllProcs()
 	if err != nil {
-		return procfs.ProcStat{}, fmt.Errorf("list processes: %w", err)
+		return fmt.Errorf("list processes: %w", err)
 	}
 	for _, proc := range all {
 		env, err := proc.Environ()
@@ -114,19 +130,19 @@ func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error
 		case gone(err), errors.Is(err, fs.ErrPermission): // a process of another user
 			continue
 		case err != nil:
-			return procfs.ProcStat{}, fmt.Errorf("look at process %d: %w", proc.PID, err)
+			return fmt.Errorf("look at process %d: %w", proc.PID, err)
 		case !slices.Contains(env, envInstanceDir+"="+dir) || !slices.Contains(env, envInstanceID+"="+string(id)):
 			continue
 		}
 		stat, err := proc.Stat()
 		if err != nil && !gone(err) {
-			return procfs.ProcStat{}, fmt.Errorf("look at process %d: %w", proc.PID, err)
+			return fmt.Errorf("look at process %d: %w", proc.PID, err)
 		}
-		if err == nil && !ended(stat) && stat.Session == stat.PID {
-			return stat, nil
+		if err == nil && !ended(stat) && !yield(stat) {
+			return nil
 		}
 	}
-	return procfs.ProcStat{}, errNoProcess
+	return nil
 }
 
 // describe returns what a process runs, and when it began.

@@ -29,6 +29,7 @@ var scripts = map[string]string{
 	"stubborn": "#!/bin/sh\ntrap '' TERM\necho ready\nexec sleep 1000\n",
 	"brief":    "#!/bin/sh\nexit 3\n",
 	"counter":  "#!/bin/sh\ntrap 'echo term' TERM\necho ready\nwhile :; do sleep 0.01; done\n",
+	"forks":    "#!/bin/sh\nsleep 1000 &\nsetsid sleep 1000 &\necho ready\nsleep 1000\n",
 	"garbage":  "\x7fELF is not what this is",
 }
 
@@ -146,7 +147,7 @@ func killAll(t testing.TB, dir string) {
 	})
 }
 
-// runningBelow returns the pids of live processes whose working directory is below dir.
+// runningBelow returns the pids of live processes whose working directory is dir or below it.
 func runningBelow(t testing.TB, dir string) []int {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
@@ -160,7 +161,7 @@ func runningBelow(t testing.TB, dir string) []int {
 	var out []int
 	for _, link := range links {
 		cwd, err := os.Readlink(link)
-		if err != nil || !strings.HasPrefix(cwd, dir+"/") {
+		if err != nil || !strings.HasPrefix(cwd+"/", dir+"/") {
 			continue
 		}
 		pid, err := strconv.Atoi(strings.Split(link, "/")[2])

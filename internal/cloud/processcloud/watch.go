@@ -141,9 +141,13 @@ func (c *Cloud) ended(ctx context.Context, w *watcher) {
 	c.opts.Exited(w.rec.ID)
 }
 
-// bury records that an instance has ended. Nothing is lost if that fails, because the process table
-// shows it as well.
+// bury kills what an instance that has ended has left, and then records its end: if we die between the two, the next
+// look does both again. Nothing is lost if the record fails, because the process table shows the end as well.
 func (c *Cloud) bury(ctx context.Context, rec *record) {
+	if err := c.killLeft(ctx, rec); err != nil {
+		c.log.WarnContext(ctx, "processes that an ended instance has started may run on; look for them and end them",
+			"instance", rec.ID, "pid", rec.PID, "error", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, buryPatience)
 	defer cancel()
 	err := c.change(ctx, rec, func(r *record) bool {

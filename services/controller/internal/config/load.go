@@ -19,7 +19,7 @@ import (
 // ("pools.primes.start_limit=3"), fills in defaults and validates. The error lists all
 // that is wrong, each with file, line and key.
 func Load(file string, kinds Kinds, set ...string) (*Config, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := daemon.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

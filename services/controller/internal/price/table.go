@@ -8,13 +8,13 @@ import (
 	_ "embed" // the table that ships
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"cloudmaster/internal/daemon"
 )
 
 // Market is how an instance is bought.
@@ -49,8 +49,6 @@ type Table struct {
 
 const (
 	header = "place,type,market,usd_per_hour"
-	// mostBytes is many times what all prices of all of AWS's regions take.
-	mostBytes = 16 << 20
 	// mostErrors is how many complaints about one table are worth reading.
 	mostErrors = 10
 )
@@ -63,17 +61,9 @@ var Shipped = sync.OnceValues(func() (*Table, error) { return Parse("prices.csv"
 
 // Load reads the table in a file. Errors name the file, and the lines that are wrong.
 func Load(file string) (*Table, error) {
-	f, err := os.Open(file) //nolint:gosec // the operator names it
+	raw, err := daemon.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read prices: %w; correct the path, or leave it out for the table that ships", err)
-	}
-	defer func() { _ = f.Close() }() // nothing was written
-	raw, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read prices: %w", err)
-	case len(raw) > mostBytes:
-		return nil, fmt.Errorf("%s: has more than %d MiB, which is no table of prices", file, mostBytes>>20)
 	}
 	return Parse(file, raw)
 }
