@@ -8,6 +8,7 @@ import (
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
 )
 
 // preview is what the cloud said last of what a launch would make.
@@ -69,6 +70,36 @@ func (p *pass) noteMove() {
 			v.balance = v.balance.Moved(p.now, p.gap, v.Open)
 		}
 	}
+}
+
+// noteOwed remembers how many outdated instances this pass and those before have ended of which no successor could be
+// launched yet.
+func (p *pass) noteOwed() {
+	owed := p.owed - len(p.rec.Reactivated)
+	for i := range p.rec.Endings {
+		e := &p.rec.Endings[i]
+		if e.Cause != pool.Outdated || e.Successor != "" || e.Act == record.StopAgain || e.Spared || e.Unpublished {
+			continue
+		}
+		if in := p.rec.Seen.Find(e.Instance); in != nil && !in.Surge {
+			owed++
+		}
+	}
+	for i := range p.rec.Starts {
+		if p.rec.Starts[i].Outcome != record.StartRefused && !p.rec.Starts[i].Again {
+			owed--
+		}
+	}
+	for i := range p.rec.Launches {
+		switch l := &p.rec.Launches[i]; {
+		case p.rec.Decision.Surge, l.Again: // it was taken off when it was asked for first
+		case l.Open: // it may have taken effect
+			owed -= l.Asked
+		default:
+			owed -= len(l.Started)
+		}
+	}
+	p.memory.owed = max(0, owed)
 }
 
 // succeed has instances count as all others that were launched to take the place of outdated ones. Their tags are
