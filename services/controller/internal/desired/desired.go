@@ -214,7 +214,8 @@ func (p *Pools) leave(ctx context.Context, u *unit) {
 	u.halt()
 	p.remove(u)
 	var ids []pool.InstanceID
-	for _, in := range u.roster.Instances(p.parts.Now()) {
+	now := p.parts.Now()
+	for _, in := range append(u.roster.Instances(now), u.roster.Reserve(now)...) { // warm ones cost, too
 		ids = append(ids, in.ID)
 	}
 	p.parts.Log.WarnContext(ctx,

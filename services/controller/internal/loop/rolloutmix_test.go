@@ -122,3 +122,18 @@ func TestRolloutBesideAWarmPool(t *testing.T) {
 		}
 	}, bootsIn(20*time.Second))
 }
+
+// TestASuccessorThatTheCloudTakesBackHaltsNothing: that it never reported is not the fault of its image.
+func TestASuccessorThatTheCloudTakesBackHaltsNothing(t *testing.T) {
+	t.Parallel()
+	eventful(t, rolling(2, 4), func(b *bench) {
+		b.grow(2)
+		b.configure("two")
+		b.until("a successor starts", time.Minute, func() bool { return len(b.present()) == 3 })
+		b.announce("ends i-000003 spot notice")
+		b.pass(5 * time.Second)
+		b.account.Vanish("i-000003")
+		b.pass(20 * time.Minute)
+		b.wantStates("i-000004:active i-000005:active")
+	}, bootsIn(20*time.Second))
+}
