@@ -78,7 +78,7 @@ func (p *Pools) takeHint(_ context.Context, body []byte) post.Taken {
 	}
 	units, _ := p.now()
 	for _, u := range units {
-		if u.want.Work.Name == h.Queue {
+		if u.hinted == h.Queue {
 			u.loop.Hint()
 			u.wake.Up()
 			return post.Taken{Outcome: "hint"}

@@ -211,17 +211,19 @@ func (s *sim) happen() {
 		s.someone(func(id pool.InstanceID) { s.workers.all[id].announce(s.rng.IntN(4) > 0) })
 	case n < 72:
 		s.account.SetCapacity(s.rng.IntN(6))
-	case n < 74:
-		s.cfg.Rollout.Paused = s.rng.IntN(4) == 0
-		s.configure([]string{"one", "two", "three", "bad"}[s.rng.IntN(4)])
 	case n < 75:
-		s.someone(func(id pool.InstanceID) { s.announce("ends %s to be retired", id) })
+		s.cfg.Rollout.Paused = s.rng.IntN(4) == 0
+		s.cfg.Minimum = s.rng.IntN(3)
+		s.cfg.Maximum = max(1, s.cfg.Minimum) + s.rng.IntN(5)
+		s.configure([]string{"one", "two", "three", "bad"}[s.rng.IntN(4)])
 	case n < 77:
+		s.someone(func(id pool.InstanceID) { s.announce("ends %s to be retired", id) })
+	case n < 80:
 		s.stopController()
 		s.succeed()
-	case n < 80:
+	case n < 83:
 		s.tap.dieAt(1+s.rng.IntN(8), s.rng.IntN(2) == 0)
-	case n < 90:
+	case n < 91:
 		s.makeTrouble()
 	default:
 		s.tap.heal()
@@ -349,10 +351,10 @@ func (s *sim) allAreCurrent() {
 // controllerIsQuiet: at rest nothing is launched, tagged or ended any more.
 func (s *sim) controllerIsQuiet() {
 	s.tap.forget()
-	s.pass(10 * time.Minute)
+	s.pass(time.Hour)
 	for _, op := range []string{"cloud.launch", "cloud.tag", "cloud.terminate", "cloud.stop", "cloud.start"} {
 		if got := s.tap.times(op); got != 0 {
-			s.t.Errorf("at rest: got %d calls of %s in ten minutes, want none", got, op)
+			s.t.Errorf("at rest: got %d calls of %s in an hour, want none", got, op)
 		}
 	}
 }
