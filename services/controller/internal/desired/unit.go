@@ -23,8 +23,8 @@ type unit struct {
 	cloud    pool.CloudName // it does not change
 	hinted   string         // the name of its work queue, which hints name; it does not change
 	want     Pool           // guarded by Pools.applying
-	retiring bool  // the pool was removed, and its instances are being ended
-	from     *unit // the one whose place it takes, with what that knows of the pool's instances; nil: none
+	retiring bool           // the pool was removed, and its instances are being ended
+	from     *unit          // the one whose place it takes, with what that knows of the pool's instances; nil: none
 
 	machines             *machines
 	work, status, orders queue.Queue

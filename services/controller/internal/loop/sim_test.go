@@ -217,7 +217,9 @@ func (s *sim) happen() {
 		s.cfg.Maximum = max(1, s.cfg.Minimum) + s.rng.IntN(5)
 		s.configure([]string{"one", "two", "three", "bad"}[s.rng.IntN(4)])
 	case n < 77:
-		s.someone(func(id pool.InstanceID) { s.announce("ends %s to be retired", id) })
+		if all := s.account.Instances(); len(all) > 0 { // also one that is stopped
+			s.announce("ends %s to be retired", all[s.rng.IntN(len(all))].ID)
+		}
 	case n < 80:
 		s.stopController()
 		s.succeed()
