@@ -11,6 +11,13 @@ import (
 // ahead is a rollout that ends one instance before its successor is there.
 func ahead() pool.Rollout { return pool.Rollout{MaxUnavailable: 1} }
 
+// crowded is a pool at its maximum whose outdated instances are ended before their successors are there.
+func crowded() poolConfig {
+	cfg := rolling(2, 2)
+	cfg.Rollout = ahead()
+	return cfg
+}
+
 // threeServe waits until three servers have that load each. From then on one is enough for the minimum.
 func (b *bench) threeServe(load float64) {
 	b.t.Helper()
