@@ -150,7 +150,10 @@ func (r *rollout) goAhead(stops int) {
 	if n <= 0 {
 		return
 	}
-	may := func(in *pool.Instance) bool { return in.State == pool.Active && r.mayGo(in) }
+	may := func(in *pool.Instance) bool {
+		moves := in.Drift == pool.OtherZone
+		return in.State == pool.Active && r.mayGo(in) && !(moves && r.all.Unlevel)
+	}
 	for _, id := range r.all.Pick(n, may, r.limits.ByVictim(r.all.Now)) {
 		r.ahead, r.leaving[id] = append(r.ahead, r.ending(id)), true
 	}

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,13 +63,18 @@ func (p *pass) noteRollout() {
 	m.rolling = now.Rolling
 }
 
-// noteMove remembers that a successor was asked for to make the pool more level.
+// noteMove remembers that a successor was asked for to make the pool more level, or that an instance was ended for that
+// before its successor was there.
 func (p *pass) noteMove() {
-	v := &p.memory.preview
+	moved := slices.ContainsFunc(p.rec.Endings, func(e record.Ending) bool {
+		return e.Drift == pool.OtherZone && e.Successor == "" && e.Act != record.StopAgain && !e.Spared && !e.Unpublished
+	})
 	for i := range p.rec.Launches {
-		if p.rec.Decision.Surge && !p.rec.Launches[i].Again && p.rec.Rollout.Outdated[pool.OtherZone] > 0 {
-			v.balance = v.balance.Moved(p.now, p.gap, v.Open)
-		}
+		surge := p.rec.Decision.Surge && !p.rec.Launches[i].Again
+		moved = moved || surge && p.rec.Rollout.Outdated[pool.OtherZone] > 0
+	}
+	if v := &p.memory.preview; moved {
+		v.balance = v.balance.Moved(p.now, p.gap, v.Open)
 	}
 }
 

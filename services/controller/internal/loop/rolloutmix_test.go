@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/cloud"
+	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
 )
 
@@ -143,4 +144,21 @@ func TestASuccessorThatTheCloudTakesBackHaltsNothing(t *testing.T) {
 		b.pass(20 * time.Minute)
 		b.wantStates("i-000004:active i-000005:active")
 	}, bootsIn(20*time.Second))
+}
+
+// TestZoneThatNeverHasRoomAhead is TestZoneThatNeverHasRoom for pools whose instances end before their successors are
+// there.
+func TestZoneThatNeverHasRoomAhead(t *testing.T) {
+	t.Parallel()
+	cfg := rolling(2, 4)
+	cfg.Rollout = ahead()
+	unstarted(t, cfg, func(b *bench) {
+		b.preview = func() cloud.Preview { return cloud.Preview{Open: []string{"a", "b"}} }
+		b.startController()
+		b.grow(2)
+		b.pass(24 * time.Hour)
+		if got := b.launched(); got < 3 || got > 2+10 || b.count(pool.Active) != 2 {
+			t.Errorf("got %d launched in a day, and %s in the end, want 2 and up to 10 moves", got, b.states())
+		}
+	}, bootsIn(20*time.Second), func(o *memcloud.Options) { o.Place = func() string { return "a" } })
 }
