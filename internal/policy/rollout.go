@@ -151,8 +151,8 @@ func (r *rollout) goAhead(stops int) {
 		return
 	}
 	may := func(in *pool.Instance) bool {
-		moves := in.Drift == pool.OtherZone
-		return in.State == pool.Active && r.mayGo(in) && !(moves && r.all.Unlevel)
+		helps := in.Drift != pool.OtherZone || !r.all.Unlevel
+		return in.State == pool.Active && r.mayGo(in) && helps
 	}
 	for _, id := range r.all.Pick(n, may, r.limits.ByVictim(r.all.Now)) {
 		r.ahead, r.leaving[id] = append(r.ahead, r.ending(id)), true

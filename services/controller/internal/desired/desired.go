@@ -88,7 +88,7 @@ type Parts struct {
 	Forget func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Now    func() time.Time
 	Token  func() string // random text, different each time
-	// Pause returns how long to wait before a status queue that cannot be read is tried again. Nil: a random time.
+	// Pause returns how long to wait before a queue that cannot be read is tried again. Nil: a random time.
 	Pause func(failures int) time.Duration
 	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
 	Log   *slog.Logger

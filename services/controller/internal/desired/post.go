@@ -52,7 +52,7 @@ func (p *Pools) startPost() {
 
 func (p *Pools) startBox(opts post.Options, q Queue) {
 	opts.Name, opts.Lead, opts.Count, opts.Wait = q.Name, p.parts.Lead, p.parts.Post.Count, p.parts.Wait
-	opts.Now, opts.Log = p.parts.Now, p.parts.Log
+	opts.Now, opts.Log, opts.Pause = p.parts.Now, p.parts.Log, p.parts.Pause
 	opts.Open = func(ctx context.Context, name string) (post.Queue, error) {
 		opened, err := p.parts.OpenQueue(ctx, name, q.Limits)
 		if err != nil {

@@ -67,7 +67,8 @@ func (p *pass) noteRollout() {
 // before its successor was there.
 func (p *pass) noteMove() {
 	moved := slices.ContainsFunc(p.rec.Endings, func(e record.Ending) bool {
-		return e.Drift == pool.OtherZone && e.Successor == "" && e.Act != record.StopAgain && !e.Spared && !e.Unpublished
+		done := e.Act != record.StopAgain && !e.Spared && !e.Unpublished
+		return done && e.Drift == pool.OtherZone && e.Successor == ""
 	})
 	for i := range p.rec.Launches {
 		surge := p.rec.Decision.Surge && !p.rec.Launches[i].Again
