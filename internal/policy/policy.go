@@ -111,6 +111,7 @@ type Verdict struct {
 
 	Rolling Rolling    // how far the replacement of outdated instances is
 	Trial   pool.Trial // what the next snapshot should have
+	Owed    int        // what is left of Snapshot.Owed, before anything that this decision does
 }
 
 // Inspect looks for hung instances among those that are counted or draining.
@@ -291,6 +292,7 @@ func (j Judge) decide(s *pool.Snapshot, left pool.Budget, v *Verdict) pool.Decis
 		endLeftovers(&seen, &want)
 	}
 	r.ask(&want)
+	v.Owed = r.owed
 	bounded := r.view(false)
 	d := bounded.Limits.Apply(&bounded, want, left)
 	r.finish(&d, left)

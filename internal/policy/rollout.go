@@ -49,6 +49,7 @@ type rollout struct {
 	ahead   []pool.Ending            // those that go before their successors are there
 	paired  map[pool.InstanceID]bool // successors that take the place of one of ends
 	succeed []pool.InstanceID        // are not Surge any more, whatever ends
+	owed    int                      // see Verdict
 }
 
 // newRollout looks at a pool. s is as policies see it, with the limits in force.
@@ -81,11 +82,13 @@ func newRollout(conf pool.Rollout, s *pool.Snapshot, trial pool.Trial, stops int
 		r.count(stale)
 		fresh, stale = nil, nil
 	}
-	if r.going {
-		r.replace(fresh, stops)
-		r.drop(stale)
-		r.goAhead(stops)
+	if !r.going {
+		r.release(stale) // they are not ended for being outdated now, but as all others
+		return r
 	}
+	r.replace(fresh, stops)
+	r.drop(stale)
+	r.goAhead(stops)
 	return r
 }
 
@@ -134,7 +137,7 @@ func (r *rollout) drop(stale []*pool.Instance) {
 }
 
 // goAhead ends outdated instances whose successors are launched in the same pass: as many as may be missing, less those
-// that are.
+// that are: that start, that the minimum lacks, or that could not be launched yet.
 func (r *rollout) goAhead(stops int) {
 	starting := 0
 	for i := range r.all.Instances {
@@ -143,14 +146,30 @@ func (r *rollout) goAhead(stops int) {
 		}
 	}
 	missing := max(0, r.limits.Minimum-(r.all.Counted()-len(r.hidden)-len(r.leaving)+len(r.paired)))
-	n := min(r.MaxUnavailable-starting-missing, stops-len(r.ends), r.tries())
+	n := min(r.MaxUnavailable-starting-max(missing, r.all.Owed, r.blocked()), stops-len(r.ends), r.tries())
 	if n <= 0 {
 		return
 	}
-	may := func(in *pool.Instance) bool { return in.State == pool.Active && r.mayGo(in) }
+	may := func(in *pool.Instance) bool {
+		helps := in.Drift != pool.OtherZone || !r.all.Unlevel
+		return in.State == pool.Active && r.mayGo(in) && helps
+	}
 	for _, id := range r.all.Pick(n, may, r.limits.ByVictim(r.all.Now)) {
 		r.ahead, r.leaving[id] = append(r.ahead, r.ending(id)), true
 	}
+}
+
+// blocked is how many outdated instances drain while there is no room for anything to take their place.
+func (r *rollout) blocked() (n int) {
+	if r.all.Count(pool.Startup, pool.Active, pool.ShutDown) < r.limits.Maximum {
+		return 0
+	}
+	for i := range r.all.Instances {
+		if in := &r.all.Instances[i]; in.State == pool.ShutDown && in.Drift != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // tries is how many instances may be launched for this rollout: one until one of this version has reported.
@@ -225,7 +244,12 @@ func (r *rollout) view(forPolicy bool) pool.Snapshot {
 func (r *rollout) ask(d *pool.Decision) {
 	ours := func(e pool.Ending) bool { return r.leaving[e.Instance] }
 	d.Stop, d.ShutDown = slices.DeleteFunc(d.Stop, ours), slices.DeleteFunc(d.ShutDown, ours)
-	if fewer := len(d.Stop) + len(d.ShutDown); len(r.ahead) > fewer {
+	fewer := len(d.Stop) + len(d.ShutDown) // the policy does not need what replaces these
+	r.owed = max(0, r.all.Owed-fewer)
+	if r.going {
+		d.Launch = max(d.Launch, r.owed)
+	}
+	if fewer -= r.all.Owed - r.owed; len(r.ahead) > fewer {
 		d.Launch = max(d.Launch, 0) + len(r.ahead) - fewer
 	}
 	stops, drains := r.split(r.ends)

@@ -195,6 +195,9 @@ type Snapshot struct {
 	// lately.
 	Unlevel bool
 	Resting bool // launches pause, because some have failed, or wait for what lists do not show yet
+	// Owed is how many outdated instances were ended before their successors were there, of which none could be
+	// launched since.
+	Owed int
 }
 
 // Count returns how many instances are in one of the given states.

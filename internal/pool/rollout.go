@@ -53,7 +53,7 @@ func (r Rollout) Validate() error {
 type Trial struct {
 	Version string
 	Proven  bool         // an instance of this version has reported
-	Trying  []InstanceID // of this version, and have not reported; sorted
+	Trying  []InstanceID // of this version, have not reported, and the cloud announces no end of them; sorted
 	// Failed has ended without having reported. Empty: none has. Once the version is proven it means nothing.
 	Failed InstanceID
 }
@@ -85,7 +85,7 @@ func (t Trial) Look(s *Snapshot, hung []Ending) Trial {
 	}
 	next.Trying = nil
 	for i := range s.Instances {
-		if in := &s.Instances[i]; in.Current && in.State == Startup && !ending[in.ID] {
+		if in := &s.Instances[i]; in.Current && in.State == Startup && !ending[in.ID] && in.Announced == "" {
 			next.Trying = append(next.Trying, in.ID)
 		}
 	}

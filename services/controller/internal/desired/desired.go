@@ -88,7 +88,7 @@ type Parts struct {
 	Forget func(pool.Name) // called for each pool that does not run any more; nil: nobody is told
 	Now    func() time.Time
 	Token  func() string // random text, different each time
-	// Pause returns how long to wait before a status queue that cannot be read is tried again. Nil: a random time.
+	// Pause returns how long to wait before a queue that cannot be read is tried again. Nil: a random time.
 	Pause func(failures int) time.Duration
 	Wait  time.Duration // how long a look at a status queue waits; 0 means 20 s
 	Log   *slog.Logger
@@ -214,7 +214,8 @@ func (p *Pools) leave(ctx context.Context, u *unit) {
 	u.halt()
 	p.remove(u)
 	var ids []pool.InstanceID
-	for _, in := range u.roster.Instances(p.parts.Now()) {
+	now := p.parts.Now()
+	for _, in := range append(u.roster.Instances(now), u.roster.Reserve(now)...) { // warm ones cost, too
 		ids = append(ids, in.ID)
 	}
 	p.parts.Log.WarnContext(ctx,

@@ -52,7 +52,7 @@ func (p *Pools) startPost() {
 
 func (p *Pools) startBox(opts post.Options, q Queue) {
 	opts.Name, opts.Lead, opts.Count, opts.Wait = q.Name, p.parts.Lead, p.parts.Post.Count, p.parts.Wait
-	opts.Now, opts.Log = p.parts.Now, p.parts.Log
+	opts.Now, opts.Log, opts.Pause = p.parts.Now, p.parts.Log, p.parts.Pause
 	opts.Open = func(ctx context.Context, name string) (post.Queue, error) {
 		opened, err := p.parts.OpenQueue(ctx, name, q.Limits)
 		if err != nil {
@@ -78,7 +78,7 @@ func (p *Pools) takeHint(_ context.Context, body []byte) post.Taken {
 	}
 	units, _ := p.now()
 	for _, u := range units {
-		if u.want.Work.Name == h.Queue {
+		if u.hinted == h.Queue {
 			u.loop.Hint()
 			u.wake.Up()
 			return post.Taken{Outcome: "hint"}
@@ -87,17 +87,34 @@ func (p *Pools) takeHint(_ context.Context, body []byte) post.Taken {
 	return post.Taken{Outcome: "unknown"} // of a pool that was removed, or of nobody
 }
 
-// knowsInstances reports whether each pool has taken in a list, so that it can be told which instances are ours.
-func (p *Pools) knowsInstances() bool {
+// unlisted returns how many pools of a cloud have not taken in a list yet, of how many. Until none is left, it cannot
+// be told which instances are ours. An empty name stands for all clouds.
+func (p *Pools) unlisted(name pool.CloudName) (unlisted, all int) {
 	units, _ := p.now()
-	return !slices.ContainsFunc(units, func(u *unit) bool { return u.roster.Listed().IsZero() })
+	for _, u := range units {
+		if name != "" && u.cloud != name {
+			continue
+		}
+		if all++; u.roster.Listed().IsZero() {
+			unlisted++
+		}
+	}
+	return unlisted, all
+}
+
+// knowsInstances reports whether some instances are known, if there are pools. What is said of others waits on the
+// queue as long as some pool has taken in no list (see takeEvent), so that a cloud that cannot be listed keeps nothing
+// from other clouds' pools.
+func (p *Pools) knowsInstances() bool {
+	unlisted, all := p.unlisted("")
+	return unlisted < all || all == 0
 }
 
 // takeEvent hands what a cloud says to the pools whose instances it is about.
 func (p *Pools) takeEvent(ctx context.Context, body []byte) post.Taken {
 	_, clouds := p.now()
 	var errs []error
-	best := post.Taken{Outcome: "foreign"}
+	best := post.Taken{Outcome: foreign}
 	parsed := false
 	for _, name := range slices.Sorted(maps.Keys(clouds)) {
 		m := clouds[name]
@@ -110,10 +127,12 @@ func (p *Pools) takeEvent(ctx context.Context, body []byte) post.Taken {
 			continue
 		}
 		parsed = true
-		if said := p.hear(ctx, name, m, &e); said.Outcome != best.Outcome {
-			said.Again = said.Again || best.Again
+		said := p.hear(ctx, name, m, &e)
+		again := said.Again || best.Again
+		if said.Outcome != foreign {
 			best = said
 		}
+		best.Again = again
 	}
 	if !parsed {
 		return post.Taken{Outcome: "unparsable", Err: errors.Join(errs...)}
@@ -121,9 +140,15 @@ func (p *Pools) takeEvent(ctx context.Context, body []byte) post.Taken {
 	return best
 }
 
-// hear does what an event of a cloud asks for.
+// foreign is how metrics call events about no instance of ours.
+const foreign = "foreign"
+
+// hear does what an event of a cloud asks for. It should come again if it is about instances that nobody knows, and a
+// pool of that cloud may have them: no list of it has been taken in yet.
 func (p *Pools) hear(ctx context.Context, name pool.CloudName, m *machines, e *cloud.Event) post.Taken {
-	out := post.Taken{Outcome: "foreign"}
+	out := post.Taken{Outcome: foreign}
+	unlisted, _ := p.unlisted(name) // asked first, because a list may come in meanwhile
+	known := 0
 	units, _ := p.now()
 	for _, u := range units {
 		if u.cloud != name {
@@ -131,11 +156,13 @@ func (p *Pools) hear(ctx context.Context, name pool.CloudName, m *machines, e *c
 		}
 		for _, id := range e.Instances {
 			if u.roster.Has(id) {
+				known++
 				out.Outcome = outcomes[e.Says]
 				out.Again = p.said(ctx, u, m, id, e) || out.Again
 			}
 		}
 	}
+	out.Again = out.Again || unlisted > 0 && known < len(e.Instances)
 	return out
 }
 
@@ -190,7 +217,7 @@ func (p *Pools) check(name pool.CloudName, m *machines, from cloud.Checker) driv
 	return driver.Task{
 		Name: "checks/" + string(name), Wake: m.checks,
 		Step: func(ctx context.Context, now time.Time) (driver.Again, error) {
-			if !p.knowsInstances() {
+			if unlisted, _ := p.unlisted(name); unlisted > 0 {
 				return driver.Again{At: now.Add(time.Second), NotBefore: now.Add(time.Second)}, nil
 			}
 			bounded, cancel := context.WithTimeout(ctx, checkTimeout)

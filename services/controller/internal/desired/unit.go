@@ -21,9 +21,10 @@ type unit struct {
 	parts    *Parts
 	name     string
 	cloud    pool.CloudName // it does not change
-	want     Pool
-	retiring bool  // the pool was removed, and its instances are being ended
-	from     *unit // the one whose place it takes, with what that knows of the pool's instances; nil: none
+	hinted   string         // the name of its work queue, which hints name; it does not change
+	want     Pool           // guarded by Pools.applying
+	retiring bool           // the pool was removed, and its instances are being ended
+	from     *unit          // the one whose place it takes, with what that knows of the pool's instances; nil: none
 
 	machines             *machines
 	work, status, orders queue.Queue
@@ -43,8 +44,8 @@ type unit struct {
 
 func newUnit(parts *Parts, want Pool, from *unit) *unit {
 	return &unit{
-		parts: parts, name: string(want.Name), cloud: want.Cloud, want: want, wake: driver.NewWake(),
-		from: from,
+		parts: parts, name: string(want.Name), cloud: want.Cloud, hinted: want.Work.Name, want: want,
+		wake: driver.NewWake(), from: from,
 	}
 }
 

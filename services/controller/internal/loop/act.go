@@ -123,6 +123,9 @@ func (p *pass) launch(ctx context.Context, n, paid int) error {
 		}
 		return nil
 	}
+	if p.rec.Decision.Surge { // what is started would be one of those that the policy sees
+		return p.launchNew(ctx, n, paid, pool.Startup)
+	}
 	taken, warm := p.startWarm(ctx, n, paid)
 	if n, paid = n-taken, min(paid, n-taken); n == 0 {
 		return warm

@@ -85,6 +85,16 @@ func scenarios() map[string]scenario {
 			launched: 4,
 			states:   "i-000003:active i-000004:active",
 		},
+		"a rollout without room for a successor": {
+			cfg:   crowded(),
+			setUp: func(b *bench) { b.grow(2) },
+			story: func(b *bench) {
+				b.configure("two")
+				b.live(8 * time.Minute)
+			},
+			launched: 4,
+			states:   "i-000003:active i-000004:active",
+		},
 		"a rollout of a bad image, taken back": {
 			cfg:   rolling(2, 3),
 			setUp: func(b *bench) { b.grow(2) },

@@ -22,6 +22,7 @@ type detour struct {
 	list      func(all []cloud.Instance) []cloud.Instance
 	tag       func(ctx context.Context, ids []pool.InstanceID) error
 	terminate func(ctx context.Context, next cloud.Cloud, ids []pool.InstanceID) error
+	before    func(ctx context.Context) error // each start and stop, which fails if this does
 }
 
 // Launch implements cloud.Cloud.
@@ -117,10 +118,20 @@ func (p *pause) launch(ctx context.Context, next cloud.Cloud, spec cloud.Spec) (
 
 // Stop implements cloud.Stopper.
 func (d detour) Stop(ctx context.Context, ids ...pool.InstanceID) error {
+	if d.before != nil {
+		if err := d.before(ctx); err != nil {
+			return err
+		}
+	}
 	return d.Cloud.(cloud.Stopper).Stop(ctx, ids...) //nolint:forcetypeassert // it is that of the tap
 }
 
 // Start implements cloud.Stopper.
 func (d detour) Start(ctx context.Context, ids ...pool.InstanceID) error {
+	if d.before != nil {
+		if err := d.before(ctx); err != nil {
+			return err
+		}
+	}
 	return d.Cloud.(cloud.Stopper).Start(ctx, ids...) //nolint:forcetypeassert // it is that of the tap
 }

@@ -119,6 +119,7 @@ type memory struct {
 	told     told
 	preview  preview
 	trial    pool.Trial     // of the present version
+	owed     int            // see pool.Snapshot
 	rolling  policy.Rolling // of the last pass that decided
 
 	unreturned time.Time // since when tags of reactivated instances cannot be written; zero: they can

@@ -27,6 +27,7 @@ type pass struct {
 	left    pool.Budget
 	gap     int        // by how many instances the fullest place is ahead, see policy.Balance
 	trial   pool.Trial // what this pass found out about the present version
+	owed    int        // see policy.Verdict
 	acted   bool       // something was changed, so the instances must be read from the roster again
 }
 
@@ -52,6 +53,7 @@ func (p *pass) run(ctx context.Context) {
 	p.rec.Fail(p.repairWarm(ctx))
 	acts := p.act(ctx)
 	p.noteMove()
+	p.noteOwed()
 	p.rec.Fail(acts)
 	served := acts == nil && p.rec.Wait == nil
 	p.rec.Fail(p.work.Settle(ctx, &p.rec.Decision, served))
@@ -169,6 +171,7 @@ func (p *pass) look() {
 		Backlog: p.reading.Backlog, BacklogAt: p.reading.At, Requests: p.reading.Requests,
 		Instances: r.Instances(p.now), Stale: p.listing.Err != nil || deaf,
 		Version: seen.version(p.opts.Version), Trial: p.memory.trial, Resting: p.rests(),
+		Owed: p.memory.owed,
 	}
 	if p.ports.Orders != nil {
 		s.Orders, s.Memory = p.ports.Orders.Pending()
@@ -199,7 +202,7 @@ func (p *pass) judge() {
 	d, v := p.opts.Judge.Decide(&p.rec.Seen, p.left)
 	p.rec.Decision = d
 	p.rec.Breaker = record.Breaker{Open: v.Breaker, Silent: v.Silent, Active: v.Active}
-	p.rec.Rollout.Rolling, p.trial = v.Rolling, v.Trial
+	p.rec.Rollout.Rolling, p.trial, p.owed = v.Rolling, v.Trial, v.Owed
 	p.rec.Policy = ""
 	if v.Failed != nil {
 		p.rec.Policy = v.Failed.Error()

@@ -203,3 +203,21 @@ func TestAFailedReadingIsTriedAgain(t *testing.T) {
 		b.until("stopped", time.Minute, func() bool { return b.states() == "" })
 	})
 }
+
+// TestHintsDuringAChange of the configuration are safe: what a hint is compared with is not being written meanwhile.
+func TestHintsDuringAChange(t *testing.T) {
+	t.Parallel()
+	polled(t, jobPool(), func(b *bench) {
+		b.pass(time.Minute)
+		for b.cfg.Maximum = 5; b.cfg.Maximum < 50; b.cfg.Maximum++ {
+			body, err := message.EncodeHint(message.Hint{Queue: "work", Timestamp: time.Now()})
+			b.noError(err)
+			b.noError(b.hints.Send(b.t.Context(), body))
+			b.apply()
+		}
+		b.pass(time.Second)
+		if left := b.hints.Bodies(); len(left) != 0 {
+			t.Errorf("got %q left, want all taken", left)
+		}
+	})
+}

@@ -2,12 +2,14 @@ package loop
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/policy"
 	"cloudmaster/internal/pool"
+	"cloudmaster/services/controller/internal/record"
 )
 
 // preview is what the cloud said last of what a launch would make.
@@ -61,14 +63,50 @@ func (p *pass) noteRollout() {
 	m.rolling = now.Rolling
 }
 
-// noteMove remembers that a successor was asked for to make the pool more level.
+// noteMove remembers that a successor was asked for to make the pool more level, or that an instance was ended for that
+// before its successor was there.
 func (p *pass) noteMove() {
-	v := &p.memory.preview
+	moved := slices.ContainsFunc(p.rec.Endings, func(e record.Ending) bool {
+		done := e.Act != record.StopAgain && !e.Spared && !e.Unpublished
+		return done && e.Drift == pool.OtherZone && e.Successor == ""
+	})
 	for i := range p.rec.Launches {
-		if p.rec.Decision.Surge && !p.rec.Launches[i].Again && p.rec.Rollout.Outdated[pool.OtherZone] > 0 {
-			v.balance = v.balance.Moved(p.now, p.gap, v.Open)
+		surge := p.rec.Decision.Surge && !p.rec.Launches[i].Again
+		moved = moved || surge && p.rec.Rollout.Outdated[pool.OtherZone] > 0
+	}
+	if v := &p.memory.preview; moved {
+		v.balance = v.balance.Moved(p.now, p.gap, v.Open)
+	}
+}
+
+// noteOwed remembers how many outdated instances this pass and those before have ended of which no successor could be
+// launched yet.
+func (p *pass) noteOwed() {
+	owed := p.owed - len(p.rec.Reactivated)
+	for i := range p.rec.Endings {
+		e := &p.rec.Endings[i]
+		if e.Cause != pool.Outdated || e.Successor != "" || e.Act == record.StopAgain || e.Spared || e.Unpublished {
+			continue
+		}
+		if in := p.rec.Seen.Find(e.Instance); in != nil && !in.Surge {
+			owed++
 		}
 	}
+	for i := range p.rec.Starts {
+		if p.rec.Starts[i].Outcome != record.StartRefused && !p.rec.Starts[i].Again {
+			owed--
+		}
+	}
+	for i := range p.rec.Launches {
+		switch l := &p.rec.Launches[i]; {
+		case p.rec.Decision.Surge, l.Again: // it was taken off when it was asked for first
+		case l.Open: // it may have taken effect
+			owed -= l.Asked
+		default:
+			owed -= len(l.Started)
+		}
+	}
+	p.memory.owed = max(0, owed)
 }
 
 // succeed has instances count as all others that were launched to take the place of outdated ones. Their tags are

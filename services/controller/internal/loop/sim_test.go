@@ -13,6 +13,7 @@ import (
 	"cloudmaster/internal/cloud"
 	"cloudmaster/internal/cloud/memcloud"
 	"cloudmaster/internal/pool"
+	"cloudmaster/internal/queue"
 	"cloudmaster/internal/queue/memqueue"
 	"cloudmaster/services/controller/internal/desired"
 )
@@ -28,18 +29,7 @@ var (
 // invariants at every call; when the faults are over all must come to rest.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	seeds := []uint64{*simSeed}
-	if *simSeed == 0 {
-		seeds = seeds[:0]
-		for n := range *simSeeds {
-			seed := n + 1
-			if *simRandom {
-				seed = rand.Uint64() >> 1
-			}
-			seeds = append(seeds, seed)
-		}
-	}
-	for _, seed := range seeds {
+	for _, seed := range seedsOfTests() {
 		for _, policy := range []string{"job", "resource"} {
 			t.Run(fmt.Sprintf("%s/%d", policy, seed), func(t *testing.T) {
 				t.Parallel()
@@ -50,6 +40,21 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	}
+}
+
+// seedsOfTests returns the seeds that the flags ask for.
+func seedsOfTests() (seeds []uint64) {
+	if *simSeed != 0 {
+		return []uint64{*simSeed}
+	}
+	for n := range *simSeeds {
+		seed := n + 1
+		if *simRandom {
+			seed = rand.Uint64() >> 1
+		}
+		seeds = append(seeds, seed)
+	}
+	return seeds
 }
 
 // sim is one simulation.
@@ -90,6 +95,7 @@ func simulateWith(
 		}
 	})
 	defer s.close()
+	s.said = memqueue.New("events", queue.Limits{Visibility: 30 * time.Second, Deliveries: 1000})
 	s.tap.mayEnd = s.excused
 	s.status.Disturb(memqueue.Disturbance{Duplicate: 20, Shuffle: rand.New(rand.NewPCG(seed, 2))})
 	s.startController()
@@ -159,6 +165,9 @@ func randomPool(rng *rand.Rand, policy string) poolConfig {
 	if cfg.Rollout == (pool.Rollout{}) {
 		cfg.Rollout.MaxSurge = 1
 	}
+	if rng.IntN(3) == 0 {
+		cfg.MaximumLifetime = time.Duration(5+rng.IntN(40)) * time.Minute
+	}
 	return cfg
 }
 
@@ -202,14 +211,21 @@ func (s *sim) happen() {
 		s.someone(func(id pool.InstanceID) { s.workers.all[id].announce(s.rng.IntN(4) > 0) })
 	case n < 72:
 		s.account.SetCapacity(s.rng.IntN(6))
-	case n < 73:
+	case n < 75:
+		s.cfg.Rollout.Paused = s.rng.IntN(4) == 0
+		s.cfg.Minimum = s.rng.IntN(3)
+		s.cfg.Maximum = max(1, s.cfg.Minimum) + s.rng.IntN(5)
 		s.configure([]string{"one", "two", "three", "bad"}[s.rng.IntN(4)])
 	case n < 77:
+		if all := s.account.Instances(); len(all) > 0 { // also one that is stopped
+			s.announce("ends %s to be retired", all[s.rng.IntN(len(all))].ID)
+		}
+	case n < 80:
 		s.stopController()
 		s.succeed()
-	case n < 80:
+	case n < 83:
 		s.tap.dieAt(1+s.rng.IntN(8), s.rng.IntN(2) == 0)
-	case n < 90:
+	case n < 91:
 		s.makeTrouble()
 	default:
 		s.tap.heal()
@@ -252,7 +268,7 @@ func (s *sim) changeLoad() {
 func (s *sim) makeTrouble() {
 	ops := []string{
 		"cloud.launch", "cloud.list", "cloud.tag", "cloud.terminate", "cloud", "store.put", "store.get", "store",
-		"status", "status.delete", "work.backlog", "work.receive", "work",
+		"status", "status.delete", "work.backlog", "work.receive", "work", "events", "events.delete",
 	}
 	if s.cfg.Warm > 0 {
 		ops = append(ops, "cloud.stop", "cloud.start")
@@ -285,6 +301,7 @@ func (s *sim) settle() {
 		}
 	}
 	s.tap.dieAt(0, false)
+	s.cfg.MaximumLifetime, s.cfg.Rollout.Paused = 0, false
 	s.configure("last")
 	s.pass(2 * time.Hour)
 	s.controllerIsQuiet()
@@ -298,6 +315,9 @@ func (s *sim) settle() {
 	}
 	if got, want := s.members(), strings.ReplaceAll(s.states(), ":active", ""); got != want {
 		s.t.Errorf("in the end the set names %q, want %q", got, want)
+	}
+	if got := len(s.said.Bodies()); got != 0 {
+		s.t.Errorf("in the end %d events are left", got)
 	}
 	if got := len(s.work.Bodies()); got != 0 { // requests may die of many restarts and lost answers
 		s.t.Errorf("in the end %d messages are left", got)
@@ -333,10 +353,10 @@ func (s *sim) allAreCurrent() {
 // controllerIsQuiet: at rest nothing is launched, tagged or ended any more.
 func (s *sim) controllerIsQuiet() {
 	s.tap.forget()
-	s.pass(10 * time.Minute)
+	s.pass(time.Hour)
 	for _, op := range []string{"cloud.launch", "cloud.tag", "cloud.terminate", "cloud.stop", "cloud.start"} {
 		if got := s.tap.times(op); got != 0 {
-			s.t.Errorf("at rest: got %d calls of %s in ten minutes, want none", got, op)
+			s.t.Errorf("at rest: got %d calls of %s in an hour, want none", got, op)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +41,7 @@ type life struct {
 	pools *desired.Pools
 	tasks *driver.Manual
 	stops []func()
-	ear   *prompt
+	ears  map[string]*prompt // by the name of the task that reads the queue
 }
 
 // newStepped makes a bench without a controller.
@@ -68,16 +67,21 @@ func (s *stepped) startController() {
 	ctx, end := context.WithCancel(s.t.Context())
 	s.tap.revive(end)
 	s.metrics = prometheus.NewRegistry()
-	l := &life{ctx: ctx, end: end, tasks: &driver.Manual{}}
+	l := &life{ctx: ctx, end: end, tasks: &driver.Manual{}, ears: map[string]*prompt{
+		"intake/test": {watch: s.status.Watch},
+	}}
+	if s.said != nil {
+		l.ears["post/events"] = &prompt{watch: s.said.Watch}
+	}
 	parts := s.parts(l.start)
 	parts.Token, parts.Sink = s.tokens(), report.All{parts.Sink, &s.records}
 	parts.Pause = func(failures int) time.Duration { return time.Duration(min(failures, 5)) * time.Second }
 	open := parts.OpenQueue
 	parts.OpenQueue = func(ctx context.Context, name string, limits queue.Limits) (queue.Queue, error) {
 		q, err := open(ctx, name, limits)
-		if name == "status" {
-			l.ear = &prompt{Queue: q, watch: s.status.Watch}
-			return l.ear, err
+		if ear := l.ears[map[string]string{"status": "intake/test", "events": "post/events"}[name]]; ear != nil {
+			ear.Queue = q
+			return ear, err
 		}
 		return q, err
 	}
@@ -123,16 +127,17 @@ func (s *stepped) dropController() {
 	s.life = nil
 }
 
-// start adds a task. That of the intake waits in its calls until something comes, which would let nothing else happen
-// in the meantime: here the call does not wait, and the task is woken when something comes.
+// start adds a task. Those of the intake and of the cloud's events wait in their calls until something comes, which
+// would let nothing else happen in the meantime: here the call does not wait, and the task is woken when something
+// comes.
 func (l *life) start(t driver.Task) (stop func()) {
-	if strings.HasPrefix(t.Name, "intake/") {
+	if ear := l.ears[t.Name]; ear != nil {
 		look := t.Step
-		t.Watch = l.ear.watch
+		t.Watch = ear.watch
 		t.Step = func(ctx context.Context, now time.Time) (driver.Again, error) {
 			again, err := look(ctx, now)
-			if l.ear.until.After(again.At) {
-				again.At = l.ear.until
+			if ear.until.After(again.At) {
+				again = driver.Again{At: ear.until}
 			}
 			return again, err
 		}

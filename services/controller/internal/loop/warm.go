@@ -121,12 +121,7 @@ func (p *pass) started(id pool.InstanceID, out record.Started, again bool, err e
 // repairWarm repairs what earlier passes, of this controller or another one, have left undone: it stops instances that
 // should be warm and run, and starts those that should have been started.
 func (p *pass) repairWarm(ctx context.Context) error {
-	var errs []error
-	for _, id := range p.ports.Roster.Unstarted(p.now) {
-		p.acted = true
-		_, err := p.wake(ctx, id, true)
-		errs = append(errs, err)
-	}
+	errs := []error{p.startAgain(ctx)}
 	list := p.ports.Roster.Uncooled(p.now, p.lost)
 	if len(list) == 0 {
 		return errors.Join(errs...)
@@ -141,6 +136,23 @@ func (p *pass) repairWarm(ctx context.Context) error {
 	}
 	lost, err := p.cool(ctx, endings)
 	return errors.Join(append(errs, err, p.discard(ctx, lost))...)
+}
+
+// startAgain starts the instances that should have been started. All calls together take as long as one may: those that
+// a cloud that hangs leaves no time for are started by a later pass.
+func (p *pass) startAgain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	var errs []error
+	for _, id := range p.ports.Roster.Unstarted(p.now) {
+		if ctx.Err() != nil {
+			break
+		}
+		p.acted = true
+		_, err := p.wake(ctx, id, true)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // keepWarm stops those of the instances that are to end which the warm pool has room for. It returns the others, which
@@ -197,13 +209,17 @@ func (p *pass) spare(list []pool.Ending) []pool.Ending {
 	})
 }
 
-// cool tells the cloud to stop warm instances. It returns those that it refuses to stop, which must end.
+// cool tells the cloud to stop warm instances. It returns those that it refuses to stop, which must end. All calls
+// together take as long as one may: those that a cloud that hangs leaves no time for are stopped by a later pass.
 func (p *pass) cool(ctx context.Context, list []pool.Ending) (lost []pool.Ending, err error) {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
 	var errs []error
 	for _, e := range list {
-		bounded, cancel := context.WithTimeout(ctx, actTimeout)
-		err := p.cloud.Stop(bounded, e.Instance)
-		cancel()
+		if ctx.Err() != nil {
+			break
+		}
+		err := p.cloud.Stop(ctx, e.Instance)
 		failed := make(map[pool.InstanceID]error)
 		switch {
 		case err == nil:

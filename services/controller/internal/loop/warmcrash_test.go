@@ -46,11 +46,8 @@ func TestDeathAtEveryStepOfAWarmPool(t *testing.T) {
 // TestWarmSimulation runs pools that keep instances warm through random load, faults and restarts.
 func TestWarmSimulation(t *testing.T) {
 	t.Parallel()
-	for seed := uint64(1); seed <= *simSeeds; seed++ {
+	for _, seed := range seedsOfTests() {
 		for _, policy := range []string{"job", "resource"} {
-			if *simSeed != 0 && *simSeed != seed {
-				continue
-			}
 			t.Run(fmt.Sprintf("%s/%d", policy, seed), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) { simulateWarm(t, seed, policy) })

@@ -41,6 +41,7 @@ type Options struct {
 	// Lead says until when this controller may take messages, or why it may not; nil: it always may.
 	Lead  func(now time.Time) (until time.Time, err error)
 	Count func(use, outcome string, n int) // for metrics; nil: nobody counts
+	Pause func(failures int) time.Duration // after looks that failed in a row; nil: it grows, with chance in it
 	Wait  time.Duration                    // how long a look waits for messages; 0 means 20 s, the longest of SQS
 	Now   func() time.Time
 	Log   *slog.Logger
@@ -77,6 +78,9 @@ func New(opts Options) *Box {
 	}
 	if opts.Count == nil {
 		opts.Count = func(string, string, int) {}
+	}
+	if opts.Pause == nil {
+		opts.Pause = func(failures int) time.Duration { return backoff.Delay(failures, leastPause, mostPause) }
 	}
 	opts.Log = opts.Log.With("use", opts.Use, "queue", opts.Name)
 	return &Box{opts: opts}
@@ -161,7 +165,7 @@ func (b *Box) failed(ctx context.Context, err error) time.Duration {
 		b.opts.Log.ErrorContext(ctx, "a queue of the deployment cannot be read; trying again",
 			"until_then", b.opts.Until, "error", err)
 	}
-	return backoff.Delay(b.failures, leastPause, mostPause)
+	return b.opts.Pause(b.failures)
 }
 
 // takeIn hands the messages on, and removes those that are done with.

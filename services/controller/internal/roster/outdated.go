@@ -73,8 +73,19 @@ func (r *Roster) drift(rec *record, now time.Time) (why pool.Drift, current bool
 	case why != "":
 	case differs(w.Types, rec.Type):
 		why = pool.OtherType
-	case rec.Expired(now, w.Lifetime):
+	case rec.expired(now, w.Lifetime):
 		why = pool.TooOld
 	}
 	return why, current
+}
+
+// expired reports whether an instance has lived for the maximum lifetime. What this controller has launched is as old
+// as its own clock says: if that is ahead of the cloud's by more than the lifetime, each successor would be too old at
+// once, and replaced again and again.
+func (rec *record) expired(now time.Time, lifetime time.Duration) bool {
+	in := rec.Instance
+	if rec.begun.After(in.Launched) && !rec.begun.After(now) {
+		in.Launched = rec.begun
+	}
+	return in.Expired(now, lifetime)
 }

@@ -78,3 +78,22 @@ func TestSuccessorCountsWhenItHasSucceeded(t *testing.T) {
 		t.Error("a late list makes it Surge again")
 	}
 }
+
+// TestWhatWasJustLaunchedIsNotTooOld, also if this controller's clock is ahead of the cloud's by more than the maximum
+// lifetime: it would be replaced again and again. It grows old all the same.
+func TestWhatWasJustLaunchedIsNotTooOld(t *testing.T) {
+	t.Parallel()
+	r, in := newRoster(), listed("i-1", "startup")
+	in.Launched = at(0)
+	r.SetWanted(roster.Wanted{Lifetime: time.Hour})
+	ahead := at(0).Add(48 * time.Hour)
+	r.Launched([]cloud.Instance{in}, ahead)
+	r.Observe([]cloud.Instance{in}, ahead.Add(time.Minute), ahead.Add(time.Minute))
+	for after, want := range map[time.Duration]pool.Drift{
+		time.Minute: "", 59 * time.Minute: "", time.Hour: pool.TooOld,
+	} {
+		if got := r.Instances(ahead.Add(after))[0].Drift; got != want {
+			t.Errorf("after %s: got %q, want %q", after, got, want)
+		}
+	}
+}

@@ -65,6 +65,7 @@ type record struct {
 	missing  bool               // the newest list lacks it
 	told     bool               // it was said that it is gone, before a late list had it once more
 	ours     bool               // this controller has launched it, so that no other one has ended it
+	begun    time.Time          // when it has, by its own clock; zero: it has not
 	ending   pool.Ending        // why it was told to end; the cause is empty if it was not told
 	forced   bool               // it was told to end although it was at work
 	ended    time.Time          // when the cloud accepted to end it; zero if it has not
@@ -261,11 +262,11 @@ func (r *Roster) Launched(list []cloud.Instance, now time.Time) {
 	defer r.mu.Unlock()
 	for i := range list {
 		if rec := r.records[list[i].ID]; rec != nil { // a list has shown it first, or an earlier answer to this launch
-			rec.ours = true
+			rec.ours, rec.begun = true, now
 			continue
 		}
 		rec := r.add(&list[i], now)
-		rec.expected, rec.ours = now.Add(r.opts.ListLag), true
+		rec.expected, rec.ours, rec.begun = now.Add(r.opts.ListLag), true, now
 		rec.take(&list[i], now, now)
 		r.adoptStray(rec)
 	}
