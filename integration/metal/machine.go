@@ -87,9 +87,13 @@ func (m *machine) live(ctx context.Context, boot time.Duration) {
 
 // run starts the process, and returns when it has ended.
 func (m *machine) run(ctx context.Context) (err error) {
-	binary, ok := m.metal.images[m.inst.image]
-	if !ok {
+	binary, ok := m.metal.binary(m.inst.image)
+	switch {
+	case !ok:
 		return fmt.Errorf("no binary belongs to image %s", m.inst.image)
+	case binary == "":
+		m.log.InfoContext(ctx, "instance runs nothing", "image", m.inst.image)
+		return nil
 	}
 	m.inst.userData, err = m.metal.ec2.userData(ctx, m.inst.id)
 	if err != nil {
@@ -214,6 +218,8 @@ func (m *machine) failure() error {
 func (m *machine) crash() error { return m.signal(syscall.SIGKILL) }
 
 func (m *machine) hang() error { return m.signal(syscall.SIGSTOP) }
+
+func (m *machine) resume() error { return m.signal(syscall.SIGCONT) }
 
 func (m *machine) signal(sig os.Signal) error {
 	m.mu.Lock()

@@ -38,7 +38,6 @@ type Options struct {
 
 // Metal runs the processes. Its methods may be called concurrently.
 type Metal struct {
-	images map[string]string
 	dir    string
 	opts   Options
 	ec2    ec2
@@ -47,6 +46,7 @@ type Metal struct {
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
+	images   map[string]string   // binaries by the ids of images; guarded by mu
 	boot     time.Duration       // boot time of instances that are seen from now on; guarded by mu
 	machines map[string]*machine // every instance that was ever seen running, by id; guarded by mu
 }
@@ -107,6 +107,22 @@ func (m *Metal) Running() []string {
 	return out
 }
 
+// Image makes an image known from now on: its instances run the binary. An empty one stands for an image whose
+// instances boot and run nothing of ours.
+func (m *Metal) Image(id, binary string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.images[id] = binary
+}
+
+// binary returns what the instances of an image run; false if the image is not known.
+func (m *Metal) binary(image string) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	binary, ok := m.images[image]
+	return binary, ok
+}
+
 // Delay sets how long instances that are seen from now on take to boot.
 func (m *Metal) Delay(boot time.Duration) {
 	m.mu.Lock()
@@ -122,6 +138,11 @@ func (m *Metal) Crash(id string) error {
 // Hang suspends the instance's process, so that its connections stay open.
 func (m *Metal) Hang(id string) error {
 	return m.command(id, (*machine).hang)
+}
+
+// Resume lets the instance's process go on after Hang.
+func (m *Metal) Resume(id string) error {
+	return m.command(id, (*machine).resume)
 }
 
 // Reclaim announces in the instance's metadata that the instance is terminated at the given time.

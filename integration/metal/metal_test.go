@@ -291,6 +291,15 @@ func TestInstanceEnds(t *testing.T) {
 			mode: "good", end: func(b bench) { b.must(b.Hang("i-1")); b.cloud.set("i-1", "terminated") },
 			log: "ready\n",
 		},
+		"asked to end while it hangs, and goes on": {
+			mode: "good",
+			end: func(b bench) {
+				b.must(b.Hang("i-1"))
+				b.cloud.set("i-1", "terminated")
+				b.must(b.Resume("i-1"))
+			},
+			log: "stopped\n",
+		},
 		"crashed, without a word": {mode: "good", end: func(b bench) { b.must(b.Crash("i-1")) }, log: "ready\n"},
 	}
 	for name, c := range cases {
@@ -371,6 +380,30 @@ func TestDelay(t *testing.T) {
 }
 
 func (b bench) seen(id string) bool { return b.machine(id) != nil }
+
+// TestImageThatRunsNothing: instances of an image without a binary run, and have no process.
+func TestImageThatRunsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, "good")
+	b.Image("ami-x", "")
+	b.cloud.set("x-1", "running")
+	b.eventually("x-1 booted", func() bool {
+		m := b.machine("x-1")
+		if m == nil {
+			return false
+		}
+		select {
+		case <-m.ended:
+			return true
+		default:
+			return false
+		}
+	})
+	if got := b.Running(); len(got) != 0 {
+		t.Errorf("got processes of %q, want none", got)
+	}
+	b.close()
+}
 
 func TestUnknownImageIsAnError(t *testing.T) {
 	t.Parallel()

@@ -91,6 +91,14 @@ func (p *Process) Ended() bool {
 	}
 }
 
+// Hangup sends SIGHUP to the program.
+func (p *Process) Hangup() error {
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return fmt.Errorf("hang up %s: %w", p.name, err)
+	}
+	return nil
+}
+
 // Done returns a channel that is closed when the program has ended and all its output is read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

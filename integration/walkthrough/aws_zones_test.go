@@ -3,10 +3,12 @@ package walkthrough
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	"cloudmaster/integration/aws/ec2"
+	"cloudmaster/integration/sample"
 )
 
 // unpowered is a pool whose instances run no process: only how many there are is of interest, and where.
@@ -77,6 +79,52 @@ func TestStoryZoneLevel(t *testing.T) {
 	}
 	if n := len(s.cloud.Instances()); n != 4 {
 		t.Errorf("got %d instances in all, want 4: one was moved", n)
+	}
+}
+
+// TestStoryLevelAgain: after a zone was down both workers are in the other one, and one of them is busy. When the zone
+// is back, the idle one is replaced by a successor there, and the busy one goes on.
+func TestStoryLevelAgain(t *testing.T) {
+	s := newStory(t, plot{pools: steady, hurried: true, defaults: map[string]string{
+		"zones": "balanced", "subnets": "[subnet-a, subnet-b]", "visibility_timeout": "10m", "watchdog_interval": "10m",
+	}})
+	s.controllerStarts()
+	s.sees("two workers", s.has(2, "primes", "active"))
+	s.sees("one in each zone", s.spread(1, 1, 0))
+	s.feeds("1|" + endless)
+	busy := s.worksOn(0, "1")
+	s.sees("it counted as busy", func() (string, bool) {
+		load := s.metric(`cloudmaster_load{pool="primes"}`)
+		return fmt.Sprint(load), load == 1
+	})
+	s.must(s.metal.Hang(busy)) // so that it is at its job as long as need be, however fast this machine is
+	home := s.instance(busy).Zone
+	var away, lost string
+	for _, i := range s.alive() {
+		if i.ID != busy {
+			away, lost = i.Zone, i.ID
+		}
+	}
+
+	s.cloud.ZoneDown(away)
+	s.must(s.cloud.End(lost, ec2.ServerInternalError))
+	both := map[string][2]int{s.region + "a": {2, 0}, s.region + "b": {0, 2}}[home]
+	s.sees("both in the zone that is left", s.spread(both[0], both[1], 0))
+	s.sees("two workers", s.has(2, "primes", "active"))
+	s.cloud.ZoneUp(away)
+	s.sees("a level pool", s.spread(1, 1, 0))
+	line := s.reports(0, "primes Terminating instance ", "outdated: zone; ", " has taken its place")
+	successor := strings.Fields(line[strings.Index(line, "zone; ")+len("zone; "):])[0]
+	if gone := sample.Instance(line); gone == busy || s.instance(gone).Zone != home ||
+		s.instance(successor).Zone != away {
+		t.Errorf("got %q, want the idle one in %s replaced by one in %s", line, home, away)
+	}
+	s.first("primes Started instance "+successor, "primes Terminating instance "+sample.Instance(line))
+	s.must(s.metal.Resume(busy))
+	s.processed("1|" + endless)
+	s.reports(0, "primes "+busy+" Processed: 1 ")
+	if ever := len(s.cloud.Instances()); ever != 4 {
+		t.Errorf("got %d instances in all, want 4: one was lost and one moved", ever)
 	}
 }
 

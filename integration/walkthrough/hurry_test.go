@@ -19,6 +19,10 @@ const hurriedRest = 6 * time.Second
 var pauses = []struct{ file, line, shorter string }{
 	{"internal/cloud/ec2cloud/choice.go", "const restTime = 3 * time.Minute", "const restTime = 6 * time.Second"},
 	{
+		"internal/cloud/ec2cloud/preview.go",
+		"const previewMemory = 5 * time.Minute", "const previewMemory = 2 * time.Second",
+	},
+	{
 		"services/controller/internal/launcher/deaths.go",
 		"leastDeathPause, mostDeathPause = time.Minute, 30 * time.Minute",
 		"leastDeathPause, mostDeathPause = 6 * time.Second, 10 * time.Second",
