@@ -49,8 +49,9 @@ func TestPrices(t *testing.T) {
 		}
 	}
 	for add, want := range map[string]string{
-		"prices: /nowhere/prices.csv\n": "c.yaml:6: prices: read prices: open /nowhere/prices.csv: no such file or directory; correct the path",
-		"prices: [a]\n":                 "c.yaml:6: prices: [a] is not a word",
+		"prices: /nowhere/prices.csv\n": "c.yaml:6: prices: read prices: open /nowhere/prices.csv: no such file " +
+			"or directory; correct the path",
+		"prices: [a]\n": "c.yaml:6: prices: [a] is not a word",
 	} {
 		if _, err := parse(doc + add); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q in it", add, err, want)
