@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cloudmaster/internal/peer"
+	"cloudmaster/services/controller/internal/quota"
 )
 
 // What one that has not logged in may take. Programs log in within milliseconds and try again if they are refused, so
@@ -39,7 +40,7 @@ type visitors struct {
 	near    int // guarded by mu; the same, from this machine
 	peers   *peer.AtOnce
 	known   map[uint64]*visitor // guarded by mu; that have not logged in, by the server's number of the connection
-	warning quota               // guarded by mu
+	warning quota.Lines         // guarded by mu
 }
 
 // visitor is one of them. Its fields are guarded by the mu of visitors.
@@ -150,33 +151,10 @@ func (v *visitors) count(reason string) {
 func (v *visitors) turnAway(reason, text string, from net.Addr, more ...any) {
 	v.count(reason)
 	v.mu.Lock()
-	say, unsaid := v.warning.may(time.Now())
+	say, unsaid := v.warning.May(time.Now())
 	v.mu.Unlock()
 	if say {
 		v.log.WarnContext(context.Background(), text, //nolint:sloglint // the callers' texts are constant
 			append([]any{"from", from.String(), "not_logged_before", unsaid}, more...)...)
 	}
-}
-
-// quota keeps the log short: only so many lines in each minute, and with the next one the number of those left out.
-type quota struct {
-	since  time.Time // when the minute began
-	said   int       // in this minute
-	unsaid int       // since the last line
-}
-
-const mostAMinute = 10
-
-// may reports whether a line may be logged, and how many were not since the last one.
-func (q *quota) may(now time.Time) (ok bool, unsaid int) {
-	if now.Sub(q.since) >= time.Minute {
-		q.since, q.said = now, 0
-	}
-	if q.said == mostAMinute {
-		q.unsaid++
-		return false, 0
-	}
-	q.said++
-	unsaid, q.unsaid = q.unsaid, 0
-	return true, unsaid
 }

@@ -12,6 +12,7 @@ import (
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/pool"
 	"cloudmaster/internal/queue"
+	"cloudmaster/services/controller/internal/quota"
 	"cloudmaster/services/controller/internal/record"
 	"cloudmaster/services/controller/internal/roster"
 )
@@ -71,7 +72,7 @@ type Intake struct {
 	opts     Options
 	queue    Queue
 	roster   *roster.Roster
-	garbage  quota
+	garbage  quota.Lines
 	failures int  // looks in a row that failed
 	deaf     bool // it was said that the queue cannot be read
 	behind   bool // another controller may have led, and taken messages, since the last look
@@ -237,33 +238,9 @@ func (i *Intake) hear(from *queue.Message, said *record.Intake) bool {
 // drop notes a message that does not count, and why.
 func (i *Intake) drop(outcome string, m *queue.Message, why error, said *record.Intake) {
 	said.Outcomes[outcome]++
-	if ok, unsaid := i.garbage.may(i.opts.Now()); ok {
+	if ok, unsaid := i.garbage.May(i.opts.Now()); ok {
 		said.Garbage = append(said.Garbage, record.Garbage{
 			Outcome: outcome, Err: why, Body: message.Excerpt(m.Body), Unsaid: unsaid,
 		})
 	}
-}
-
-// quota keeps the log short when many messages cannot be read: only a few in each minute are reported, and
-// the others are counted.
-type quota struct {
-	since  time.Time // when the minute began
-	said   int       // how many were reported in this minute
-	unsaid int       // how many were not, since the last one that was reported
-}
-
-const mostAMinute = 10
-
-// may reports whether a message may be reported now, and how many before it were not.
-func (q *quota) may(now time.Time) (ok bool, unsaid int) {
-	if now.Sub(q.since) >= time.Minute {
-		q.since, q.said = now, 0
-	}
-	if q.said == mostAMinute {
-		q.unsaid++
-		return false, 0
-	}
-	unsaid, q.unsaid = q.unsaid, 0
-	q.said++
-	return true, unsaid
 }

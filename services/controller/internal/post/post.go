@@ -12,6 +12,7 @@ import (
 	"cloudmaster/internal/message"
 	"cloudmaster/internal/queue"
 	"cloudmaster/services/controller/internal/driver"
+	"cloudmaster/services/controller/internal/quota"
 )
 
 // Queue is what a Box needs of a queue.
@@ -59,7 +60,6 @@ const (
 	missing = time.Minute
 	// The pause after looks that failed grows from leastPause to mostPause.
 	leastPause, mostPause = time.Second, time.Minute
-	mostAMinute           = 10 // messages that do not count and are logged
 )
 
 // Box is one queue for the whole deployment. It is used by one goroutine.
@@ -68,7 +68,7 @@ type Box struct {
 	queue    Queue // nil until it is open
 	failures int   // looks in a row that failed
 	absent   bool  // it was said that the queue does not exist
-	garbage  quota
+	garbage  quota.Lines
 }
 
 // New returns the box of a queue.
@@ -198,28 +198,8 @@ func (b *Box) takeIn(ctx context.Context, messages []queue.Message) {
 
 // drop logs a message that does not count, unless there were many in this minute.
 func (b *Box) drop(ctx context.Context, m *queue.Message, why error) {
-	if ok, unsaid := b.garbage.may(b.opts.Now()); ok {
+	if ok, unsaid := b.garbage.May(b.opts.Now()); ok {
 		b.opts.Log.WarnContext(ctx, "a message on a queue of the deployment does not count, and is removed",
 			"error", why, "body", message.Excerpt(m.Body), "unsaid", unsaid)
 	}
-}
-
-// quota keeps the log short: only a few messages of each minute are logged, and the others are counted.
-type quota struct {
-	since  time.Time // when the minute began
-	said   int       // how many were logged in this minute
-	unsaid int       // how many were not, since the last one that was
-}
-
-func (q *quota) may(now time.Time) (ok bool, unsaid int) {
-	if now.Sub(q.since) >= time.Minute {
-		q.since, q.said = now, 0
-	}
-	if q.said == mostAMinute {
-		q.unsaid++
-		return false, 0
-	}
-	unsaid, q.unsaid = q.unsaid, 0
-	q.said++
-	return true, unsaid
 }
