@@ -30,6 +30,10 @@ func (r *reader) validate(c *Config) {
 	if c.Deployment != "" && !name.MatchString(c.Deployment) {
 		r.complain([]string{"deployment"}, "%q is %s", c.Deployment, nameRule)
 	}
+	if without := strings.TrimSuffix("-"+c.Deployment, queue.DeadLetters("")); without != "-"+c.Deployment {
+		r.complain([]string{"deployment"}, "%q would have queues with the names of the dead letters of deployment %q: "+
+			"choose another name", c.Deployment, strings.TrimPrefix(without, "-"))
+	}
 	if c.OpsListen != "" && !hostPort(c.OpsListen) {
 		r.complain([]string{"ops_listen"}, "%q is not HOST:PORT", c.OpsListen)
 	}
