@@ -102,11 +102,11 @@ func imagesOf(pl *config.Pool, kinds []string, archs map[string][]string) []name
 	return out
 }
 
-// refuseUnfit refuses an image that instance types cannot run.
+// refuseUnfit refuses an image that instance types cannot run. One that does not say what it is for is not refused.
 func refuseUnfit(p *plan, pl *config.Pool, name named, arch string, archs map[string][]string) {
 	var others []string
 	for _, kind := range name.kinds {
-		if !slices.Contains(archs[kind], arch) {
+		if arch != "" && !slices.Contains(archs[kind], arch) {
 			others = append(others, kind+" ("+strings.Join(archs[kind], ", ")+")")
 		}
 	}

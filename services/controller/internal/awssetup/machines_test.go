@@ -37,6 +37,7 @@ func TestMachinesThatCannotBe(t *testing.T) {
 			map[string]string{"f-amd64": "x86_64", "f-arm64": "x86_64"},
 			[]string{fibImage + "f-arm64 is for amd64"},
 		},
+		"an image that does not say": {"", map[string]string{"f": ""}, nil}, // as those of LocalStack
 		"another's architecture": {
 			"", map[string]string{"f": "i386"}, []string{"f is for i386, " + unfit + "t3.micro"},
 		},
