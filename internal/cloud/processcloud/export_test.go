@@ -14,7 +14,6 @@ func SetProc(c *Cloud, dir string) (restore func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	before := c.procs.fs
-	c.procs.fs = table
-	return func() { c.procs.fs = before }, nil
+	before := c.procs.fs.Swap(&table)
+	return func() { c.procs.fs.Store(before) }, nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,7 +35,7 @@ type identity struct {
 
 // processes is the machine's process table.
 type processes struct {
-	fs     procfs.FS
+	fs     atomic.Pointer[procfs.FS] // tests put another one in its place while instances are watched
 	bootID string
 }
 
@@ -47,7 +48,9 @@ func openProcesses() (*processes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the boot id: %w", err)
 	}
-	return &processes{fs: table, bootID: strings.TrimSpace(string(boot))}, nil
+	p := &processes{bootID: strings.TrimSpace(string(boot))}
+	p.fs.Store(&table)
+	return p, nil
 }
 
 // identify returns the identity of a process that cannot disappear meanwhile: a child of ours, for
@@ -88,7 +91,7 @@ func gone(err error) bool {
 }
 
 func (p *processes) stat(pid int) (procfs.ProcStat, error) {
-	proc, err := p.fs.Proc(pid)
+	proc, err := p.fs.Load().Proc(pid)
 	if err != nil {
 		return procfs.ProcStat{}, err
 	}
@@ -120,7 +123,7 @@ func (p *processes) find(id pool.InstanceID, dir string) (procfs.ProcStat, error
 // eachMarked calls yield, until that returns false, for each process that runs and has the marks of an instance in its
 // environment: the instance's own, and those that it has started.
 func (p *processes) eachMarked(id pool.InstanceID, dir string, yield func(procfs.ProcStat) bool) error {
-	all, err := p.fs.AllProcs()
+	all, err := p.fs.Load().AllProcs()
 	if err != nil {
 		return fmt.Errorf("list processes: %w", err)
 	}
@@ -147,7 +150,7 @@ func (p *processes) eachMarked(id pool.InstanceID, dir string, yield func(procfs
 
 // describe returns what a process runs, and when it began.
 func (p *processes) describe(stat procfs.ProcStat) (image string, started time.Time) {
-	if proc, err := p.fs.Proc(stat.PID); err == nil {
+	if proc, err := p.fs.Load().Proc(stat.PID); err == nil {
 		if exe, err := proc.Executable(); err == nil {
 			image = strings.TrimSuffix(filepath.Base(exe), " (deleted)")
 		}
