@@ -59,7 +59,7 @@ func newRollout(conf pool.Rollout, s *pool.Snapshot, trial pool.Trial, stops int
 		hidden: make(map[pool.InstanceID]bool), leaving: make(map[pool.InstanceID]bool),
 		paired: make(map[pool.InstanceID]bool),
 	}
-	on := conf.MaxSurge > 0 || conf.MaxUnavailable > 0
+	on := conf.On()
 	r.going = on && !conf.Paused && !trial.Halted() && !s.Stale && !s.Resting
 	var fresh, stale []*pool.Instance // Surge
 	for i := range s.Instances {
@@ -321,7 +321,7 @@ func (r *rollout) said() Rolling {
 	out := Rolling{State: Rolls, Outdated: r.all.Outdated(), Done: total - len(r.old), Total: total}
 	out.Text = fmt.Sprintf("rollout %d of %d", out.Done, total)
 	switch full := r.all.Counted() == r.limits.Maximum && r.MaxUnavailable == 0; {
-	case r.MaxSurge+r.MaxUnavailable == 0:
+	case !r.On():
 		out.State, out.Text = RolloutOff, ""
 	case r.Paused:
 		out.State = RolloutPaused

@@ -32,6 +32,9 @@ type Rollout struct {
 	Paused         bool // outdated instances stay until this is false again
 }
 
+// On reports whether outdated instances are ever replaced.
+func (r Rollout) On() bool { return r.MaxUnavailable > 0 || r.MaxSurge > 0 }
+
 // Validate returns all that is wrong.
 func (r Rollout) Validate() error {
 	var errs []error

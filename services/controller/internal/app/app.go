@@ -70,8 +70,7 @@ func Lead(ctx context.Context, parts Parts, pools, renewals Starter) (*Controlle
 	return &Controller{lease: held, Pools: desired.New(desired.Parts{
 		Start: pools.Start, OpenCloud: parts.OpenCloud, OpenQueue: parts.OpenQueue, Store: parts.Store, Lead: held.Lead,
 		Post: parts.Post, Sink: parts.Sink, Forget: parts.Forget, Now: parts.Now, Token: parts.Token,
-		Pause: parts.Pause,
-		Wait:  parts.Wait, Log: parts.Log,
+		Pause: parts.Pause, Wait: parts.Wait, Log: parts.Log,
 	})}, nil
 }
 

@@ -31,7 +31,7 @@ func (p *pass) foresee(ctx context.Context) {
 	if m.image != p.opts.Image {
 		m.Preview, m.image, m.again = cloud.Preview{}, p.opts.Image, time.Time{}
 	}
-	if !can || p.opts.Judge.Rollout == (pool.Rollout{}) || p.now.Before(m.again) {
+	if !can || !p.opts.Judge.Rollout.On() || p.now.Before(m.again) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, tagTimeout)

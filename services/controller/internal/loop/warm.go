@@ -68,10 +68,8 @@ func first(ids []pool.InstanceID, n int) []pool.InstanceID { return ids[:min(n, 
 // instances are not replaced (docs/rollout.md), outdated ones may: also because what is launched now never reports.
 func (p *pass) current(id pool.InstanceID) bool {
 	how := p.opts.Judge.Rollout
-	if how.MaxSurge == 0 && how.MaxUnavailable == 0 || how.Paused || p.trial.Halted() {
-		return true
-	}
-	return !p.ports.Roster.Outdated(id, p.now)
+	replaces := how.On() && !how.Paused && !p.trial.Halted()
+	return !replaces || !p.ports.Roster.Outdated(id, p.now)
 }
 
 // rouse starts one warm instance: it writes down that it is started, and then asks the cloud.

@@ -122,14 +122,9 @@ func (m *Metrics) observed(name string, r *record.Record) {
 	for _, state := range []pool.State{pool.Startup, pool.Active, pool.ShutDown, pool.Stopping} {
 		m.instances.WithLabelValues(name, state.String()).Set(float64(s.Count(state)))
 	}
+	reserve := pool.Snapshot{Instances: r.Warm}
 	for _, state := range []pool.State{pool.Warming, pool.Warm} {
-		n := 0
-		for i := range r.Warm {
-			if r.Warm[i].State == state {
-				n++
-			}
-		}
-		m.instances.WithLabelValues(name, state.String()).Set(float64(n))
+		m.instances.WithLabelValues(name, state.String()).Set(float64(reserve.Count(state)))
 	}
 	for _, why := range pool.Drifts() {
 		m.outdated.WithLabelValues(name, string(why)).Set(float64(r.Rollout.Outdated[why]))

@@ -135,15 +135,16 @@ func (s *Summary) lines(now time.Time) []string {
 	if s.Backlog.Known {
 		depth = fmt.Sprint(s.Backlog.Visible)
 	}
-	lines := []string{fmt.Sprintf("Instances: %d Queue Depth: %s", len(s.Instances), depth)}
+	warm := ""
+	if s.Warm > 0 {
+		warm = fmt.Sprintf(", %d warm", s.Warm)
+	}
+	lines := []string{fmt.Sprintf("Instances: %d Queue Depth: %s%s", len(s.Instances), depth, warm)}
 	if text := s.Ages.String(); text != "" {
 		lines = append(lines, text)
 	}
 	if !s.Cost.Silent() {
 		lines = append(lines, s.Cost.String())
-	}
-	if s.Warm > 0 {
-		lines[0] += fmt.Sprintf(", %d warm", s.Warm)
 	}
 	if s.Rollout != "" {
 		lines = append(lines, s.Rollout)
