@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"cloudmaster/internal/backend"
 	"cloudmaster/internal/daemon"
 	"cloudmaster/internal/pool"
@@ -90,7 +88,7 @@ func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 	where := o.cfg.Backend
 	back, err := where.Kind.Open(ctx, where.Address, where.Settings, backend.Options{
 		Deployment: o.cfg.Deployment, Client: client, PolicyFile: policyFile, Log: o.Log, Count: o.count,
-		Refused: newRefused(o.Registry),
+		Refused: report.CountRefused(o.Registry),
 	})
 	if err != nil {
 		return backend.Opened{}, err
@@ -103,18 +101,6 @@ func (o *opened) openBackend(ctx context.Context) (backend.Opened, error) {
 	o.Ages, _ = back.Backend.(queue.Ager)
 	o.address = cmp.Or(o.cfg.WorkerBackend, back.Address)
 	return back, nil
-}
-
-// newRefused registers the metric of the clients that the controller's own broker refuses, and returns what counts
-// them.
-func newRefused(r prometheus.Registerer) func(reason string) {
-	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "cloudmaster_broker_refused_total",
-		Help: "Clients that the embedded broker refused, by reason: login (a wrong one), silent (none in time), " +
-			"waiting (too many that had not logged in), forbidden (said what clients must not), deaf (did not read).",
-	}, []string{"reason"})
-	r.MustRegister(refused)
-	return func(reason string) { refused.WithLabelValues(reason).Inc() }
 }
 
 // openSinks opens the reports that the configuration names, and two that are always there: metrics and the
